@@ -1,0 +1,1 @@
+"""What a checkpoint is: headers, shards, bytes read and bytes written."""

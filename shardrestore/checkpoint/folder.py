@@ -1,0 +1,231 @@
+"""A checkpoint: its shards, the tensors in them, its configuration and side files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from .header import Header, header_length, parse_header
+from .index import INDEX_FILE, SINGLE_FILE, check_index, parse_index
+from .reference import resolve_folder
+from .sidefile import SideFile, find_side_files
+from .source import ByteSource, LocalFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """Where a tensor's bytes are."""
+
+    name: str
+    dtype: str
+    """As safetensors spells it: ``"BF16"``, ``"F32"``, …"""
+    shape: tuple[int, ...]
+    shard: int
+    """Index into ``Checkpoint.shards``."""
+    offset: int
+    """First byte, from the start of the file."""
+    nbytes: int
+    elements: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One safetensors file of a checkpoint."""
+
+    filename: str
+    """Relative to the checkpoint's folder."""
+    header: Header
+    source: ByteSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """An open checkpoint; use it as a context manager to close its files."""
+
+    folder: Path
+    shards: tuple[Shard, ...]
+    """In order of file name."""
+    tensors: Mapping[str, Tensor]
+    """By name, in canonical order: code points."""
+    indexed: bool
+    """Whether it has an index; a single ``model.safetensors`` has none."""
+    config: Mapping[str, Any]
+    """``config.json``, empty if there is none."""
+    side_files: tuple[SideFile, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all shards in bytes."""
+        return sum(shard.source.nbytes for shard in self.shards)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this checkpoint from another, as JSON values."""
+        return {
+            "path": str(self.folder.resolve()),
+            "shards": [
+                {
+                    "name": shard.filename,
+                    "bytes": shard.source.nbytes,
+                    "header_sha256": shard.header.sha256(),
+                }
+                for shard in self.shards
+            ],
+        }
+
+    def close(self) -> None:
+        """Close all shards."""
+        for shard in self.shards:
+            shard.source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_checkpoint(reference: str | os.PathLike[str], role: str) -> Checkpoint:
+    """Open a checkpoint and read its headers; no weight is read.
+
+    Parameters
+    ----------
+    reference : str or path-like
+        A folder with ``model.safetensors``, or with
+        ``model.safetensors.index.json`` and the shards that it names. Where
+        both exist the single file counts, as for transformers.
+    role : str
+        ``"base"`` or ``"target"``, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If anything about it is not as the formats demand.
+    """
+    folder = resolve_folder(reference, role)
+    try:
+        return _open(folder)
+    except PermissionError as error:
+        raise CheckpointError(f"{role} {error.filename}: {error.strerror}") from error
+
+
+def _open(folder: Path) -> Checkpoint:
+    weight_map, filenames = _shard_filenames(folder)
+    shards: list[Shard] = []
+    try:
+        shards.extend(
+            _open_shard(folder, filename, indexed=bool(weight_map)) for filename in filenames
+        )
+        if weight_map:
+            names = {shard.filename: list(shard.header.tensors) for shard in shards}
+            check_index(weight_map, names, str(folder / INDEX_FILE))
+        return Checkpoint(
+            folder=folder,
+            shards=tuple(shards),
+            tensors=_collect_tensors(shards),
+            indexed=bool(weight_map),
+            config=_read_config(folder),
+            side_files=find_side_files(folder),
+        )
+    except BaseException:
+        for shard in shards:
+            shard.source.close()
+        raise
+
+
+def _shard_filenames(folder: Path) -> tuple[dict[str, str], list[str]]:
+    if os.path.lexists(folder / SINGLE_FILE):
+        return {}, [SINGLE_FILE]
+    index = folder / INDEX_FILE
+    if os.path.lexists(index):
+        weight_map = parse_index(_read_file(index), str(index))
+        return weight_map, sorted(set(weight_map.values()))
+    raise CheckpointError(_explain_absence(folder))
+
+
+def _explain_absence(folder: Path) -> str:
+    names = sorted(os.listdir(folder))
+    pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+    if pickled:
+        return (
+            f"{folder}: holds {pickled[0]} but no safetensors. Convert it: "
+            f'python -c "from transformers import AutoModelForCausalLM as M; '
+            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\" "
+            "and copy the tokenizer files along"
+        )
+    others = [name for name in names if name.endswith(".safetensors")]
+    if "adapter_model.safetensors" in others:
+        return (
+            f"{folder}: holds an adapter (adapter_model.safetensors), not a model: merge it into "
+            "its base first (peft: merge_and_unload, then save_pretrained)"
+        )
+    found = f"only {', '.join(others[:3])}" if others else "no safetensors file"
+    return f"{folder}: neither {SINGLE_FILE} nor {INDEX_FILE}; it holds {found}"
+
+
+def _open_shard(folder: Path, filename: str, *, indexed: bool) -> Shard:
+    path = folder / filename
+    if indexed and not os.path.exists(path):
+        raise CheckpointError(
+            f"{folder / INDEX_FILE}: names the shard {filename}, which is missing: "
+            "download it again"
+        )
+    source = LocalFile(path)
+    try:
+        return Shard(filename=filename, header=_read_header(source), source=source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _read_header(source: ByteSource) -> Header:
+    prefix = bytearray(min(8, source.nbytes))
+    source.read_into(0, memoryview(prefix))
+    raw = bytearray(header_length(bytes(prefix), source.nbytes, source.where))
+    source.read_into(8, memoryview(raw))
+    return parse_header(bytes(raw), source.nbytes, source.where)
+
+
+def _collect_tensors(shards: list[Shard]) -> dict[str, Tensor]:
+    tensors = [
+        Tensor(
+            name=name,
+            dtype=entry.dtype,
+            shape=entry.shape,
+            shard=number,
+            offset=shard.header.data_start + entry.begin,
+            nbytes=entry.nbytes,
+            elements=entry.elements,
+        )
+        for number, shard in enumerate(shards)
+        for name, entry in shard.header.tensors.items()
+    ]
+    return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.name)}
+
+
+def _read_config(folder: Path) -> Mapping[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(_read_file(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a small file whole; index and configuration are bounded at 100 MB, as headers are."""
+    source = LocalFile(path)
+    try:
+        if source.nbytes > 100_000_000:
+            raise CheckpointError(f"{path}: {source.nbytes} bytes, at most 100,000,000 are read")
+        text = bytearray(source.nbytes)
+        source.read_into(0, memoryview(text))
+        return bytes(text)
+    finally:
+        source.close()

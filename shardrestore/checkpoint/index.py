@@ -1,0 +1,114 @@
+"""The index of a sharded checkpoint: ``model.safetensors.index.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from ..errors import CheckpointError
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+def parse_index(text: bytes, where: str) -> dict[str, str]:
+    """Return the weight map of an index: tensor name to shard file name.
+
+    Parameters
+    ----------
+    text : bytes
+        Contents of the index file.
+    where : str
+        Its name, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no JSON object with a ``weight_map`` of strings, names a tensor
+        twice, or names a shard outside the folder.
+    """
+    try:
+        document = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not a valid index: {error}") from error
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f'{where}: not a valid index: it has no "weight_map"')
+    for name, filename in weight_map.items():
+        if not isinstance(filename, str) or not _stays_inside(filename):
+            raise CheckpointError(
+                f"{where}: tensor {name!r} is said to be in {filename!r}: "
+                "a shard must be a .safetensors file inside the checkpoint's folder"
+            )
+    return weight_map
+
+
+def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is named twice")
+    return result
+
+
+def _stays_inside(filename: str) -> bool:
+    path = PurePosixPath(filename)
+    return (
+        path.suffix == ".safetensors"
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and "\\" not in filename
+        and filename.isprintable()
+    )
+
+
+def check_index(
+    weight_map: Mapping[str, str], tensors_by_shard: Mapping[str, Sequence[str]], where: str
+) -> None:
+    """Compare an index with the headers of its shards; the headers are the truth.
+
+    Raises
+    ------
+    CheckpointError
+        If the index places a tensor in a shard that lacks it, or a tensor
+        stands in two shards. Tensors that the index leaves out are accepted:
+        the output's index is built from what was written.
+    """
+    home: dict[str, str] = {}
+    for shard, names in tensors_by_shard.items():
+        for name in names:
+            if name in home:
+                raise CheckpointError(
+                    f"{where}: tensor {name!r} is in two shards, {home[name]} and {shard}: "
+                    "remove one of them"
+                )
+            home[name] = shard
+    stale = [name for name, shard in weight_map.items() if home.get(name) != shard]
+    if stale:
+        name = stale[0]
+        actual = f"it is in {home[name]}" if name in home else "no shard has it"
+        raise CheckpointError(
+            f"{where}: stale index: {len(stale)} of {len(weight_map)} tensors are not where it "
+            f"says, the first {name!r}: not in {weight_map[name]}, {actual}. "
+            "Copy the checkpoint again, index and shards together"
+        )
+
+
+def encode_index(weight_map: Mapping[str, str], tensor_bytes: int) -> bytes:
+    """Return an index file in the form that ``save_pretrained`` writes.
+
+    Parameters
+    ----------
+    weight_map : mapping of str to str
+        Tensor name to shard file name.
+    tensor_bytes : int
+        Size of all tensors in bytes, without headers: the ``total_size``.
+    """
+    document = {
+        "metadata": {"total_size": tensor_bytes},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
+    return (json.dumps(document, indent=2) + "\n").encode()

@@ -1,0 +1,86 @@
+"""Where a shard's bytes come from.
+
+The engine reads through ``ByteSource`` alone: ranges of bytes into buffers that
+it owns and uses again. Files are read with ``preadv``, never mapped: mapped
+pages count as the process's memory, and a file that shrinks would kill it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import CheckpointError
+
+
+class ByteSource(Protocol):
+    """A shard that can be read at any offset, by several threads at once."""
+
+    @property
+    def where(self) -> str:
+        """Name for messages: a path or an address."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the shard in bytes."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes from `offset` on, or raise CheckpointError."""
+
+    def close(self) -> None:
+        """Release what the source holds."""
+
+
+class LocalFile:
+    """A regular file, opened for reading once.
+
+    Parameters
+    ----------
+    path : Path
+        The file; symbolic links are followed, as the Hub's cache needs.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, unreadable, or no regular file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.where = str(path)
+        try:
+            # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CheckpointError(f"{path}: cannot be opened: {reason}") from error
+        status = os.fstat(self._descriptor)
+        self.nbytes = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise CheckpointError(f"{path}: not a regular file")
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset`; a short file is an error, never silence."""
+        filled = 0
+        while filled < len(buffer):
+            try:
+                count = os.preadv(self._descriptor, [buffer[filled:]], offset + filled)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self.where}: reading {len(buffer)} bytes at {offset} failed: "
+                    f"{error.strerror}"
+                ) from error
+            if count == 0:
+                raise CheckpointError(
+                    f"{self.where}: ends at byte {offset + filled} of {self.nbytes}: "
+                    "the file was cut short while it was read"
+                )
+            filled += count
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

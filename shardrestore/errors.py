@@ -1,0 +1,53 @@
+"""Everything that can go wrong for a reason a user can act on.
+
+ShardRestoreError
+├── RequestError            the request itself: percent, region, option, Hub id
+├── CheckpointError         a folder or file that is no readable checkpoint
+├── PairingError            base and target do not fit together in the region
+├── NonFiniteError          NaN or infinite weights in the region
+├── MemoryBudgetError       the work does not fit into ``--max-memory``
+└── OutputError             the output folder or its disk
+
+Each message is complete: it names the tensor or file, the numbers involved and
+the next step. The command line prints it as it is and exits with status 1.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "MemoryBudgetError",
+    "NonFiniteError",
+    "OutputError",
+    "PairingError",
+    "RequestError",
+    "ShardRestoreError",
+]
+
+
+class ShardRestoreError(Exception):
+    """Base of every error that shardrestore raises on purpose."""
+
+
+class RequestError(ShardRestoreError):
+    """The request cannot be carried out as it stands."""
+
+
+class CheckpointError(ShardRestoreError):
+    """A folder or file is missing, unreadable, or not a safetensors checkpoint."""
+
+
+class PairingError(ShardRestoreError):
+    """Tensors of the region have no partner, or one of another shape or kind."""
+
+
+class NonFiniteError(ShardRestoreError):
+    """Weights of the region are NaN or infinite."""
+
+
+class MemoryBudgetError(ShardRestoreError):
+    """The projected memory is larger than the budget."""
+
+
+class OutputError(ShardRestoreError):
+    """The output folder cannot be used, or its disk is too small."""
