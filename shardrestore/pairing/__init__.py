@@ -1,0 +1,1 @@
+"""Which tensor of the base belongs to which of the target, and which take part."""

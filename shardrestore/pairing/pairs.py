@@ -1,0 +1,293 @@
+"""Matching base with target: who takes part, with whom, and everything that does not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..checkpoint.folder import Checkpoint, Tensor
+from ..errors import PairingError, RequestError
+from .regions import (
+    REGIONS,
+    Place,
+    in_region,
+    is_input_embedding,
+    is_output_head,
+    locate,
+)
+from .rename import Rename, compile_pattern, rename_all, suggest_prefix
+
+FLOAT_DTYPES = ("BF16", "F16", "F32")
+"""Formats whose codes are the weights themselves."""
+
+CAST_DTYPES: Mapping[str, str | None] = {"auto": None, "bf16": "BF16", "fp16": "F16", "fp32": "F32"}
+"""What ``--dtype`` may say, and the format it means; None keeps every tensor's own."""
+
+_LISTED_PROBLEMS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which tensors take part: a region, narrowed by patterns."""
+
+    region: str
+    include: tuple[re.Pattern[str], ...]
+    """If any: the name must contain a match of one of them."""
+    exclude: tuple[re.Pattern[str], ...]
+    """The name must not contain a match of any of them."""
+
+    def admits(self, tensor: Tensor) -> bool:
+        """Return whether a tensor of the target takes part."""
+        return in_region(tensor.name, tensor.shape, self.region) and self.admits_name(tensor.name)
+
+    def admits_name(self, name: str) -> bool:
+        """Return whether the patterns admit a name, whatever its region."""
+        included = not self.include or any(pattern.search(name) for pattern in self.include)
+        return included and not any(pattern.search(name) for pattern in self.exclude)
+
+
+def make_filter(region: str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Filter:
+    """Build a filter from what a user writes.
+
+    Raises
+    ------
+    RequestError
+        If the region is unknown or a pattern is no regular expression.
+    """
+    if region not in REGIONS:
+        raise RequestError(f"region {region!r}: choose one of {', '.join(REGIONS)}")
+    return Filter(
+        region=region,
+        include=tuple(compile_pattern(text, "--include") for text in include),
+        exclude=tuple(compile_pattern(text, "--exclude") for text in exclude),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A tensor of the region, in base and target."""
+
+    base: Tensor
+    target: Tensor
+    place: Place
+    out_dtype: str
+    """Format in the output: the target's, or what ``--dtype`` asks for."""
+    cast: bool
+    """Whether ``--dtype`` asks for `out_dtype`: both are then scored in it."""
+    twin: str | None = None
+    """For a tied output head: the embedding whose selection it repeats, uncounted."""
+
+    @property
+    def name(self) -> str:
+        """The target's name, which is the output's."""
+        return self.target.name
+
+    @property
+    def exact(self) -> bool:
+        """Whether scores are bfloat16, so that a histogram holds them exactly."""
+        if self.cast:
+            return self.out_dtype == "BF16"
+        return self.base.dtype == self.target.dtype == "BF16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """What a request means for two checkpoints."""
+
+    pairs: tuple[Pair, ...]
+    """Tensors whose elements are ranked, in canonical order."""
+    twins: tuple[Pair, ...]
+    """Tied output heads, which repeat what their embedding gets."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements in the region."""
+        return sum(pair.target.elements for pair in self.pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One tensor of the region that cannot be paired."""
+
+    name: str
+    kind: str
+    """``missing``, ``shape`` or ``dtype``."""
+    text: str
+
+
+def match(
+    base: Checkpoint,
+    target: Checkpoint,
+    admitted: Filter,
+    *,
+    renames: Sequence[Rename] = (),
+    dtype: str = "auto",
+) -> Pairing:
+    """Pair every tensor of the region with its partner in the base.
+
+    Raises
+    ------
+    PairingError
+        If any tensor of the region lacks a partner of the same shape and of a
+        floating format; all of them are listed at once.
+    RequestError
+        If the region has no tensor, naming the regions that have.
+    """
+    pairing, problems = survey(base, target, admitted, renames=renames, dtype=dtype)
+    if problems:
+        raise PairingError(_explain(problems, base, target, admitted))
+    if not pairing.elements:
+        raise RequestError(_explain_absence(target, admitted))
+    return pairing
+
+
+def survey(
+    base: Checkpoint,
+    target: Checkpoint,
+    admitted: Filter,
+    *,
+    renames: Sequence[Rename] = (),
+    dtype: str = "auto",
+) -> tuple[Pairing, tuple[Problem, ...]]:
+    """Pair what can be paired, and say of the rest of the region why it cannot."""
+    if dtype not in CAST_DTYPES:
+        raise RequestError(f"dtype {dtype!r}: choose one of {', '.join(CAST_DTYPES)}")
+    cast = CAST_DTYPES[dtype]
+    base_by_name = {
+        new: base.tensors[old] for new, old in rename_all(base.tensors.keys(), renames).items()
+    }
+    base_head_twin = _base_head_twin(base_by_name)
+    twin_of = _tied_heads(target)
+    pairs: list[Pair] = []
+    twins: list[Pair] = []
+    problems: list[Problem] = []
+    for tensor in target.tensors.values():
+        embedding = twin_of.get(tensor.name)
+        # A tied head is its embedding under another name: it takes part if and
+        # only if the embedding does, and its elements count once.
+        if not admitted.admits(target.tensors[embedding] if embedding else tensor):
+            continue
+        partner = base_by_name.get(embedding or tensor.name)
+        if partner is None and is_output_head(tensor.name):
+            partner = base_head_twin
+        problem = _find_problem(partner, tensor)
+        if partner is None or problem:
+            problems.append(problem or _missing(tensor))
+            continue
+        pair = Pair(
+            base=partner,
+            target=tensor,
+            place=locate(tensor.name, tensor.shape),
+            out_dtype=cast or tensor.dtype,
+            cast=cast is not None,
+            twin=embedding,
+        )
+        (twins if embedding else pairs).append(pair)
+    return Pairing(pairs=tuple(pairs), twins=tuple(twins)), tuple(problems)
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration says that the output head is the input embedding."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, dict) else {}
+    return bool(config.get("tie_word_embeddings", inner.get("tie_word_embeddings", False)))
+
+
+def _tied_heads(target: Checkpoint) -> dict[str, str]:
+    """Map each tied output head that the target nevertheless holds to its embedding."""
+    if not is_tied(target.config):
+        return {}
+    heads = [tensor for name, tensor in target.tensors.items() if is_output_head(name)]
+    embeddings = [tensor for name, tensor in target.tensors.items() if is_input_embedding(name)]
+    return {
+        head.name: embedding.name
+        for head in heads
+        for embedding in embeddings
+        if (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
+    }
+
+
+def _base_head_twin(base: Mapping[str, Tensor]) -> Tensor | None:
+    """Return what serves as the output head of a base without one: its input embedding."""
+    if any(is_output_head(name) for name in base):
+        return None
+    embeddings = [tensor for name, tensor in base.items() if is_input_embedding(name)]
+    return embeddings[0] if len(embeddings) == 1 else None
+
+
+def _missing(tensor: Tensor) -> Problem:
+    return Problem(name=tensor.name, kind="missing", text="only the target has it")
+
+
+def _find_problem(base: Tensor | None, target: Tensor) -> Problem | None:
+    if target.dtype not in FLOAT_DTYPES:
+        return _wrong_dtype(target.name, "target", target.dtype)
+    if base is None:
+        return _missing(target)
+    if base.shape != target.shape:
+        text = f"shape {list(base.shape)} in the base, {list(target.shape)} in the target"
+        return Problem(name=target.name, kind="shape", text=text)
+    if base.dtype not in FLOAT_DTYPES:
+        return _wrong_dtype(target.name, "base", base.dtype)
+    return None
+
+
+def _wrong_dtype(name: str, role: str, dtype: str) -> Problem:
+    text = f"{dtype} in the {role}: its codes are not the weights themselves"
+    return Problem(name=name, kind="dtype", text=text)
+
+
+_NEXT_STEPS = {
+    "missing": "leave tensors without a partner out with --exclude, "
+    "or map the base's names with --rename 'REGEX=REPL'",
+    "shape": "leave tensors of another shape out with --exclude (they keep the target's values)",
+    "dtype": f"only {', '.join(FLOAT_DTYPES)} can be ranked: dequantise that model first, "
+    "or leave those tensors out with --exclude",
+}
+
+
+def _explain(
+    problems: Sequence[Problem], base: Checkpoint, target: Checkpoint, admitted: Filter
+) -> str:
+    plural = "s" if len(problems) > 1 else ""
+    lines = [
+        f"base {base.folder} and target {target.folder} do not fit together:",
+        f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
+    ]
+    lines += [f"  {problem.name}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]]
+    if len(problems) > _LISTED_PROBLEMS:
+        lines.append(f"  … and {len(problems) - _LISTED_PROBLEMS} more")
+    rename = _suggest_rename(problems, base, target)
+    if rename:
+        lines.append(f"next step: one prefix differs; --rename '{rename}' pairs all of them")
+    else:
+        kinds = {problem.kind: None for problem in problems}
+        lines += [f"next step: {_NEXT_STEPS[kind]}" for kind in kinds]
+    return "\n".join(lines)
+
+
+def _suggest_rename(
+    problems: Sequence[Problem], base: Checkpoint, target: Checkpoint
+) -> str | None:
+    wanted = [problem.name for problem in problems if problem.kind == "missing"]
+    if not wanted or len(wanted) < len(problems):
+        return None
+
+    def fits(base_name: str, name: str) -> bool:
+        return base.tensors[base_name].shape == target.tensors[name].shape
+
+    return suggest_prefix(base.tensors.keys(), wanted, fits)
+
+
+def _explain_absence(target: Checkpoint, admitted: Filter) -> str:
+    elements = dict.fromkeys(REGIONS, 0)
+    for tensor in target.tensors.values():
+        for region in REGIONS:
+            if admitted.admits_name(tensor.name) and in_region(tensor.name, tensor.shape, region):
+                elements[region] += tensor.elements
+    others = [f"{region} ({count:,} elements)" for region, count in elements.items() if count]
+    patterns = " with these --include/--exclude" if admitted.include or admitted.exclude else ""
+    advice = f"these would: {', '.join(others)}" if others else "no region would"
+    return f"region {admitted.region!r}{patterns} matches no tensor of {target.folder}; {advice}"
