@@ -1,0 +1,10 @@
+"""The inner loops: arrays in, counts out.
+
+``reference`` (NumPy) defines what each function returns; ``cpu`` (numba) does
+the same faster and is tested to return identical integers. Kernels know no
+files, threads or progress.
+
+Arrays are one-dimensional and contiguous. A bfloat16 or float16 array is passed
+as its uint16 patterns; ``score_keys`` takes two uint16 arrays for bfloat16
+arithmetic and two float32 arrays for everything else.
+"""

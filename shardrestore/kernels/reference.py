@@ -1,0 +1,241 @@
+"""The kernels in NumPy: slow, plain, and the definition of every other one."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..selection.score import (
+    BINS,
+    EPSILON_BFLOAT16_PATTERN,
+    EPSILON_FLOAT32,
+    LOW_BITS,
+    LOWS,
+    NAN_KEY,
+)
+from .interface import Codes, Counts, Floats, Keys, Patterns
+
+
+def widen_bfloat16(patterns: Patterns, out: Floats) -> None:
+    """Write the exact float32 value of each bfloat16 pattern to `out`."""
+    np.left_shift(patterns, 16, out=out.view(np.uint32), dtype=np.uint32)
+
+
+def widen_float16(patterns: Patterns, out: Floats) -> None:
+    """Write the exact float32 value of each float16 pattern to `out`."""
+    with np.errstate(invalid="ignore"):
+        out[:] = patterns.view(np.float16)
+
+
+def narrow_bfloat16(values: Floats, out: Patterns) -> None:
+    """Round float32 values to bfloat16, to nearest even; NaN becomes 0x7FC0."""
+    out[:] = _round_bfloat16(values)
+    out[np.isnan(values)] = 0x7FC0
+
+
+def narrow_float16(values: Floats, out: Patterns) -> None:
+    """Round float32 values to float16, to nearest even; NaN becomes 0x7E00."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        out[:] = values.astype(np.float16).view(np.uint16)
+    out[np.isnan(values)] = 0x7E00
+
+
+def score_keys(base: Patterns | Floats, target: Patterns | Floats, keys: Keys) -> int:
+    """Write the key of each weight's relative change to `keys`.
+
+    Parameters
+    ----------
+    base, target : ndarray of uint16 or float32, shape (n,)
+        bfloat16 patterns (bfloat16 arithmetic) or float32 values.
+    keys : ndarray of uint32, shape (n,)
+        Receives the keys.
+
+    Returns
+    -------
+    int
+        How many base weights are zero, of either sign.
+    """
+    with np.errstate(all="ignore"):
+        if base.dtype == np.uint16:
+            return _bfloat16_keys(base.view(np.uint16), target.view(np.uint16), keys)
+        scores = np.abs(target - base) / (np.abs(base) + EPSILON_FLOAT32)
+        keys[:] = scores.view(np.uint32) & 0x7FFFFFFF
+        keys[np.isnan(scores)] = NAN_KEY
+        return int(np.count_nonzero(base == 0))
+
+
+def _bfloat16_keys(base: Patterns, target: Patterns, keys: Keys) -> int:
+    base_magnitude = base & np.uint16(0x7FFF)
+    epsilon = _bfloat16_value(np.array([EPSILON_BFLOAT16_PATTERN], np.uint16))
+    difference = _round_bfloat16(_bfloat16_value(target) - _bfloat16_value(base))
+    magnitude = _round_bfloat16(_bfloat16_value(base_magnitude) + epsilon)
+    scores = _bfloat16_value(difference & np.uint16(0x7FFF)) / _bfloat16_value(magnitude)
+    keys[:] = _round_bfloat16(scores)
+    keys <<= LOW_BITS
+    keys[np.isnan(scores)] = NAN_KEY
+    return int(np.count_nonzero(base_magnitude == 0))
+
+
+def _bfloat16_value(patterns: Patterns) -> Floats:
+    return (patterns.astype(np.uint32) << 16).view(np.float32)
+
+
+def _round_bfloat16(values: Floats) -> Patterns:
+    """Return bfloat16 patterns, rounded to nearest even; undefined for NaN."""
+    bits = values.view(np.uint32)
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+
+
+def random_keys(word0: int, word1: int, start: int, keys: Keys) -> None:
+    """Write the random key of each element to `keys`.
+
+    The hash is two rounds of the 32-bit mixer "lowbias32" (C. Wellons, "hash
+    prospector", bias 0.17), each after adding one word of the stream to the
+    counter by exclusive or.
+
+    Parameters
+    ----------
+    word0, word1 : int
+        The two 32-bit words of the elements' stream, see ``selection.stream``.
+    start : int
+        Counter of the first element, below 2^32.
+    keys : ndarray of uint32, shape (n,)
+        Receives the keys, each below 2^31.
+    """
+    counters = np.arange(start, start + keys.size, dtype=np.uint64).astype(np.uint32)
+    keys[:] = _mix(_mix(counters ^ np.uint32(word0)) ^ np.uint32(word1)) >> np.uint32(1)
+
+
+def _mix(x: Keys) -> Keys:
+    x = x ^ (x >> np.uint32(16))
+    x = x * np.uint32(0x7FEB352D)
+    x = x ^ (x >> np.uint32(15))
+    x = x * np.uint32(0x846CA68B)
+    return x ^ (x >> np.uint32(16))
+
+
+def count_bins(keys: Keys, counts: Counts) -> None:
+    """Add one to the counter of each key's bin.
+
+    Parameters
+    ----------
+    keys : ndarray of uint32, shape (n,)
+    counts : ndarray of uint32, shape (lanes, BINS)
+        A bin's count is the sum over its lanes: which lane is used is free.
+    """
+    counts[0] += np.bincount(keys >> LOW_BITS, minlength=BINS).astype(np.uint32)
+
+
+def count_lows(keys: Keys, slots: npt.NDArray[np.int32], counts: Counts) -> None:
+    """Add one to the counter of each key's low bits, for keys of chosen bins.
+
+    Parameters
+    ----------
+    keys : ndarray of uint32, shape (n,)
+    slots : ndarray of int32, shape (BINS,)
+        Row of `counts` that a bin counts into, -1 for bins that are left out.
+    counts : ndarray of uint32, shape (rows, LOWS)
+    """
+    rows = slots[keys >> LOW_BITS]
+    chosen = rows >= 0
+    np.add.at(counts, (rows[chosen], keys[chosen] & (LOWS - 1)), 1)
+
+
+def count_nonfinite(values: Codes, exponent: int) -> int:
+    """Return how many values are NaN or infinite.
+
+    Parameters
+    ----------
+    values : ndarray of uint16 or uint32, shape (n,)
+        Patterns of any binary floating-point format.
+    exponent : int
+        The format's exponent bits: 0x7F80 (bfloat16), 0x7C00 (float16),
+        0x7F800000 (float32).
+    """
+    return int(np.count_nonzero((values & exponent) == exponent))
+
+
+def select(
+    keys: Keys,
+    first: int,
+    span: int,
+    tie_first: int,
+    tie_span: int,
+    remainder: int,
+    needed: int,
+    ties: int,
+    base: Codes,
+    target: Codes,
+    out: Codes,
+) -> tuple[int, int]:
+    """Write the base's pattern of each selected element to `out`, else the target's.
+
+    An element is selected if its key lies in ``[first, first + span)``, or if
+    it ties (its key lies in ``[tie_first, tie_first + tie_span)``) and its turn
+    has come: the tie number j of all `ties` is taken if and only if
+    ``((j + 1) * needed) // ties > (j * needed) // ties``.
+
+    Parameters
+    ----------
+    keys : ndarray of uint32, shape (n,)
+    first, span, tie_first, tie_span : int
+        The two ranges of keys.
+    remainder : int
+        ``(j * needed) % ties`` of the first tie in `keys`.
+    needed, ties : int
+        How many of all the ties are taken, and how many there are.
+    base, target, out : ndarray of uint16 or uint32, shape (n,)
+
+    Returns
+    -------
+    selected : int
+        How many elements of `keys` were selected.
+    remainder : int
+        The remainder for the first tie after `keys`.
+    """
+    taken, remainder = _taken(keys, first, span, tie_first, tie_span, remainder, needed, ties)
+    out[:] = np.where(taken, base, target)
+    return int(np.count_nonzero(taken)), remainder
+
+
+def count_selected(
+    keys: Keys,
+    first: int,
+    span: int,
+    tie_first: int,
+    tie_span: int,
+    remainder: int,
+    needed: int,
+    ties: int,
+    scores: Keys,
+    counts: Counts,
+) -> None:
+    """Count the bins of `scores` over the elements that ``select`` selects by `keys`.
+
+    Parameters as in ``select``; `scores` are the score keys of the same
+    elements, `counts` as in ``count_bins``. For random selection, whose keys
+    say nothing of the scores it takes.
+    """
+    taken, _ = _taken(keys, first, span, tie_first, tie_span, remainder, needed, ties)
+    count_bins(scores[taken], counts)
+
+
+def _taken(
+    keys: Keys,
+    first: int,
+    span: int,
+    tie_first: int,
+    tie_span: int,
+    remainder: int,
+    needed: int,
+    ties: int,
+) -> tuple[npt.NDArray[np.bool_], int]:
+    wide = keys.astype(np.int64)
+    taken = (wide >= first) & (wide < first + span)
+    tied = np.flatnonzero((wide >= tie_first) & (wide < tie_first + tie_span))
+    for index in tied:
+        remainder += needed
+        if remainder >= ties:
+            remainder -= ties
+            taken[index] = True
+    return taken, remainder

@@ -1,0 +1,1 @@
+"""Which weights are chosen: pure mathematics on scores, keys and counts."""
