@@ -1,0 +1,1 @@
+"""The two passes over the weights: budget, segments, scan, cut, restore."""

@@ -1,0 +1,128 @@
+"""Projected memory: a pure sum of named byte counts, and the work sized to fit it.
+
+Nothing here measures or allocates. ``project`` adds up what a run will hold;
+``fit`` chooses the largest blocks, then the most workers, whose projection stays
+within the budget, or refuses before anything is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import MemoryBudgetError
+from ..kernels.interface import LANES
+from ..selection.score import BINS, LOWS
+
+MIB = 1 << 20
+
+RUNTIME_BYTES = 200 * MIB
+"""The process before its first buffer: interpreter, NumPy, numba and its compiler.
+
+Measured: 150 MiB with compiled kernels at hand, 178 MiB when they are compiled
+in the same process (Python 3.11, NumPy 2.4, numba 0.68, Linux on x86-64).
+"""
+
+TENSOR_BYTES = 2048
+"""A tensor of either checkpoint: its entry, pair and segment. Measured: 1.3 kB."""
+
+CHUNK_ELEMENTS = 1 << 16
+"""Elements that go through the kernels at once: their scratch stays in the L2 cache."""
+
+CHUNK_SCRATCH_BYTES = CHUNK_ELEMENTS * 4 * 7
+"""A worker's scratch: two arrays of keys, three of float32 values, two of codes."""
+
+BLOCK_BYTES = 4 * MIB
+"""Preferred size of a block of one input."""
+
+SMALLEST_BLOCK_BYTES = CHUNK_ELEMENTS * 4
+
+WORKER_BYTES = MIB
+"""A thread's stack and the allocator's slack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What the memory of a run depends on, besides blocks and workers."""
+
+    runtime_bytes: int
+    """The process before the first buffer."""
+    tensors: int
+    """Tensors of both checkpoints together."""
+    header_bytes: int
+    """Headers and indexes of both checkpoints, as they stand in their files."""
+    segments: int
+    """Segments of the region."""
+    cuts: int
+    """Outputs that are written at once."""
+    refines: bool
+    """Whether low bits are counted, in one more scan."""
+    random: bool
+    """Whether random keys are counted besides the scores."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizing:
+    """How much is done at once, and the memory that this will take."""
+
+    workers: int
+    block_bytes: int
+    """Buffer of a worker for each input and each output, in bytes."""
+    projected_bytes: int
+    """Upper bound of the process's peak memory."""
+
+
+def project(load: Workload, *, workers: int, block_bytes: int) -> int:
+    """Return the projected peak memory of a run in bytes.
+
+    Parameters
+    ----------
+    load : Workload
+    workers : int
+        Number of worker threads.
+    block_bytes : int
+        Size of each of a worker's buffers.
+
+    Returns
+    -------
+    int
+        The sum of everything that is held at once.
+    """
+    headers = 2 * load.header_bytes + load.tensors * TENSOR_BYTES
+    segments = load.segments * TENSOR_BYTES * (1 + load.cuts // 8)
+    histograms = (6 + 2 * load.random) * BINS * 8 + load.refines * load.cuts * LOWS * 8
+    buffers = (2 + load.cuts) * block_bytes
+    counters = (1 + load.random) * LANES * BINS * 4 + BINS * 4
+    lows = load.refines * load.cuts * LOWS * 4 * 2
+    worker = WORKER_BYTES + buffers + CHUNK_SCRATCH_BYTES + counters + lows
+    return load.runtime_bytes + headers + segments + histograms + workers * worker
+
+
+def fit(load: Workload, *, max_workers: int, max_memory_bytes: int) -> Sizing:
+    """Choose workers and block size for a budget.
+
+    Blocks shrink first, down to ``SMALLEST_BLOCK_BYTES``; then workers go.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one worker with the smallest blocks needs more than the budget.
+    """
+    for workers in range(max_workers, 0, -1):
+        block_bytes = BLOCK_BYTES
+        while block_bytes >= SMALLEST_BLOCK_BYTES:
+            projected = project(load, workers=workers, block_bytes=block_bytes)
+            if projected <= max_memory_bytes:
+                return Sizing(workers=workers, block_bytes=block_bytes, projected_bytes=projected)
+            block_bytes //= 2
+    least = project(load, workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
+    raise MemoryBudgetError(
+        f"this run needs at least {format_mib(least)} of memory (one worker, blocks of "
+        f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(load.runtime_bytes)} of it is Python with "
+        f"its libraries), --max-memory allows {format_mib(max_memory_bytes)}: "
+        f"raise it to {-(-least // MIB)}MiB"
+    )
+
+
+def format_mib(nbytes: int) -> str:
+    """Return a byte count in MiB, rounded up so that it is never understated."""
+    return f"{-(-nbytes // MIB):,} MiB"

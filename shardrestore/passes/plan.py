@@ -1,0 +1,165 @@
+"""What a run will do, from headers alone: work, memory, disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..checkpoint.folder import Checkpoint
+from ..errors import RequestError
+from ..pairing.pairs import Filter, Pairing, Problem, match, survey
+from ..pairing.regions import REGIONS
+from ..pairing.rename import Rename
+from ..selection.cut import selected_count
+from .layout import OutputShard, lay_out
+from .memory import MIB, RUNTIME_BYTES, Sizing, Workload, fit
+from .meter import resident_bytes
+from .scan import segment_bytes
+from .segment import Segment, split_pairs, twin_segments
+
+SPOOL_BYTES = 48 * 1024
+"""Disk of a segment's histogram meanwhile: a bfloat16 pair has a few thousand scores."""
+
+HOST_MARGIN_BYTES = 48 * MIB
+"""What importing numba and its compiler adds to a process that is already large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Everything that is known before a weight is read."""
+
+    pairing: Pairing
+    segments: tuple[Segment, ...]
+    twins: tuple[Segment, ...]
+    """Segments of tied heads."""
+    shards: tuple[OutputShard, ...]
+    counts: tuple[int, ...]
+    """Elements to select, one number for each percent."""
+    refines: bool
+    """Whether cuts need the refining scan."""
+    sizing: Sizing
+    read_bytes: int
+    """Bytes that all passes read from base and target."""
+    written_bytes: int
+    """Bytes of the weight files, of all outputs together."""
+    disk_bytes: int
+    """Disk that the run needs, work files and side files included."""
+
+
+def plan_work(
+    base: Checkpoint,
+    target: Checkpoint,
+    admitted: Filter,
+    *,
+    renames: Sequence[Rename],
+    percents: Sequence[float],
+    dtype: str,
+    cast: str | None,
+    approximate: bool,
+    random: bool,
+    workers: int,
+    max_memory_bytes: int,
+) -> Work:
+    """Plan a run.
+
+    Raises
+    ------
+    PairingError, RequestError
+        See ``match``; also if a percent selects nothing.
+    MemoryBudgetError
+        If the budget is too small.
+    """
+    pairing = match(base, target, admitted, renames=renames, dtype=dtype)
+    counts = tuple(_count(pairing.elements, percent) for percent in percents)
+    segments = split_pairs(pairing.pairs)
+    twins = twin_segments(pairing.twins, segments)
+    shards = lay_out(target, cast)
+    unresolved = [segment for segment in segments if random or not segment.pair.exact]
+    refines = bool(unresolved) and not approximate
+    sizing = fit(
+        Workload(
+            runtime_bytes=_runtime_bytes(),
+            tensors=len(base.tensors) + len(target.tensors),
+            header_bytes=sum(len(shard.header.raw) for shard in (*base.shards, *target.shards)),
+            segments=len(segments),
+            cuts=len(percents),
+            refines=refines,
+            random=random,
+        ),
+        max_workers=min(workers, max(len(segments), 1)),
+        max_memory_bytes=max_memory_bytes,
+    )
+    scanned = sum(map(segment_bytes, [*segments, *twins]))
+    refined = 0 if random or not refines else sum(map(segment_bytes, unresolved))
+    outside = target.nbytes - sum(
+        segment.pair.target.nbytes for segment in (*segments, *twins) if segment.index == 0
+    )
+    written = sum(shard.nbytes for shard in shards) * len(percents)
+    side = sum(file.nbytes for file in target.side_files) * len(percents)
+    return Work(
+        pairing=pairing,
+        segments=segments,
+        twins=twins,
+        shards=shards,
+        counts=counts,
+        refines=refines,
+        sizing=sizing,
+        read_bytes=2 * scanned + refined + outside,
+        written_bytes=written,
+        disk_bytes=written + side + len(segments) * SPOOL_BYTES * (2 if refines else 1),
+    )
+
+
+def _count(elements: int, percent: float) -> int:
+    count = selected_count(elements, percent)
+    if not count:
+        raise RequestError(
+            f"{percent:g} % of {elements:,} elements is none: choose at least "
+            f"{100 / elements:.2g} %"
+        )
+    return count
+
+
+def _runtime_bytes() -> int:
+    """Return what the process will hold before the first buffer.
+
+    A process that is already larger than ours would be, because it has loaded
+    torch for example, is taken as it is.
+    """
+    return max(RUNTIME_BYTES, resident_bytes() + HOST_MARGIN_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSurvey:
+    """What a region means for two checkpoints."""
+
+    region: str
+    tensors: int
+    """Tensors that would be ranked."""
+    elements: int
+    problems: tuple[Problem, ...]
+    """Tensors of the region that cannot be paired."""
+
+
+def survey_regions(
+    base: Checkpoint,
+    target: Checkpoint,
+    admitted: Filter,
+    *,
+    renames: Sequence[Rename],
+    dtype: str,
+) -> tuple[RegionSurvey, ...]:
+    """Return what each region would mean, with the patterns of `admitted`."""
+    surveys = []
+    for region in REGIONS:
+        narrowed = Filter(region=region, include=admitted.include, exclude=admitted.exclude)
+        pairing, problems = survey(base, target, narrowed, renames=renames, dtype=dtype)
+        surveys.append(
+            RegionSurvey(
+                region=region,
+                tensors=len(pairing.pairs),
+                elements=pairing.elements,
+                problems=problems,
+            )
+        )
+    return tuple(surveys)

@@ -1,0 +1,58 @@
+"""What the passes tell whoever watches them."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Receives progress; the library itself never prints.
+
+    Calls come one at a time, though from different threads.
+    """
+
+    def begin(self, stage: str, total_bytes: int) -> None:
+        """Begin the stage ``"scan"``, ``"refine"`` or ``"restore"``."""
+
+    def advance(self, nbytes: int) -> None:
+        """Note that `nbytes` more of the stage's bytes are done."""
+
+    def end(self) -> None:
+        """End the stage."""
+
+
+class SilentObserver:
+    """Watches without a word."""
+
+    def begin(self, stage: str, total_bytes: int) -> None:
+        """Ignore the stage."""
+
+    def advance(self, nbytes: int) -> None:
+        """Ignore the bytes."""
+
+    def end(self) -> None:
+        """Ignore the end."""
+
+
+class SerialObserver:
+    """Passes calls of many threads on to an observer, one at a time."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._lock = threading.Lock()
+
+    def begin(self, stage: str, total_bytes: int) -> None:
+        """Pass the stage on."""
+        with self._lock:
+            self._observer.begin(stage, total_bytes)
+
+    def advance(self, nbytes: int) -> None:
+        """Pass the bytes on."""
+        with self._lock:
+            self._observer.advance(nbytes)
+
+    def end(self) -> None:
+        """Pass the end on."""
+        with self._lock:
+            self._observer.end()

@@ -1,0 +1,149 @@
+"""Between the passes: from the scan to exact cuts.
+
+A histogram of bfloat16 scores is exact, and so is a cut through it. float32
+scores and random keys are known to their bin: one more scan counts the low bits
+of the keys within the bins that the cuts fall into, for all cuts at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checkpoint.folder import Checkpoint
+from ..kernels.interface import Kernels
+from ..selection.cut import BinCut, Cut, cut_at_bin, cut_at_key, tie_remainders
+from ..selection.histogram import sparse
+from ..selection.score import BINS, LOWS
+from .memory import CHUNK_ELEMENTS, Sizing
+from .progress import Observer
+from .scan import Scan, segment_bytes
+from .segment import Segment
+from .spool import Spool
+from .workers import StopSignal, run_tasks
+from .workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedCut:
+    """A cut, and where each segment's ties begin in the spread over all ties."""
+
+    cut: Cut
+    remainders: Sequence[int]
+    """By segment number, see ``tie_remainders``."""
+
+
+def place_at_bins(scan: Scan, found: Sequence[BinCut]) -> list[PlacedCut]:
+    """Place cuts without another scan: all elements of a cut's bin tie."""
+    placed = []
+    for bin_cut in found:
+        cut = cut_at_bin(bin_cut)
+        ties = (scan.key_bins.get(segment.number).count(bin_cut.bin) for segment in scan.segments)
+        placed.append(PlacedCut(cut=cut, remainders=tie_remainders(cut, ties)))
+    return placed
+
+
+def place_at_keys(
+    scan: Scan,
+    found: Sequence[BinCut],
+    base: Checkpoint,
+    target: Checkpoint,
+    *,
+    kernels: Kernels,
+    sizing: Sizing,
+    folder: Path,
+    seed: int | None,
+    observer: Observer,
+) -> list[PlacedCut]:
+    """Place cuts exactly, by one scan of what the histogram does not resolve.
+
+    Parameters as in ``scan``; with random keys no weight is read.
+    """
+    bins = sorted({bin_cut.bin for bin_cut in found})
+    slots = np.full(BINS, -1, np.int32)
+    slots[bins] = np.arange(len(bins))
+    lows = np.zeros((len(bins), LOWS), np.uint64)
+    spools = [Spool(folder, len(scan.segments)) for _ in bins]
+    lock = threading.Lock()
+    resolved = [segment for segment in scan.segments if seed is None and segment.pair.exact]
+    unresolved = [
+        segment for segment in scan.segments if seed is not None or not segment.pair.exact
+    ]
+    # The key of a bfloat16 score has no low bits: its bin's count is at 0.
+    for segment in resolved:
+        histogram = scan.key_bins.get(segment.number)
+        lows[:, 0] += np.array([histogram.count(bin_) for bin_ in bins], np.uint64)
+
+    def make_work(stop: StopSignal) -> Callable[[Segment], None]:
+        space = Workspace(base, target, kernels, block_bytes=sizing.block_bytes, stop=stop)
+        counts = np.zeros((len(bins), LOWS), np.uint32)
+
+        def work(segment: Segment) -> None:
+            counts.fill(0)
+            _count_lows(segment, space, kernels, slots, counts, seed, stop, observer)
+            with lock:
+                np.add(lows, counts, out=lows)
+            for row, spool in enumerate(spools):
+                spool.put(segment.number, sparse(counts[row : row + 1]))
+
+        return work
+
+    try:
+        observer.begin("refine", sum(map(segment_bytes, unresolved)))
+        try:
+            run_tasks(unresolved, sizing.workers, make_work)
+        finally:
+            observer.end()
+        placed = []
+        for bin_cut in found:
+            row = bins.index(bin_cut.bin)
+            cut = cut_at_key(bin_cut, lows[row])
+            ties = (_count_ties(scan, segment, cut, spools[row], seed) for segment in scan.segments)
+            placed.append(PlacedCut(cut=cut, remainders=tie_remainders(cut, ties)))
+        return placed
+    finally:
+        for spool in spools:
+            spool.close()
+
+
+def _count_lows(
+    segment: Segment,
+    space: Workspace,
+    kernels: Kernels,
+    slots: npt.NDArray[np.int32],
+    counts: npt.NDArray[np.uint32],
+    seed: int | None,
+    stop: StopSignal,
+    observer: Observer,
+) -> None:
+    per_element = segment_bytes(segment) // segment.elements
+    if seed is not None:
+        end = segment.start + segment.elements
+        for start in range(segment.start, end, CHUNK_ELEMENTS):
+            stop.check()
+            elements = min(CHUNK_ELEMENTS, end - start)
+            kernels.count_lows(space.random_keys(segment, start, elements, seed), slots, counts)
+            observer.advance(elements * per_element)
+        return
+    for start, elements in space.blocks(segment):
+        for chunk in space.chunks(segment.pair, start, elements):
+            keys, _ = space.score_keys(chunk)
+            kernels.count_lows(keys, slots, counts)
+        observer.advance(elements * per_element)
+
+
+def _count_ties(scan: Scan, segment: Segment, cut: Cut, spool: Spool, seed: int | None) -> int:
+    bin_, low = divmod(cut.tie_first, LOWS)
+    if _resolved(segment, seed):
+        return scan.key_bins.get(segment.number).count(bin_) if low == 0 else 0
+    return spool.get(segment.number).count(low)
+
+
+def _resolved(segment: Segment, seed: int | None) -> bool:
+    """Whether the histogram holds each key of a segment: bfloat16 scores, not random keys."""
+    return seed is None and segment.pair.exact

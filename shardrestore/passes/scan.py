@@ -1,0 +1,253 @@
+"""Pass 1: read both inputs once and count the key of every weight in the region."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checkpoint.folder import Checkpoint
+from ..errors import NonFiniteError, PairingError
+from ..kernels.interface import LANES, Kernels
+from ..selection.histogram import Histogram, sparse
+from ..selection.score import BINS, INFINITY_BIN
+from .memory import Sizing
+from .progress import Observer
+from .segment import Segment
+from .spool import Spool
+from .workers import StopSignal, run_tasks
+from .workspace import EXPONENTS, Workspace, as_bytes, view_codes
+
+_LISTED_TENSORS = 12
+
+
+@dataclass(slots=True, kw_only=True)
+class Scan:
+    """What pass 1 knows of the region."""
+
+    segments: tuple[Segment, ...]
+    """In canonical order."""
+
+    scores: Histogram
+    """Scores of the whole region."""
+
+    keys: npt.NDArray[np.uint64]
+    """Elements by bin of the key that is cut: scores, or random keys. Shape (BINS,)."""
+
+    key_bins: Spool
+    """The same for each segment."""
+
+    score_sums: npt.NDArray[np.float64]
+    """Sum of scores of each segment."""
+
+    zero_base: int = 0
+    """Elements whose base weight is zero."""
+
+    nonfinite: dict[str, int] = field(default_factory=dict)
+    """NaN and infinite weights of base and target together, by tensor."""
+
+    def tensor_means(self) -> dict[str, float]:
+        """Return the mean score of each tensor, in canonical order; 0 for empty ones."""
+        sums: dict[str, float] = {}
+        for segment in self.segments:
+            total = float(self.score_sums[segment.number])
+            sums[segment.pair.name] = sums.get(segment.pair.name, 0.0) + total
+        return {
+            segment.pair.name: sums[segment.pair.name] / segment.pair.target.elements
+            for segment in self.segments
+            if segment.index == 0
+        }
+
+
+def scan(
+    base: Checkpoint,
+    target: Checkpoint,
+    segments: Sequence[Segment],
+    twins: Sequence[Segment],
+    *,
+    kernels: Kernels,
+    sizing: Sizing,
+    folder: Path,
+    seed: int | None,
+    observer: Observer,
+) -> Scan:
+    """Count the keys of all segments.
+
+    Parameters
+    ----------
+    base, target : Checkpoint
+    segments : sequence of Segment
+        The region, in canonical order.
+    twins : sequence of Segment
+        Tied heads; compared with their embeddings, not counted.
+    kernels : Kernels
+    sizing : Sizing
+        Workers and size of their blocks.
+    folder : Path
+        Where the segments' histograms are kept meanwhile.
+    seed : int or None
+        Seed of random keys, to be counted besides the scores.
+    observer : Observer
+
+    Returns
+    -------
+    Scan
+        The caller closes its ``key_bins``.
+
+    Raises
+    ------
+    PairingError
+        If a tied head differs from its embedding.
+    CheckpointError
+        If an input cannot be read.
+    """
+    result = Scan(
+        segments=tuple(segments),
+        scores=Histogram.empty(),
+        keys=np.zeros(BINS, np.uint64),
+        key_bins=Spool(folder, len(segments)),
+        score_sums=np.zeros(len(segments)),
+    )
+    lock = threading.Lock()
+
+    def make_work(stop: StopSignal) -> Callable[[Segment], None]:
+        counter = _Counter(base, target, kernels, sizing, stop, seed, observer)
+
+        def work(segment: Segment) -> None:
+            if segment.pair.twin:
+                counter.compare_twin(segment, target)
+            else:
+                counter.count(segment, result, lock)
+
+        return work
+
+    # Files are read front to back, whatever the names of their tensors.
+    tasks = sorted([*segments, *twins], key=_file_order)
+    observer.begin("scan", sum(map(segment_bytes, tasks)))
+    try:
+        run_tasks(tasks, sizing.workers, make_work)
+    except BaseException:
+        result.key_bins.close()
+        raise
+    finally:
+        observer.end()
+    return result
+
+
+def segment_bytes(segment: Segment) -> int:
+    """Return how many bytes of both inputs a segment has."""
+    return segment.elements * (
+        segment.pair.base.nbytes // max(segment.pair.base.elements, 1)
+        + segment.pair.target.nbytes // max(segment.pair.target.elements, 1)
+    )
+
+
+def _file_order(segment: Segment) -> tuple[int, int, int]:
+    tensor = segment.pair.target
+    return tensor.shard, tensor.offset, segment.index
+
+
+class _Counter:
+    """One worker of pass 1: its workspace and its counters."""
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        target: Checkpoint,
+        kernels: Kernels,
+        sizing: Sizing,
+        stop: StopSignal,
+        seed: int | None,
+        observer: Observer,
+    ) -> None:
+        self._space = Workspace(base, target, kernels, block_bytes=sizing.block_bytes, stop=stop)
+        self._kernels = kernels
+        self._seed = seed
+        self._observer = observer
+        self._scores = np.zeros((LANES, BINS), np.uint32)
+        self._random = np.zeros((LANES, BINS), np.uint32) if seed is not None else None
+
+    def count(self, segment: Segment, result: Scan, lock: threading.Lock) -> None:
+        zeros = 0
+        self._scores.fill(0)
+        if self._random is not None:
+            self._random.fill(0)
+        for start, elements in self._space.blocks(segment):
+            for chunk in self._space.chunks(segment.pair, start, elements):
+                keys, zero_base = self._space.score_keys(chunk)
+                self._kernels.count_bins(keys, self._scores)
+                zeros += zero_base
+                if self._random is not None and self._seed is not None:
+                    keys = self._space.random_keys(segment, chunk.start, chunk.elements, self._seed)
+                    self._kernels.count_bins(keys, self._random)
+            self._observer.advance(elements * segment_bytes(segment) // segment.elements)
+        scores = sparse(self._scores)
+        ranked = scores if self._random is None else sparse(self._random)
+        # A non-finite weight gives a score that is infinite or no number; so
+        # may finite ones, by overflow. Rare enough to read the segment again.
+        suspicious = scores.bins[-1] >= INFINITY_BIN
+        nonfinite = self._count_nonfinite(segment) if suspicious else 0
+        exact = segment.pair.exact
+        with lock:
+            result.scores.add(scores, exact=exact)
+            result.keys[ranked.bins] += ranked.counts
+            result.score_sums[segment.number] = scores.score_sum(exact=exact)
+            result.zero_base += zeros
+            if nonfinite:
+                name = segment.pair.name
+                result.nonfinite[name] = result.nonfinite.get(name, 0) + nonfinite
+        result.key_bins.put(segment.number, ranked)
+
+    def _count_nonfinite(self, segment: Segment) -> int:
+        """Count NaN and infinite weights on both sides, as they are scored."""
+        pair, space, found = segment.pair, self._space, 0
+        for start, elements in space.blocks(segment):
+            for chunk in space.chunks(pair, start, elements):
+                if pair.cast:
+                    sides = (chunk.base_codes, pair.out_dtype), (chunk.target_codes, pair.out_dtype)
+                else:
+                    low, high = chunk.block_start, chunk.block_start + chunk.elements
+                    base = view_codes(space.base_buffer, pair.base.dtype, low, high)
+                    sides = (base, pair.base.dtype), (chunk.target_codes, pair.target.dtype)
+                for codes, dtype in sides:
+                    found += self._kernels.count_nonfinite(codes, EXPONENTS[dtype])
+        return found
+
+    def compare_twin(self, segment: Segment, target: Checkpoint) -> None:
+        space, pair = self._space, segment.pair
+        embedding = target.tensors[pair.twin or ""]
+        size = pair.target.nbytes // pair.target.elements
+        for start, elements in space.blocks(segment):
+            nbytes = elements * size
+            source = target.shards[embedding.shard].source
+            source.read_into(embedding.offset + start * size, as_bytes(space.base_buffer)[:nbytes])
+            if not np.array_equal(space.base_buffer[:nbytes], space.target_buffer[:nbytes]):
+                raise PairingError(
+                    f"{pair.name} differs from {embedding.name} near element {start}, although "
+                    f"config.json of {target.folder} ties them: correct tie_word_embeddings, or "
+                    f"leave both out with --exclude"
+                )
+            self._observer.advance(elements * segment_bytes(segment) // segment.elements)
+
+
+def refuse_nonfinite(found: dict[str, int]) -> None:
+    """Raise NonFiniteError if any tensor has NaN or infinite weights."""
+    if not found:
+        return
+    names = sorted(found)
+    total, plural = sum(found.values()), "s" if len(found) > 1 else ""
+    lines = [
+        f"{total:,} weights of {len(found)} tensor{plural} of the region are NaN or infinite:",
+    ]
+    lines += [f"  {name}: {found[name]:,}" for name in names[:_LISTED_TENSORS]]
+    if len(names) > _LISTED_TENSORS:
+        lines.append(f"  … and {len(names) - _LISTED_TENSORS} more tensors")
+    lines.append(
+        "next step: leave those tensors out with --exclude, or pass --allow-nonfinite "
+        "(NaN then counts as the largest change)"
+    )
+    raise NonFiniteError("\n".join(lines))

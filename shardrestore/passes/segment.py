@@ -1,0 +1,62 @@
+"""Segments: the unit of parallel work and of tie accounting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..pairing.pairs import Pair
+from ..selection.stream import SEGMENT_ELEMENTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A contiguous run of at most ``SEGMENT_ELEMENTS`` elements of one pair."""
+
+    number: int
+    """Position in canonical order: tensor names in code-point order, then elements."""
+
+    pair: Pair
+
+    index: int
+    """Position within the tensor."""
+
+    elements: int
+
+    @property
+    def start(self) -> int:
+        """Index of the first element within the tensor."""
+        return self.index * SEGMENT_ELEMENTS
+
+    @property
+    def stream(self) -> str:
+        """Name that random keys are drawn for: a tied head repeats its embedding's."""
+        return self.pair.twin or self.pair.name
+
+
+def split_pairs(pairs: Sequence[Pair]) -> tuple[Segment, ...]:
+    """Split pairs, given in canonical order, into segments in canonical order."""
+    segments: list[Segment] = []
+    for pair in pairs:
+        total = pair.target.elements
+        for index, start in enumerate(range(0, total, SEGMENT_ELEMENTS)):
+            elements = min(SEGMENT_ELEMENTS, total - start)
+            segments.append(
+                Segment(number=len(segments), pair=pair, index=index, elements=elements)
+            )
+    return tuple(segments)
+
+
+def twin_segments(twins: Sequence[Pair], segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Return the segments of tied heads, each with the number of the one it repeats."""
+    by_place = {(segment.pair.name, segment.index): segment for segment in segments}
+    return tuple(
+        Segment(
+            number=by_place[twin.twin or "", segment.index].number,
+            pair=twin,
+            index=segment.index,
+            elements=segment.elements,
+        )
+        for twin in twins
+        for segment in split_pairs([twin])
+    )

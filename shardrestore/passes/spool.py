@@ -1,0 +1,81 @@
+"""Histograms of single segments, kept on disk: memory must not grow with the model.
+
+A segment's histogram is needed twice: when it is counted, and when the ties at
+the cut are numbered. A 70-billion-parameter model has a thousand segments of up
+to 200 kB each, a Mixture-of-Experts model tens of thousands.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from ..checkpoint.writer import explain_write_error
+from ..selection.histogram import SparseHistogram
+
+RECORD_BYTES = 16
+"""Memory that the spool holds for each histogram."""
+
+_BIN_BYTES = 2
+_COUNT_BYTES = 4
+
+
+class Spool:
+    """An unnamed temporary file of sparse histograms, one for each number.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the file lives, on a disk: ``/tmp`` may be memory.
+    records : int
+        How many histograms there may be.
+    """
+
+    def __init__(self, folder: Path, records: int) -> None:
+        self._where = folder / "histograms"
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise explain_write_error(self._where, 0, error) from error
+        self._begin = np.zeros(records, np.int64)
+        self._bins = np.zeros(records, np.int64)
+        self._end = 0
+        self._lock = threading.Lock()
+
+    def put(self, number: int, histogram: SparseHistogram) -> None:
+        """Store the histogram of segment `number`."""
+        record = histogram.bins.tobytes() + histogram.counts.tobytes()
+        with self._lock:
+            begin = self._end
+            self._end += len(record)
+            self._begin[number] = begin
+            self._bins[number] = histogram.bins.size
+        self._write(record, begin)
+
+    def _write(self, record: bytes, begin: int) -> None:
+        rest = memoryview(record)
+        try:
+            while rest:
+                count = os.pwrite(self._file.fileno(), rest, begin)
+                rest, begin = rest[count:], begin + count
+        except OSError as error:
+            raise explain_write_error(self._where, self._end, error) from error
+
+    def get(self, number: int) -> SparseHistogram:
+        """Return the histogram of segment `number`; empty if none was stored."""
+        bins = int(self._bins[number])
+        record = os.pread(
+            self._file.fileno(), bins * (_BIN_BYTES + _COUNT_BYTES), int(self._begin[number])
+        )
+        return SparseHistogram(
+            bins=np.frombuffer(record, np.uint16, bins),
+            counts=np.frombuffer(record, np.uint32, bins, offset=bins * _BIN_BYTES),
+        )
+
+    def close(self) -> None:
+        """Release the file; it has no name, so nothing is left on disk."""
+        self._file.close()

@@ -1,0 +1,74 @@
+"""Worker threads that share a list of tasks and stop together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+Task = TypeVar("Task")
+
+
+class Stopped(Exception):
+    """Raised within a worker after another one failed or the user interrupted."""
+
+
+class StopSignal:
+    """Asks all workers to stop at their next block."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask everyone to stop."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise ``Stopped`` if someone asked."""
+        if self._event.is_set():
+            raise Stopped
+
+
+def run_tasks(
+    tasks: Iterable[Task], workers: int, make_work: Callable[[StopSignal], Callable[[Task], None]]
+) -> None:
+    """Run all tasks on worker threads; the first failure stops the others and is raised.
+
+    Parameters
+    ----------
+    tasks : iterable
+        Taken one by one, in order.
+    workers : int
+        Number of threads.
+    make_work : callable
+        Called once in each thread, with the signal to check between blocks;
+        returns the function that does a task. Buffers belong to that function.
+    """
+    stop = StopSignal()
+    pending = iter(tasks)
+    lock = threading.Lock()
+
+    def loop() -> None:
+        work = make_work(stop)
+        while True:
+            stop.check()
+            with lock:
+                task = next(pending, None)
+            if task is None:
+                return
+            work(task)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="shardrestore") as pool:
+        futures = [pool.submit(loop) for _ in range(workers)]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            # Also on KeyboardInterrupt, which reaches the waiting main thread:
+            # the pool's exit then waits for one block of each worker at most.
+            if any(not future.done() or future.exception() for future in futures):
+                stop.set()
+    for future in futures:
+        error = future.exception()
+        if error is not None and not isinstance(error, Stopped):
+            raise error

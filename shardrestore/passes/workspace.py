@@ -1,0 +1,197 @@
+"""What one worker holds: block buffers, and scratch for the chunk in the kernels.
+
+A block is read into the buffers, then goes through the kernels in chunks that
+fit the processor's cache. ``Workspace.chunks`` yields, for each chunk, the two
+arrays that are scored and the two that may be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..checkpoint.folder import Checkpoint, Tensor
+from ..kernels.interface import Codes, Floats, Kernels, Keys
+from ..pairing.pairs import Pair
+from ..selection.stream import stream_words
+from .memory import CHUNK_ELEMENTS
+from .segment import Segment
+from .workers import StopSignal
+
+ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+"""Size of an element of each format that can be ranked, in bytes."""
+
+EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
+"""Exponent bits of each format: all of them set in NaN and infinity, only there."""
+
+_CODE_TYPES: dict[int, Any] = {2: np.uint16, 4: np.uint32}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of elements on their way through the kernels; arrays are views."""
+
+    start: int
+    """Index of the first element within the tensor."""
+    block_start: int
+    """Index of the first element within the block in the buffers."""
+    base_scored: Any
+    """uint16 patterns for bfloat16 arithmetic, else float32 values."""
+    target_scored: Any
+    base_codes: Codes
+    """The base's elements in the output's format."""
+    target_codes: Codes
+    """The target's elements in the output's format."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return int(self.target_codes.size)
+
+
+class Workspace:
+    """Buffers and scratch of one worker, allocated once and used for every segment."""
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        target: Checkpoint,
+        kernels: Kernels,
+        *,
+        block_bytes: int,
+        stop: StopSignal,
+    ) -> None:
+        self._base = base
+        self._target = target
+        self._kernels = kernels
+        self._stop = stop
+        self.block_bytes = block_bytes
+        self.base_buffer = np.empty(block_bytes, np.uint8)
+        self.target_buffer = np.empty(block_bytes, np.uint8)
+        self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
+        self._random_keys = np.empty(CHUNK_ELEMENTS, np.uint32)
+        self._floats = [np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3)]
+        self._codes = [np.empty(CHUNK_ELEMENTS, np.uint32) for _ in range(2)]
+
+    def blocks(self, segment: Segment) -> Iterator[tuple[int, int]]:
+        """Read a segment block by block; yield each block's first element and length.
+
+        The blocks' bytes are in ``base_buffer`` and ``target_buffer``.
+        """
+        pair = segment.pair
+        widest = max(
+            ITEM_BYTES[pair.base.dtype], ITEM_BYTES[pair.target.dtype], ITEM_BYTES[pair.out_dtype]
+        )
+        step = self.block_bytes // widest
+        end = segment.start + segment.elements
+        for start in range(segment.start, end, step):
+            self._stop.check()
+            elements = min(step, end - start)
+            self._read(self._base, pair.base, start, elements, self.base_buffer)
+            self._read(self._target, pair.target, start, elements, self.target_buffer)
+            yield start, elements
+
+    def target_chunks(
+        self, tensor: Tensor, start: int, elements: int
+    ) -> Iterator[tuple[int, Codes]]:
+        """Read elements of the target alone; yield each chunk's first element and its codes."""
+        step = self.block_bytes // ITEM_BYTES[tensor.dtype]
+        for first in range(start, start + elements, step):
+            self._stop.check()
+            count = min(step, start + elements - first)
+            self._read(self._target, tensor, first, count, self.target_buffer)
+            for low in range(0, count, CHUNK_ELEMENTS):
+                high = min(low + CHUNK_ELEMENTS, count)
+                yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)
+
+    def _read(
+        self,
+        checkpoint: Checkpoint,
+        tensor: Tensor,
+        start: int,
+        elements: int,
+        buffer: npt.NDArray[np.uint8],
+    ) -> None:
+        size = ITEM_BYTES[tensor.dtype]
+        source = checkpoint.shards[tensor.shard].source
+        source.read_into(tensor.offset + start * size, as_bytes(buffer)[: elements * size])
+
+    def chunks(self, pair: Pair, start: int, elements: int) -> Iterator[Chunk]:
+        """Yield the block in the buffers chunk by chunk."""
+        for low in range(0, elements, CHUNK_ELEMENTS):
+            high = min(low + CHUNK_ELEMENTS, elements)
+            base = view_codes(self.base_buffer, pair.base.dtype, low, high)
+            target = view_codes(self.target_buffer, pair.target.dtype, low, high)
+            base_codes = self.cast(base, pair.base.dtype, pair.out_dtype, 0)
+            target_codes = self.cast(target, pair.target.dtype, pair.out_dtype, 1)
+            if pair.cast:
+                formats = pair.out_dtype, pair.out_dtype
+                base, target = base_codes, target_codes
+            else:
+                formats = pair.base.dtype, pair.target.dtype
+            scored: tuple[Any, Any] = (base, target)
+            if not pair.exact:
+                scored = (
+                    self._widen(base, formats[0], self._floats[0]),
+                    self._widen(target, formats[1], self._floats[1]),
+                )
+            yield Chunk(start + low, low, *scored, base_codes, target_codes)
+
+    def cast(self, codes: Codes, source: str, dtype: str, scratch: int) -> Codes:
+        """Return codes of format `source` in format `dtype`, rounded to nearest even.
+
+        The result may be a view of `codes` or of the scratch array 0 or 1.
+        """
+        if source == dtype:
+            return codes
+        values = self._widen(codes, source, self._floats[2])
+        out = self._codes[scratch]
+        if dtype == "F32":
+            widened = out[: codes.size]
+            widened[:] = values.view(np.uint32)
+            return widened
+        narrowed: npt.NDArray[np.uint16] = out.view(np.uint16)[: codes.size]
+        if dtype == "BF16":
+            self._kernels.narrow_bfloat16(values, narrowed)
+        else:
+            self._kernels.narrow_float16(values, narrowed)
+        return narrowed
+
+    def _widen(self, codes: Codes, dtype: str, out: Floats) -> Floats:
+        if dtype == "F32":
+            return codes.view(np.float32)
+        out = out[: codes.size]
+        if dtype == "BF16":
+            self._kernels.widen_bfloat16(codes, out)  # type: ignore[arg-type]
+        else:
+            self._kernels.widen_float16(codes, out)  # type: ignore[arg-type]
+        return out
+
+    def score_keys(self, chunk: Chunk) -> tuple[Keys, int]:
+        """Return the chunk's score keys and its count of zero base weights."""
+        keys = self._keys[: chunk.elements]
+        zeros = self._kernels.score_keys(chunk.base_scored, chunk.target_scored, keys)
+        return keys, zeros
+
+    def random_keys(self, segment: Segment, start: int, elements: int, seed: int) -> Keys:
+        """Return the random keys of elements of a segment, at most a chunk of them."""
+        keys = self._random_keys[:elements]
+        words = stream_words(seed, segment.stream, segment.index)
+        self._kernels.random_keys(*words, start - segment.start, keys)
+        return keys
+
+
+def view_codes(buffer: npt.NDArray[np.uint8], dtype: str, low: int, high: int) -> Codes:
+    """Return elements of a buffer as the codes of their format, without a copy."""
+    size = ITEM_BYTES[dtype]
+    codes: Codes = buffer[low * size : high * size].view(_CODE_TYPES[size])
+    return codes
+
+
+def as_bytes(array: npt.NDArray[Any]) -> memoryview:
+    """Return the bytes of a contiguous array, without a copy."""
+    return memoryview(array).cast("B")  # type: ignore[arg-type]  # ndarray is a buffer

@@ -1,0 +1,161 @@
+"""The reports in an output folder.
+
+Three of them have the names, columns and keys of the published tool
+(UmeanNever/ParamRestore), so that notebooks written for it go on working;
+``shardrestore.json`` says what was done, to whom, and with what.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..selection.histogram import ScoreStatistics
+from ..version import __version__
+from .result import Restoration, TensorResult
+
+RECORD_FILE = "shardrestore.json"
+RECORD_FORMAT = 1
+"""Version of the record's keys; raised when one changes its meaning."""
+
+
+def encode_reports(
+    result: Restoration, inputs: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Return the reports of a restoration: file name to contents.
+
+    The contents depend on inputs and options alone, not on time, workers or
+    memory: the same request writes the same bytes.
+
+    Parameters
+    ----------
+    result : Restoration
+    inputs : mapping
+        Identities of ``base`` and ``target``, as JSON values.
+    options : mapping
+        The options that decided the result, as JSON values.
+    """
+    return {
+        "diff_summary.tsv": _diff_summary(result.tensors),
+        "restore_stats.tsv": _restore_stats(result.tensors),
+        "selected_param_stats.json": encode_json(_selected_stats(result)),
+        RECORD_FILE: encode_json(_record(result, inputs, options)),
+    }
+
+
+def _diff_summary(tensors: Sequence[TensorResult]) -> bytes:
+    rows = [
+        f"{tensor.name}\t{_layer_name(tensor)}\t{tensor.mean_score:.8f}\t{tensor.elements}"
+        for tensor in tensors
+    ]
+    return _table("param_name\tlayer_name\taverage_mean_diff\tnumel", rows)
+
+
+def _restore_stats(tensors: Sequence[TensorResult]) -> bytes:
+    rows = []
+    for tensor in tensors:
+        share = tensor.restored / tensor.elements if tensor.elements else 0.0
+        counts = f"{tensor.restored}\t{tensor.elements}\t{share:.8f}"
+        rows.append(f"{tensor.name}\t{_layer_name(tensor)}\t{counts}")
+    return _table("param_name\tlayer_name\trestored_numel\tnumel\trestored_ratio", rows)
+
+
+def _layer_name(tensor: TensorResult) -> str:
+    return "" if tensor.layer is None else str(tensor.layer)
+
+
+def _table(head: str, rows: Sequence[str]) -> bytes:
+    return ("\n".join([head, *rows]) + "\n").encode("utf-8", "surrogatepass")
+
+
+def _selected_stats(result: Restoration) -> dict[str, Any]:
+    return {
+        "k_count": result.selected_elements,
+        "strategy": result.strategy,
+        "selected_rel_diffs": _statistics(result.selected_scores),
+        "total_rel_diffs": _statistics(result.total_scores),
+    }
+
+
+def _statistics(scores: ScoreStatistics) -> dict[str, float | None]:
+    return {key: finite(value) for key, value in dataclasses.asdict(scores).items()}
+
+
+def _record(
+    result: Restoration, inputs: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "format": RECORD_FORMAT,
+        **inputs,
+        "options": dict(options),
+        "cut": {
+            "region_elements": result.region_elements,
+            "selected_elements": result.selected_elements,
+            "threshold": finite(result.threshold),
+            "exact": result.exact,
+            "ties": result.ties,
+            "ties_taken": result.ties_taken,
+            "unchanged_share": result.unchanged_share,
+            "zero_base_share": result.zero_base_share,
+            "nonfinite_weights": result.nonfinite,
+        },
+        "versions": {
+            "shardrestore": __version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def summarize(result: Restoration) -> dict[str, Any]:
+    """Return what ``--json`` prints of a restoration, as plain JSON values."""
+    return {
+        "outputs": [str(result.output)],
+        "region": result.region,
+        "strategy": result.strategy,
+        "percent": result.percent,
+        "region_elements": result.region_elements,
+        "selected_elements": result.selected_elements,
+        "threshold": finite(result.threshold),
+        "exact": result.exact,
+        "ties": result.ties,
+        "ties_taken": result.ties_taken,
+        "unchanged_share": result.unchanged_share,
+        "zero_base_share": result.zero_base_share,
+        "nonfinite_weights": result.nonfinite,
+        "total_rel_diffs": _statistics(result.total_scores),
+        "selected_rel_diffs": _statistics(result.selected_scores),
+        "module_kinds": [
+            {
+                "kind": kind.kind,
+                "tensors": kind.tensors,
+                "elements": kind.elements,
+                "restored": kind.restored,
+            }
+            for kind in result.module_kinds()
+        ],
+        "read_bytes": result.read_bytes,
+        "written_bytes": result.written_bytes,
+        "scan_seconds": round(result.scan_seconds, 3),
+        "restore_seconds": round(result.restore_seconds, 3),
+        "seconds": round(result.seconds, 3),
+        "workers": result.workers,
+        "projected_bytes": result.projected_bytes,
+        "peak_rss_bytes": result.peak_rss_bytes,
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """Return a value that JSON can hold: None for NaN and infinity."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def encode_json(document: Mapping[str, Any]) -> bytes:
+    """Return a document as indented JSON."""
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
