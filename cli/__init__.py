@@ -1,0 +1,1 @@
+"""The command line ``shardrestore``: options in, one call into the library, text out."""

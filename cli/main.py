@@ -1,0 +1,53 @@
+"""The application: its commands, and ``--version``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .demo import demo
+from .plan import plan
+from .run import run
+
+app = typer.Typer(
+    name="shardrestore",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(run)
+app.command()(plan)
+app.command()(demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from shardrestore import __version__
+
+        typer.echo(f"shardrestore {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+]
+
+
+@app.callback()
+def describe(version: Version = False) -> None:
+    """Set the most changed weights of a fine-tuned model back to its base's values.
+
+    Checkpoints are streamed: a few hundred megabytes of memory suffice for any size.
+    """
+
+
+def main() -> None:
+    """Run the command line; the entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

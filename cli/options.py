@@ -1,0 +1,74 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Base = Annotated[str, typer.Option(help="Checkpoint before fine-tuning: a folder.")]
+Target = Annotated[str, typer.Option(help="Checkpoint after fine-tuning: a folder.")]
+Percents = Annotated[
+    list[str],
+    typer.Option(
+        "-k",
+        "--percent",
+        metavar="PERCENT",
+        help="Share of the region to restore: 10, or several: 1,3,5,10.",
+    ),
+]
+Region = Annotated[
+    Literal["transformer", "attention", "mlp", "embedding", "all"],
+    typer.Option(help="Tensors that take part; `plan` shows what each region means."),
+]
+Include = Annotated[
+    list[str],
+    typer.Option(metavar="RE", help="Of the region, only tensors that match. Repeatable."),
+]
+Exclude = Annotated[
+    list[str], typer.Option(metavar="RE", help="No tensors that match. Repeatable.")
+]
+Rename = Annotated[
+    list[str],
+    typer.Option(metavar="REGEX=REPL", help="Rename the base's tensors. Repeatable."),
+]
+Strategy = Annotated[
+    Literal["top", "bottom", "random"],
+    typer.Option(help="Restore the most changed, the least changed, or random weights."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the random strategy.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Worker threads at most.", show_default="one per processor"),
+]
+MaxMemory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Budget for the whole process, such as 1GiB.")
+]
+Approximate = Annotated[
+    bool,
+    typer.Option(
+        "--approximate",
+        help="Skip the refining scan of float32 and float16 models: still exactly K weights, "
+        "but those near the cut are taken as equals (scores within 0.8 %).",
+    ),
+]
+Dtype = Annotated[
+    Literal["auto", "bf16", "fp16", "fp32"],
+    typer.Option(help="Cast both models and the output; auto keeps every tensor as it is."),
+]
+AllowNonfinite = Annotated[
+    bool, typer.Option("--allow-nonfinite", help="Go on with NaN or infinite weights.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def parse_percents(texts: list[str]) -> list[float]:
+    """Return the numbers of ``-k 1,3 -k 5``; wrong usage if one is no number."""
+    try:
+        return [float(part) for text in texts for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{','.join(texts)}: expected numbers, such as 10 or 1,3,5", param_hint="'-k'"
+        ) from error

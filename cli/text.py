@@ -1,0 +1,45 @@
+"""Numbers and tables as people read them, 80 columns wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def format_bytes(nbytes: float) -> str:
+    """Return a size in powers of 1000, as disks and files are labelled."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"
+
+
+def format_mib(nbytes: int) -> str:
+    """Return an amount of memory in MiB, rounded up."""
+    return f"{-(-nbytes // (1 << 20)):,} MiB"
+
+
+def format_share(share: float) -> str:
+    """Return a share as a percentage; a small one is not rounded to zero."""
+    if 0 < share < 0.0001:
+        return f"{share * 100:.1g} %"
+    return f"{share * 100:.2f} %"
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows with aligned columns: the first to the left, others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  "
+        + "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def format_facts(facts: Sequence[tuple[str, str]]) -> str:
+    """Return labelled facts, one a line."""
+    width = max(len(label) for label, _ in facts)
+    return "\n".join(f"  {label:<{width}}  {text}" for label, text in facts)
