@@ -111,7 +111,7 @@ def describe(result: Restoration) -> str:
     memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
     costs = [
         ("time", f"{result.seconds:.2f} s: {passes}"),
-        ("throughput", f"{speed}/s: {amounts}"),
+        ("throughput", f"{speed}/s: {read} read, {written} written"),
         ("peak memory", memory),
     ]
     head = (

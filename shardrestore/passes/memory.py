@@ -91,7 +91,7 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     segments = load.segments * TENSOR_BYTES * (1 + load.cuts // 8)
     histograms = (6 + 2 * load.random) * BINS * 8 + load.refines * load.cuts * LOWS * 8
     buffers = (2 + load.cuts) * block_bytes
-    counters = (1 + load.random) * LANES * BINS * 4 + BINS * 4
+    counters = (1 + load.random) * LANES * BINS * 4 + (1 + load.random * load.cuts) * BINS * 4
     lows = load.refines * load.cuts * LOWS * 4 * 2
     worker = WORKER_BYTES + buffers + CHUNK_SCRATCH_BYTES + counters + lows
     return load.runtime_bytes + headers + segments + histograms + workers * worker

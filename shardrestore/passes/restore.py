@@ -16,7 +16,7 @@ import numpy as np
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.writer import ShardWriter, Staging
 from ..errors import CheckpointError
-from ..kernels.interface import LANES, Codes, Kernels, Keys
+from ..kernels.interface import Codes, Kernels, Keys
 from ..selection.histogram import Histogram, sparse
 from ..selection.score import BINS
 from ..selection.stream import SEGMENT_ELEMENTS
@@ -313,7 +313,9 @@ class _Restorer:
         self._seed = seed
         self._stop = stop
         self._out = [np.empty(sizing.block_bytes, np.uint8) for _ in cuts]
-        self._selected_scores = np.zeros((LANES, BINS), np.uint32)
+        # A random cut says nothing of the scores it selects: they are counted.
+        counted = 0 if seed is None else len(cuts)
+        self._selected_scores = [np.zeros((1, BINS), np.uint32) for _ in range(counted)]
 
     def do(self, task: Task, observer: Observer) -> None:
         match task:
@@ -351,6 +353,8 @@ class _Restorer:
         out_size = output.nbytes // pair.target.elements
         remainders = [placed.remainders[segment.number] for placed in self._cuts]
         selected = [0] * len(self._cuts)
+        for counts in self._selected_scores:
+            counts.fill(0)
         for start, elements in self._space.blocks(segment):
             for chunk in self._space.chunks(pair, start, elements):
                 self._cut_chunk(segment, chunk, out_size, remainders, selected)
@@ -363,6 +367,8 @@ class _Restorer:
             with self._lock:
                 for result, count in zip(self._results, selected, strict=True):
                     result.selected[pair.name] += count
+                for number, counts in enumerate(self._selected_scores):
+                    self._results[number].scores.add(sparse(counts), exact=pair.exact)
 
     def _cut_chunk(
         self,
@@ -380,8 +386,8 @@ class _Restorer:
         high = low + chunk.elements * out_size
         for number, placed in enumerate(self._cuts):
             out: Codes = self._out[number][low:high].view(chunk.target_codes.dtype)
-            if self._seed is not None and not segment.pair.twin:
-                self._count_selected(number, keys, remainders[number], scores, segment.pair.exact)
+            if self._selected_scores:
+                self._count_selected(number, keys, remainders[number], scores)
             cut = placed.cut
             count, remainders[number] = self._kernels.select(
                 keys,
@@ -398,11 +404,8 @@ class _Restorer:
             )
             selected[number] += count
 
-    def _count_selected(
-        self, number: int, keys: Keys, remainder: int, scores: Keys, exact: bool
-    ) -> None:
+    def _count_selected(self, number: int, keys: Keys, remainder: int, scores: Keys) -> None:
         cut = self._cuts[number].cut
-        self._selected_scores.fill(0)
         self._kernels.count_selected(
             keys,
             cut.first,
@@ -413,7 +416,5 @@ class _Restorer:
             cut.ties_taken,
             cut.ties,
             scores,
-            self._selected_scores,
+            self._selected_scores[number],
         )
-        with self._lock:
-            self._results[number].scores.add(sparse(self._selected_scores), exact=exact)
