@@ -105,9 +105,7 @@ def describe(result: Restoration) -> str:
     moved = result.read_bytes + result.written_bytes
     speed = format_bytes(moved / max(result.seconds, 1e-9))
     passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
-    amounts = (
-        f"{format_bytes(result.read_bytes)} read, {format_bytes(result.written_bytes)} written"
-    )
+    read, written = format_bytes(result.read_bytes), format_bytes(result.written_bytes)
     memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
     costs = [
         ("time", f"{result.seconds:.2f} s: {passes}"),
