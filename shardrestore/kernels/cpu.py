@@ -27,7 +27,17 @@ _HIGH_HALF = np.uint32(0xFFFF0000)
 def _kernel(*signatures: str) -> Callable[[Callable[..., Any]], Any]:
     # Compiled for these types on first import, read from numba's cache on disk
     # afterwards. fastmath stays off: it would reorder and fuse roundings.
-    return numba.njit(list(signatures), nogil=True, cache=True, error_model="numpy")
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+    def compile_kernel(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(list(signatures), cache=True, **options)(function)
+        except RuntimeError:
+            # Neither the package's folder nor the user's is writable, as in a
+            # read-only container: compile anew, two seconds each time.
+            return numba.njit(list(signatures), **options)(function)
+
+    return compile_kernel
 
 
 _inline = numba.njit(inline="always")

@@ -15,10 +15,10 @@ from ..selection.score import BINS, LOWS
 
 MIB = 1 << 20
 
-RUNTIME_BYTES = 200 * MIB
+RUNTIME_BYTES = 224 * MIB
 """The process before its first buffer: interpreter, NumPy, numba and its compiler.
 
-Measured: 150 MiB with compiled kernels at hand, 178 MiB when they are compiled
+Measured: 160 MiB with compiled kernels at hand, 200 MiB when they are compiled
 in the same process (Python 3.11, NumPy 2.4, numba 0.68, Linux on x86-64).
 """
 
