@@ -112,7 +112,7 @@ def _scan(text: str, position: int) -> tuple[JsonValue, int]:
 
 
 def nesting(value: JsonValue) -> int:
-    """How many arrays and objects lie within each other, at most: 0 for a scalar.
+    """Return how many arrays and objects lie within each other, at most: 0 for a scalar.
 
     serde_json reads 127 levels; the standard library does not count them.
     """
