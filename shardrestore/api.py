@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
-from .checkpoint.acceptance import check_accepted
 from .checkpoint.folder import Checkpoint, open_checkpoint
-from .checkpoint.index import INDEX_FILE, encode_index
-from .checkpoint.writer import Staging, check_output, free_bytes
-from .errors import OutputError
-from .kernels.interface import load_kernels
-from .passes.layout import OutputShard
+from .checkpoint.writer import Staging, free_bytes
 from .passes.memory import Sizing
-from .passes.meter import peak_resident_bytes
 from .passes.plan import RegionSurvey, Work, plan_work, survey_regions
-from .passes.progress import Observer, SerialObserver, SilentObserver
-from .passes.refine import PlacedCut, place_at_bins, place_at_keys
-from .passes.restore import Restored
-from .passes.restore import restore as write_models
-from .passes.scan import Scan, refuse_nonfinite
-from .passes.scan import scan as scan_region
-from .report.files import encode_json, encode_reports
-from .report.result import Restoration, TensorResult
+from .passes.progress import Observer
+from .report.result import Restoration
 from .request import Options, Request, make_request
-from .selection.cut import find_bin, selected_histogram
-from .selection.histogram import summarize
+from .runner import Runner, check_outputs
 
 Reference = str | os.PathLike[str]
 
@@ -204,7 +190,7 @@ def sweep(
     Raises
     ------
     ShardRestoreError
-        As for ``restore``; either all models are written or none.
+        As for ``restore``. Models get their names when all of them are complete.
     """
     request = make_request(percents, options)
     outputs = [
@@ -226,12 +212,12 @@ def _run(
     request = make_request(percents, options)
     with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
         work = _plan_work(opened_base, opened, request)
-        _check_outputs(outputs, (opened_base, opened), work, request)
+        check_outputs(outputs, (opened_base, opened), work, request)
         stagings: list[Staging] = []
         try:
             stagings.extend(Staging(output, overwrite=request.overwrite) for output in outputs)
-            run = _Run(opened_base, opened, request, work, stagings, observer)
-            return run.carry_out(started)
+            runner = Runner(opened_base, opened, request, work, stagings, observer)
+            return runner.carry_out(started)
         except BaseException:
             for staging in reversed(stagings):
                 staging.discard()
@@ -252,203 +238,3 @@ def _plan_work(base: Checkpoint, target: Checkpoint, request: Request) -> Work:
         workers=request.workers,
         max_memory_bytes=request.max_memory_bytes,
     )
-
-
-def _check_outputs(
-    outputs: Sequence[Path], inputs: Sequence[Checkpoint], work: Work, request: Request
-) -> None:
-    for output in outputs:
-        resolved = output.resolve()
-        for role, checkpoint in zip(("base", "target"), inputs, strict=True):
-            folder = checkpoint.folder.resolve()
-            if resolved == folder or folder in resolved.parents:
-                relation = "is" if resolved == folder else "lies inside"
-                raise OutputError(
-                    f"{output}: {relation} the {role} {checkpoint.folder}: choose another --output"
-                )
-        check_output(output, overwrite=request.overwrite)
-    free = free_bytes(outputs[0])
-    if free < work.disk_bytes:
-        raise OutputError(
-            f"{outputs[0]}: not enough disk: {work.disk_bytes:,} bytes are needed, {free:,} are "
-            "free: free some space or choose another --output"
-        )
-
-
-class _Run:
-    """One run, from the opened inputs to the finished folders."""
-
-    def __init__(
-        self,
-        base: Checkpoint,
-        target: Checkpoint,
-        request: Request,
-        work: Work,
-        stagings: Sequence[Staging],
-        observer: Observer | None,
-    ) -> None:
-        self.base = base
-        self.target = target
-        self.request = request
-        self.work = work
-        self.stagings = stagings
-        self.shared: dict[str, Any] = {
-            "kernels": load_kernels(),
-            "sizing": work.sizing,
-            "seed": request.key_seed,
-            "observer": SerialObserver(observer or SilentObserver()),
-        }
-
-    def carry_out(self, started: float) -> tuple[Restoration, ...]:
-        """Scan, cut, restore, report, publish."""
-        scan_started = time.perf_counter()
-        scan = scan_region(
-            self.base,
-            self.target,
-            self.work.segments,
-            self.work.twins,
-            folder=self.stagings[0].folder,
-            **self.shared,
-        )
-        try:
-            if not self.request.allow_nonfinite:
-                refuse_nonfinite(scan.nonfinite)
-            cuts = self._place_cuts(scan)
-        finally:
-            scan.key_bins.close()
-        restore_started = time.perf_counter()
-        restored = write_models(
-            self.base,
-            self.target,
-            self.work.segments,
-            self.work.twins,
-            self.work.shards,
-            cuts,
-            self.stagings,
-            **self.shared,
-        )
-        seconds = {
-            "scan_seconds": restore_started - scan_started,
-            "restore_seconds": time.perf_counter() - restore_started,
-        }
-        results = [
-            self._describe(scan, placed, done, staging, started, seconds)
-            for placed, done, staging in zip(cuts, restored, self.stagings, strict=True)
-        ]
-        for result, staging in zip(results, self.stagings, strict=True):
-            self._publish(result, staging)
-        return tuple(
-            dataclasses.replace(
-                result,
-                seconds=time.perf_counter() - started,
-                peak_rss_bytes=peak_resident_bytes(),
-            )
-            for result in results
-        )
-
-    def _place_cuts(self, scan: Scan) -> list[PlacedCut]:
-        found = [
-            find_bin(scan.keys, percent=percent, selected=count, strategy=self.request.strategy)
-            for percent, count in zip(self.request.percents, self.work.counts, strict=True)
-        ]
-        if not self.work.refines:
-            return place_at_bins(scan, found)
-        return place_at_keys(
-            scan, found, self.base, self.target, folder=self.stagings[0].folder, **self.shared
-        )
-
-    def _describe(
-        self,
-        scan: Scan,
-        placed: PlacedCut,
-        done: Restored,
-        staging: Staging,
-        started: float,
-        seconds: dict[str, float],
-    ) -> Restoration:
-        request, cut = self.request, placed.cut
-        elements = self.work.pairing.elements
-        random = request.key_seed is not None
-        chosen = done.scores if random else selected_histogram(scan.scores, cut)
-        return Restoration(
-            output=staging.output,
-            region=request.region,
-            strategy=request.strategy,
-            percent=cut.percent,
-            region_elements=elements,
-            selected_elements=cut.selected,
-            threshold=cut.threshold,
-            exact=self.work.refines or all(pair.exact for pair in self.work.pairing.pairs),
-            ties=cut.ties,
-            ties_taken=cut.ties_taken,
-            unchanged_share=scan.scores.unchanged() / elements,
-            zero_base_share=scan.zero_base / elements,
-            nonfinite=sum(scan.nonfinite.values()),
-            total_scores=summarize(scan.scores),
-            selected_scores=summarize(chosen),
-            tensors=self._tensor_results(scan, done),
-            read_bytes=self.work.read_bytes,
-            written_bytes=sum(shard.nbytes for shard in self.work.shards),
-            seconds=time.perf_counter() - started,
-            workers=self.work.sizing.workers,
-            projected_bytes=self.work.sizing.projected_bytes,
-            peak_rss_bytes=peak_resident_bytes(),
-            **seconds,
-        )
-
-    def _tensor_results(self, scan: Scan, done: Restored) -> tuple[TensorResult, ...]:
-        means = scan.tensor_means()
-        return tuple(
-            TensorResult(
-                name=pair.name,
-                kind=pair.place.kind,
-                layer=pair.place.layer,
-                module=pair.place.module,
-                elements=pair.target.elements,
-                restored=done.selected.get(pair.name, 0),
-                mean_score=means.get(pair.name, 0.0),
-            )
-            for pair in self.work.pairing.pairs
-        )
-
-    def _publish(self, result: Restoration, staging: Staging) -> None:
-        inputs = {"base": self.base.identity(), "target": self.target.identity()}
-        files = encode_reports(result, inputs, self.request.record(result.percent))
-        for file in self.target.side_files:
-            if file.name == "config.json" and self.request.cast:
-                config = _recast_config(self.target.config, self.request.dtype)
-                staging.write_file(file.name, encode_json(config))
-            elif file.name not in files:
-                staging.copy_file(file.name, file.source)
-        for name, content in files.items():
-            staging.write_file(name, content)
-        names = [file.name for file in self.target.side_files if file.name not in files]
-        names += files
-        shard_names = [shard.filename for shard in self.work.shards]
-        for name in shard_names:
-            check_accepted(staging.folder / name)
-        if self.target.indexed:
-            staging.write_file(INDEX_FILE, _index(self.work.shards))
-            shard_names.append(INDEX_FILE)
-        staging.publish([*names, *shard_names])
-
-
-def _index(shards: Sequence[OutputShard]) -> bytes:
-    weight_map = {name: shard.filename for shard in shards for name in shard.tensors}
-    total = sum(tensor.nbytes for shard in shards for tensor in shard.tensors.values())
-    return encode_index(weight_map, total)
-
-
-_TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-
-
-def _recast_config(config: Any, dtype: str) -> Any:
-    """Return a configuration that names the format its weights now have."""
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: _TORCH_NAMES[dtype]
-        if key in ("dtype", "torch_dtype") and isinstance(value, str)
-        else _recast_config(value, dtype)
-        for key, value in config.items()
-    }

@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 from ..errors import OutputError
 from .index import INDEX_FILE, SINGLE_FILE
@@ -201,6 +201,23 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     existing = existing_parent(output)
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"{output}: cannot be written: no permission to write into {existing}")
+
+
+def check_linked_folders(output: Path, names: Iterable[str]) -> None:
+    """Refuse to write through a folder of the output that is a symbolic link.
+
+    Raises
+    ------
+    OutputError
+        If one of the files `names` would land outside the output.
+    """
+    for name in names:
+        for parent in PurePosixPath(name).parents:
+            if parent.name and (output / parent).is_symlink():
+                raise OutputError(
+                    f"{output / parent}: a symbolic link, through which {name} would be written: "
+                    "remove it, or choose another --output"
+                )
 
 
 def existing_parent(path: Path) -> Path:

@@ -8,20 +8,18 @@ of the keys within the bins that the cuts fall into, for all cuts at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.folder import Checkpoint
-from ..kernels.interface import Kernels
+from ..kernels.interface import Keys
 from ..selection.cut import BinCut, Cut, cut_at_bin, cut_at_key, tie_remainders
 from ..selection.histogram import sparse
 from ..selection.score import BINS, LOWS
-from .memory import CHUNK_ELEMENTS, Sizing
-from .progress import Observer
+from .context import Context
+from .memory import CHUNK_ELEMENTS
 from .scan import Scan, segment_bytes
 from .segment import Segment
 from .spool import Spool
@@ -48,27 +46,17 @@ def place_at_bins(scan: Scan, found: Sequence[BinCut]) -> list[PlacedCut]:
     return placed
 
 
-def place_at_keys(
-    scan: Scan,
-    found: Sequence[BinCut],
-    base: Checkpoint,
-    target: Checkpoint,
-    *,
-    kernels: Kernels,
-    sizing: Sizing,
-    folder: Path,
-    seed: int | None,
-    observer: Observer,
-) -> list[PlacedCut]:
+def place_at_keys(context: Context, scan: Scan, found: Sequence[BinCut]) -> list[PlacedCut]:
     """Place cuts exactly, by one scan of what the histogram does not resolve.
 
-    Parameters as in ``scan``; with random keys no weight is read.
+    With random keys no weight is read for it.
     """
     bins = sorted({bin_cut.bin for bin_cut in found})
+    seed = context.seed
     slots = np.full(BINS, -1, np.int32)
     slots[bins] = np.arange(len(bins))
     lows = np.zeros((len(bins), LOWS), np.uint64)
-    spools = [Spool(folder, len(scan.segments)) for _ in bins]
+    spools = [Spool(context.folder, len(scan.segments)) for _ in bins]
     lock = threading.Lock()
     resolved = [segment for segment in scan.segments if seed is None and segment.pair.exact]
     unresolved = [
@@ -80,12 +68,10 @@ def place_at_keys(
         lows[:, 0] += np.array([histogram.count(bin_) for bin_ in bins], np.uint64)
 
     def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        space = Workspace(base, target, kernels, block_bytes=sizing.block_bytes, stop=stop)
-        counts = np.zeros((len(bins), LOWS), np.uint32)
+        counter = _LowCounter(context, slots, len(bins), stop)
 
         def work(segment: Segment) -> None:
-            counts.fill(0)
-            _count_lows(segment, space, kernels, slots, counts, seed, stop, observer)
+            counts = counter.count(segment)
             with lock:
                 np.add(lows, counts, out=lows)
             for row, spool in enumerate(spools):
@@ -94,11 +80,11 @@ def place_at_keys(
         return work
 
     try:
-        observer.begin("refine", sum(map(segment_bytes, unresolved)))
+        context.observer.begin("refine", sum(map(segment_bytes, unresolved)))
         try:
-            run_tasks(unresolved, sizing.workers, make_work)
+            run_tasks(unresolved, context.sizing.workers, make_work)
         finally:
-            observer.end()
+            context.observer.end()
         placed = []
         for bin_cut in found:
             row = bins.index(bin_cut.bin)
@@ -111,30 +97,39 @@ def place_at_keys(
             spool.close()
 
 
-def _count_lows(
-    segment: Segment,
-    space: Workspace,
-    kernels: Kernels,
-    slots: npt.NDArray[np.int32],
-    counts: npt.NDArray[np.uint32],
-    seed: int | None,
-    stop: StopSignal,
-    observer: Observer,
-) -> None:
-    per_element = segment_bytes(segment) // segment.elements
-    if seed is not None:
+class _LowCounter:
+    """One worker of the refining scan: its workspace and its counters."""
+
+    def __init__(
+        self, context: Context, slots: npt.NDArray[np.int32], rows: int, stop: StopSignal
+    ) -> None:
+        self._space = Workspace(context, stop)
+        self._context = context
+        self._slots = slots
+        self._stop = stop
+        self._counts = np.zeros((rows, LOWS), np.uint32)
+
+    def count(self, segment: Segment) -> npt.NDArray[np.uint32]:
+        """Return the low bits of a segment's keys, counted; valid until the next call."""
+        self._counts.fill(0)
+        per_element = segment_bytes(segment) // segment.elements
+        for keys, elements in self._keys(segment):
+            self._context.kernels.count_lows(keys, self._slots, self._counts)
+            self._context.observer.advance(elements * per_element)
+        return self._counts
+
+    def _keys(self, segment: Segment) -> Iterator[tuple[Keys, int]]:
+        seed, space = self._context.seed, self._space
+        if seed is None:
+            for start, elements in space.blocks(segment):
+                for chunk in space.chunks(segment.pair, start, elements):
+                    yield space.score_keys(chunk)[0], chunk.elements
+            return
         end = segment.start + segment.elements
         for start in range(segment.start, end, CHUNK_ELEMENTS):
-            stop.check()
+            self._stop.check()
             elements = min(CHUNK_ELEMENTS, end - start)
-            kernels.count_lows(space.random_keys(segment, start, elements, seed), slots, counts)
-            observer.advance(elements * per_element)
-        return
-    for start, elements in space.blocks(segment):
-        for chunk in space.chunks(segment.pair, start, elements):
-            keys, _ = space.score_keys(chunk)
-            kernels.count_lows(keys, slots, counts)
-        observer.advance(elements * per_element)
+            yield space.random_keys(segment, start, elements, seed), elements
 
 
 def _count_ties(scan: Scan, segment: Segment, cut: Cut, spool: Spool, seed: int | None) -> int:

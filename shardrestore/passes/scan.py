@@ -5,18 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.folder import Checkpoint
 from ..errors import NonFiniteError, PairingError
-from ..kernels.interface import LANES, Kernels
+from ..kernels.interface import LANES
 from ..selection.histogram import Histogram, sparse
 from ..selection.score import BINS, INFINITY_BIN
-from .memory import Sizing
-from .progress import Observer
+from .context import Context
 from .segment import Segment
 from .spool import Spool
 from .workers import StopSignal, run_tasks
@@ -63,35 +60,17 @@ class Scan:
         }
 
 
-def scan(
-    base: Checkpoint,
-    target: Checkpoint,
-    segments: Sequence[Segment],
-    twins: Sequence[Segment],
-    *,
-    kernels: Kernels,
-    sizing: Sizing,
-    folder: Path,
-    seed: int | None,
-    observer: Observer,
-) -> Scan:
+def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]) -> Scan:
     """Count the keys of all segments.
 
     Parameters
     ----------
-    base, target : Checkpoint
+    context : Context
+        With a seed, random keys are counted besides the scores.
     segments : sequence of Segment
         The region, in canonical order.
     twins : sequence of Segment
         Tied heads; compared with their embeddings, not counted.
-    kernels : Kernels
-    sizing : Sizing
-        Workers and size of their blocks.
-    folder : Path
-        Where the segments' histograms are kept meanwhile.
-    seed : int or None
-        Seed of random keys, to be counted besides the scores.
-    observer : Observer
 
     Returns
     -------
@@ -109,17 +88,17 @@ def scan(
         segments=tuple(segments),
         scores=Histogram.empty(),
         keys=np.zeros(BINS, np.uint64),
-        key_bins=Spool(folder, len(segments)),
+        key_bins=Spool(context.folder, len(segments)),
         score_sums=np.zeros(len(segments)),
     )
     lock = threading.Lock()
 
     def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        counter = _Counter(base, target, kernels, sizing, stop, seed, observer)
+        counter = _Counter(context, stop)
 
         def work(segment: Segment) -> None:
             if segment.pair.twin:
-                counter.compare_twin(segment, target)
+                counter.compare_twin(segment)
             else:
                 counter.count(segment, result, lock)
 
@@ -127,14 +106,14 @@ def scan(
 
     # Files are read front to back, whatever the names of their tensors.
     tasks = sorted([*segments, *twins], key=_file_order)
-    observer.begin("scan", sum(map(segment_bytes, tasks)))
+    context.observer.begin("scan", sum(map(segment_bytes, tasks)))
     try:
-        run_tasks(tasks, sizing.workers, make_work)
+        run_tasks(tasks, context.sizing.workers, make_work)
     except BaseException:
         result.key_bins.close()
         raise
     finally:
-        observer.end()
+        context.observer.end()
     return result
 
 
@@ -154,22 +133,14 @@ def _file_order(segment: Segment) -> tuple[int, int, int]:
 class _Counter:
     """One worker of pass 1: its workspace and its counters."""
 
-    def __init__(
-        self,
-        base: Checkpoint,
-        target: Checkpoint,
-        kernels: Kernels,
-        sizing: Sizing,
-        stop: StopSignal,
-        seed: int | None,
-        observer: Observer,
-    ) -> None:
-        self._space = Workspace(base, target, kernels, block_bytes=sizing.block_bytes, stop=stop)
-        self._kernels = kernels
-        self._seed = seed
-        self._observer = observer
+    def __init__(self, context: Context, stop: StopSignal) -> None:
+        self._space = Workspace(context, stop)
+        self._target = context.target
+        self._kernels = context.kernels
+        self._seed = context.seed
+        self._observer = context.observer
         self._scores = np.zeros((LANES, BINS), np.uint32)
-        self._random = np.zeros((LANES, BINS), np.uint32) if seed is not None else None
+        self._random = np.zeros((LANES, BINS), np.uint32) if context.seed is not None else None
 
     def count(self, segment: Segment, result: Scan, lock: threading.Lock) -> None:
         zeros = 0
@@ -217,8 +188,8 @@ class _Counter:
                     found += self._kernels.count_nonfinite(codes, EXPONENTS[dtype])
         return found
 
-    def compare_twin(self, segment: Segment, target: Checkpoint) -> None:
-        space, pair = self._space, segment.pair
+    def compare_twin(self, segment: Segment) -> None:
+        space, pair, target = self._space, segment.pair, self._target
         embedding = target.tensors[pair.twin or ""]
         size = pair.target.nbytes // pair.target.elements
         for start, elements in space.blocks(segment):

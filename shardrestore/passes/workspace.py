@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.folder import Checkpoint, Tensor
-from ..kernels.interface import Codes, Floats, Kernels, Keys
+from ..kernels.interface import Codes, Floats, Keys
 from ..pairing.pairs import Pair
 from ..selection.stream import stream_words
+from .context import Context
 from .memory import CHUNK_ELEMENTS
 from .segment import Segment
 from .workers import StopSignal
@@ -56,22 +57,13 @@ class Chunk:
 class Workspace:
     """Buffers and scratch of one worker, allocated once and used for every segment."""
 
-    def __init__(
-        self,
-        base: Checkpoint,
-        target: Checkpoint,
-        kernels: Kernels,
-        *,
-        block_bytes: int,
-        stop: StopSignal,
-    ) -> None:
-        self._base = base
-        self._target = target
-        self._kernels = kernels
+    def __init__(self, context: Context, stop: StopSignal) -> None:
+        self._context = context
+        self._kernels = context.kernels
         self._stop = stop
-        self.block_bytes = block_bytes
-        self.base_buffer = np.empty(block_bytes, np.uint8)
-        self.target_buffer = np.empty(block_bytes, np.uint8)
+        self.block_bytes = context.sizing.block_bytes
+        self.base_buffer = np.empty(self.block_bytes, np.uint8)
+        self.target_buffer = np.empty(self.block_bytes, np.uint8)
         self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
         self._random_keys = np.empty(CHUNK_ELEMENTS, np.uint32)
         self._floats = [np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3)]
@@ -91,8 +83,8 @@ class Workspace:
         for start in range(segment.start, end, step):
             self._stop.check()
             elements = min(step, end - start)
-            self._read(self._base, pair.base, start, elements, self.base_buffer)
-            self._read(self._target, pair.target, start, elements, self.target_buffer)
+            self._read(self._context.base, pair.base, start, elements, self.base_buffer)
+            self._read(self._context.target, pair.target, start, elements, self.target_buffer)
             yield start, elements
 
     def target_chunks(
@@ -103,7 +95,7 @@ class Workspace:
         for first in range(start, start + elements, step):
             self._stop.check()
             count = min(step, start + elements - first)
-            self._read(self._target, tensor, first, count, self.target_buffer)
+            self._read(self._context.target, tensor, first, count, self.target_buffer)
             for low in range(0, count, CHUNK_ELEMENTS):
                 high = min(low + CHUNK_ELEMENTS, count)
                 yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)

@@ -1,0 +1,28 @@
+"""What all passes of a run work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.folder import Checkpoint
+from ..kernels.interface import Kernels
+from .memory import Sizing
+from .progress import Observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The inputs of a run, and the means to carry it out."""
+
+    base: Checkpoint
+    target: Checkpoint
+    kernels: Kernels
+    sizing: Sizing
+    """Workers, and size of their blocks."""
+    seed: int | None
+    """Seed of the keys that are cut; None where they are scores."""
+    observer: Observer
+    """Called by several threads at once: a ``SerialObserver``."""
+    folder: Path
+    """Where work files are kept, on a disk: ``/tmp`` may be memory."""

@@ -1,0 +1,125 @@
+"""What pass 2 does, as a list of tasks: restore a segment, copy bytes, cast elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..checkpoint.folder import Checkpoint, Tensor
+from ..selection.stream import SEGMENT_ELEMENTS
+from .layout import OutputShard
+from .scan import segment_bytes
+from .segment import Segment
+
+COPY_BYTES = 1 << 26
+"""Size of a task that copies bytes, at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentTask:
+    """Restore one segment."""
+
+    segment: Segment
+
+    @property
+    def shard(self) -> int:
+        """Index of the output shard."""
+        return self.segment.pair.target.shard
+
+    @property
+    def offset(self) -> int:
+        """Position in the target's shard, for the order of work."""
+        return self.segment.pair.target.offset + self.segment.start
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return segment_bytes(self.segment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyTask:
+    """Copy a run of the target's bytes; it may span several tensors."""
+
+    shard: int
+    offset: int
+    out_offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CastTask:
+    """Cast a run of elements of a tensor that is outside the region."""
+
+    tensor: Tensor
+    start: int
+    elements: int
+
+    @property
+    def shard(self) -> int:
+        """Index of the output shard."""
+        return self.tensor.shard
+
+    @property
+    def offset(self) -> int:
+        """Position in the target's shard, for the order of work."""
+        return self.tensor.offset + self.start
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read."""
+        return self.elements * (self.tensor.nbytes // self.tensor.elements)
+
+
+Task = SegmentTask | CopyTask | CastTask
+
+
+def plan_tasks(
+    target: Checkpoint, shards: Sequence[OutputShard], segments: Sequence[Segment]
+) -> list[Task]:
+    """List everything that pass 2 does, in the order of the target's files.
+
+    Together the tasks write every data byte of every shard exactly once.
+    """
+    tasks: list[Task] = [SegmentTask(segment=segment) for segment in segments]
+    restored = {segment.pair.name for segment in segments}
+    for number, shard in enumerate(shards):
+        names = target.shards[number].header.tensors
+        others = [target.tensors[name] for name in names if name not in restored]
+        copied = []
+        for tensor in others:
+            if shard.tensors[tensor.name].dtype == tensor.dtype:
+                copied.append(tensor)
+            else:
+                tasks += _cast_tasks(tensor)
+        tasks += _copy_tasks(number, shard, copied)
+    return sorted(tasks, key=lambda task: (task.shard, task.offset))
+
+
+def _cast_tasks(tensor: Tensor) -> Iterator[CastTask]:
+    for start in range(0, tensor.elements, SEGMENT_ELEMENTS):
+        elements = min(SEGMENT_ELEMENTS, tensor.elements - start)
+        yield CastTask(tensor=tensor, start=start, elements=elements)
+
+
+def _copy_tasks(number: int, shard: OutputShard, tensors: Sequence[Tensor]) -> Iterator[CopyTask]:
+    """Yield copies of whole runs of tensors that stay neighbours in the output."""
+    run: tuple[int, int, int] | None = None  # offset, out_offset, nbytes
+    for tensor in [*sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)), None]:
+        if tensor is not None and run is not None:
+            offset, out_offset, nbytes = run
+            out = shard.tensors[tensor.name].offset
+            if (tensor.offset, out) == (offset + nbytes, out_offset + nbytes):
+                run = offset, out_offset, nbytes + tensor.nbytes
+                continue
+        if run is not None:
+            offset, out_offset, nbytes = run
+            for begin in range(0, nbytes, COPY_BYTES):
+                yield CopyTask(
+                    shard=number,
+                    offset=offset + begin,
+                    out_offset=out_offset + begin,
+                    nbytes=min(COPY_BYTES, nbytes - begin),
+                )
+        if tensor is not None:
+            run = tensor.offset, shard.tensors[tensor.name].offset, tensor.nbytes

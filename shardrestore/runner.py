@@ -1,0 +1,232 @@
+"""One run: scan, cut, restore, report, publish."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .checkpoint.acceptance import check_accepted
+from .checkpoint.folder import Checkpoint
+from .checkpoint.index import INDEX_FILE, encode_index
+from .checkpoint.writer import Staging, check_linked_folders, check_output, free_bytes
+from .errors import OutputError
+from .kernels.interface import load_kernels
+from .passes.context import Context
+from .passes.layout import OutputShard
+from .passes.meter import peak_resident_bytes
+from .passes.plan import Work
+from .passes.progress import Observer, SerialObserver, SilentObserver
+from .passes.refine import PlacedCut, place_at_bins, place_at_keys
+from .passes.restore import Restored
+from .passes.restore import restore as write_models
+from .passes.scan import Scan, refuse_nonfinite
+from .passes.scan import scan as scan_region
+from .report.files import encode_json, encode_reports
+from .report.result import Restoration, TensorResult
+from .request import Request
+from .selection.cut import find_bin, selected_histogram
+from .selection.histogram import summarize
+
+
+def check_outputs(
+    outputs: Sequence[Path], inputs: Sequence[Checkpoint], work: Work, request: Request
+) -> None:
+    """Refuse outputs that cannot be written, before anything is.
+
+    Raises
+    ------
+    OutputError
+        If an output is or lies inside an input, cannot be written or must not
+        be, or if the disk is too small for all of them.
+    """
+    for output in outputs:
+        resolved = output.resolve()
+        for role, checkpoint in zip(("base", "target"), inputs, strict=True):
+            folder = checkpoint.folder.resolve()
+            if resolved == folder or folder in resolved.parents:
+                relation = "is" if resolved == folder else "lies inside"
+                raise OutputError(
+                    f"{output}: {relation} the {role} {checkpoint.folder}: choose another --output"
+                )
+        check_output(output, overwrite=request.overwrite)
+        check_linked_folders(output, [file.name for file in inputs[1].side_files])
+    free = free_bytes(outputs[0])
+    if free < work.disk_bytes:
+        raise OutputError(
+            f"{outputs[0]}: not enough disk: {work.disk_bytes:,} bytes are needed, {free:,} are "
+            "free: free some space or choose another --output"
+        )
+
+
+class Runner:
+    """One run, from the opened inputs to the finished folders."""
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        target: Checkpoint,
+        request: Request,
+        work: Work,
+        stagings: Sequence[Staging],
+        observer: Observer | None,
+    ) -> None:
+        self.base = base
+        self.target = target
+        self.request = request
+        self.work = work
+        self.stagings = stagings
+        self.context = Context(
+            base=base,
+            target=target,
+            kernels=load_kernels(),
+            sizing=work.sizing,
+            seed=request.key_seed,
+            observer=SerialObserver(observer or SilentObserver()),
+            folder=stagings[0].folder,
+        )
+
+    def carry_out(self, started: float) -> tuple[Restoration, ...]:
+        """Scan, cut, restore, report, publish."""
+        scan_started = time.perf_counter()
+        scan = scan_region(self.context, self.work.segments, self.work.twins)
+        try:
+            if not self.request.allow_nonfinite:
+                refuse_nonfinite(scan.nonfinite)
+            cuts = self._place_cuts(scan)
+        finally:
+            scan.key_bins.close()
+        restore_started = time.perf_counter()
+        restored = write_models(
+            self.context,
+            self.work.segments,
+            self.work.twins,
+            self.work.shards,
+            cuts,
+            self.stagings,
+        )
+        seconds = {
+            "scan_seconds": restore_started - scan_started,
+            "restore_seconds": time.perf_counter() - restore_started,
+        }
+        results = [
+            self._describe(scan, placed, done, staging, started, seconds)
+            for placed, done, staging in zip(cuts, restored, self.stagings, strict=True)
+        ]
+        for result, staging in zip(results, self.stagings, strict=True):
+            self._publish(result, staging)
+        return tuple(
+            dataclasses.replace(
+                result,
+                seconds=time.perf_counter() - started,
+                peak_rss_bytes=peak_resident_bytes(),
+            )
+            for result in results
+        )
+
+    def _place_cuts(self, scan: Scan) -> list[PlacedCut]:
+        found = [
+            find_bin(scan.keys, percent=percent, selected=count, strategy=self.request.strategy)
+            for percent, count in zip(self.request.percents, self.work.counts, strict=True)
+        ]
+        if not self.work.refines:
+            return place_at_bins(scan, found)
+        return place_at_keys(self.context, scan, found)
+
+    def _describe(
+        self,
+        scan: Scan,
+        placed: PlacedCut,
+        done: Restored,
+        staging: Staging,
+        started: float,
+        seconds: dict[str, float],
+    ) -> Restoration:
+        request, cut = self.request, placed.cut
+        elements = self.work.pairing.elements
+        random = request.key_seed is not None
+        chosen = done.scores if random else selected_histogram(scan.scores, cut)
+        return Restoration(
+            output=staging.output,
+            region=request.region,
+            strategy=request.strategy,
+            percent=cut.percent,
+            region_elements=elements,
+            selected_elements=cut.selected,
+            threshold=cut.threshold,
+            exact=self.work.refines or all(pair.exact for pair in self.work.pairing.pairs),
+            ties=cut.ties,
+            ties_taken=cut.ties_taken,
+            unchanged_share=scan.scores.unchanged() / elements,
+            zero_base_share=scan.zero_base / elements,
+            nonfinite=sum(scan.nonfinite.values()),
+            total_scores=summarize(scan.scores),
+            selected_scores=summarize(chosen),
+            tensors=self._tensor_results(scan, done),
+            read_bytes=self.work.read_bytes,
+            written_bytes=sum(shard.nbytes for shard in self.work.shards),
+            seconds=time.perf_counter() - started,
+            workers=self.work.sizing.workers,
+            projected_bytes=self.work.sizing.projected_bytes,
+            peak_rss_bytes=peak_resident_bytes(),
+            **seconds,
+        )
+
+    def _tensor_results(self, scan: Scan, done: Restored) -> tuple[TensorResult, ...]:
+        means = scan.tensor_means()
+        return tuple(
+            TensorResult(
+                name=pair.name,
+                kind=pair.place.kind,
+                layer=pair.place.layer,
+                module=pair.place.module,
+                elements=pair.target.elements,
+                restored=done.selected.get(pair.name, 0),
+                mean_score=means.get(pair.name, 0.0),
+            )
+            for pair in self.work.pairing.pairs
+        )
+
+    def _publish(self, result: Restoration, staging: Staging) -> None:
+        inputs = {"base": self.base.identity(), "target": self.target.identity()}
+        files = encode_reports(result, inputs, self.request.record(result.percent))
+        for file in self.target.side_files:
+            if file.name == "config.json" and self.request.cast:
+                config = _recast_config(self.target.config, self.request.dtype)
+                staging.write_file(file.name, encode_json(config))
+            elif file.name not in files:
+                staging.copy_file(file.name, file.source)
+        for name, content in files.items():
+            staging.write_file(name, content)
+        names = [file.name for file in self.target.side_files if file.name not in files]
+        names += files
+        shard_names = [shard.filename for shard in self.work.shards]
+        for name in shard_names:
+            check_accepted(staging.folder / name)
+        if self.target.indexed:
+            staging.write_file(INDEX_FILE, _index(self.work.shards))
+            shard_names.append(INDEX_FILE)
+        staging.publish([*names, *shard_names])
+
+
+def _index(shards: Sequence[OutputShard]) -> bytes:
+    weight_map = {name: shard.filename for shard in shards for name in shard.tensors}
+    total = sum(tensor.nbytes for shard in shards for tensor in shard.tensors.values())
+    return encode_index(weight_map, total)
+
+
+_TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def _recast_config(config: Any, dtype: str) -> Any:
+    """Return a configuration that names the format its weights now have."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _TORCH_NAMES[dtype]
+        if key in ("dtype", "torch_dtype") and isinstance(value, str)
+        else _recast_config(value, dtype)
+        for key, value in config.items()
+    }
