@@ -157,6 +157,8 @@ class Runner:
             selected_elements=cut.selected,
             threshold=cut.threshold,
             exact=self.work.refines or all(pair.exact for pair in self.work.pairing.pairs),
+            tie_first=cut.tie_first,
+            tie_span=cut.tie_span,
             ties=cut.ties,
             ties_taken=cut.ties_taken,
             unchanged_share=scan.scores.unchanged() / elements,

@@ -99,6 +99,8 @@ def _record(
             "selected_elements": result.selected_elements,
             "threshold": finite(result.threshold),
             "exact": result.exact,
+            "tie_first_key": result.tie_first,
+            "tie_keys": result.tie_span,
             "ties": result.ties,
             "ties_taken": result.ties_taken,
             "unchanged_share": result.unchanged_share,

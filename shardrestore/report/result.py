@@ -58,8 +58,12 @@ class Restoration:
     """Score at the cut; None for random."""
     exact: bool
     """Whether the cut separates scores exactly, not only to its bin (``approximate``)."""
+    tie_first: int
+    """Smallest key at the cut; see ``selection.score`` for what a key is."""
+    tie_span: int
+    """Number of keys that count as tied there: 1 if exact in float32, a bin's otherwise."""
     ties: int
-    """Elements that share the key at the cut."""
+    """Elements whose key ties."""
     ties_taken: int
     """How many of them were restored, spread evenly in canonical order."""
     unchanged_share: float
