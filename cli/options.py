@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-Base = Annotated[str, typer.Option(help="Checkpoint before fine-tuning: a folder.")]
-Target = Annotated[str, typer.Option(help="Checkpoint after fine-tuning: a folder.")]
+Base = Annotated[str, typer.Option(metavar="FOLDER", help="Checkpoint before fine-tuning.")]
+Target = Annotated[str, typer.Option(metavar="FOLDER", help="Checkpoint after fine-tuning.")]
 Percents = Annotated[
     list[str],
     typer.Option(
@@ -36,11 +36,11 @@ Strategy = Annotated[
     Literal["top", "bottom", "random"],
     typer.Option(help="Restore the most changed, the least changed, or random weights."),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the random strategy.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random strategy.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Worker threads at most.", show_default="one per processor"),
+    typer.Option(metavar="N", help="Worker threads at most.", show_default="one per processor"),
 ]
 MaxMemory = Annotated[
     str, typer.Option(metavar="SIZE", help="Budget for the whole process, such as 1GiB.")

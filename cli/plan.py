@@ -20,7 +20,8 @@ def plan(
     base: o.Base,
     target: o.Target,
     output: Annotated[
-        str, typer.Option(help="Where the result would go; its free space is looked up.")
+        str,
+        typer.Option(metavar="FOLDER", help="Where the result would go, to look up free space."),
     ] = ".",
     percent: o.Percents = ["10"],  # noqa: B006
     region: o.Region = "transformer",

@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 _TITLES = {
-    "scan": "pass 1: scan",
-    "refine": "pass 1: refine",
-    "restore": "pass 2: restore",
+    "scan": "pass 1 scan",
+    "refine": "pass 1 refine",
+    "restore": "pass 2 restore",
 }
 
 
@@ -24,7 +24,7 @@ class ProgressBars:
         from tqdm import tqdm
 
         self._bar = tqdm(
-            desc=f"{_TITLES.get(stage, stage):15}",
+            desc=f"{_TITLES.get(stage, stage):14}",
             total=total_bytes,
             unit="B",
             unit_scale=True,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run(
     base: o.Base,
     target: o.Target,
-    output: Annotated[str, typer.Option(help="Folder to write the restored model into.")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write the model.")],
     percent: o.Percents = ["10"],  # noqa: B006
     region: o.Region = "transformer",
     include: o.Include = [],  # noqa: B006
