@@ -26,8 +26,10 @@ def demo(
     base, target = shardrestore.make_demo_pair(folder)
     output = Path(folder, "restored")
     typer.echo(f"\n$ shardrestore plan --base {base} --target {target} -k 10")
-    typer.echo(describe_plan(shardrestore.plan(base, target, output, percent=10)))
-    typer.echo(f"\n$ shardrestore run --base {base} --target {target} --output {output} -k 10")
+    typer.echo(describe_plan(shardrestore.plan(base, target, output, percent=10, overwrite=True)))
+    typer.echo(
+        f"\n$ shardrestore run --base {base} --target {target} --output {output} -k 10 --overwrite"
+    )
     result = shardrestore.restore(
         base, target, output, percent=10, overwrite=True, observer=ProgressBars(quiet=False)
     )

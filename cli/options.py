@@ -60,6 +60,9 @@ Dtype = Annotated[
 AllowNonfinite = Annotated[
     bool, typer.Option("--allow-nonfinite", help="Go on with NaN or infinite weights.")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the model in the output folder.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -20,20 +20,22 @@ def plan(
     base: o.Base,
     target: o.Target,
     output: Annotated[
-        str,
-        typer.Option(metavar="FOLDER", help="Where the result would go, to look up free space."),
-    ] = ".",
+        str | None, typer.Option(metavar="FOLDER", help="Where the result would go.")
+    ] = None,
     percent: o.Percents = ["10"],  # noqa: B006
     region: o.Region = "transformer",
     include: o.Include = [],  # noqa: B006
     exclude: o.Exclude = [],  # noqa: B006
     rename: o.Rename = [],  # noqa: B006
     strategy: o.Strategy = "top",
+    seed: o.Seed = 32,
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
     approximate: o.Approximate = False,
     dtype: o.Dtype = "auto",
+    allow_nonfinite: o.AllowNonfinite = False,
+    overwrite: o.Overwrite = False,
     as_json: o.Json = False,
 ) -> None:
     """Show what a run would do; reads headers only."""
@@ -50,11 +52,14 @@ def plan(
         exclude=exclude,
         rename=rename,
         strategy=strategy,
+        seed=seed,
         device=device,
         workers=workers,
         max_memory=max_memory,
         approximate=approximate,
         dtype=dtype,
+        allow_nonfinite=allow_nonfinite,
+        overwrite=overwrite,
     )
     typer.echo(json.dumps(_summarize(result), indent=2) if as_json else describe(result))
 
@@ -88,13 +93,13 @@ def describe(plan: Plan) -> str:
         ("disk", _describe_disk(plan)),
         ("memory", f"{memory}: {sizing.workers} workers, {sizing.block_bytes >> 10} KiB blocks"),
     ]
+    if plan.output_problem:
+        facts.append(("output", plan.output_problem))
     return "\n".join([format_facts(facts), "", format_table(rows), "  * the region chosen"])
 
 
 def _describe_disk(plan: Plan) -> str:
     needed = f"{format_bytes(plan.disk_needed_bytes)} needed"
-    if plan.disk_free_bytes is None:
-        return needed
     enough = "" if plan.disk_free_bytes >= plan.disk_needed_bytes else ": NOT ENOUGH"
     return f"{needed}, {format_bytes(plan.disk_free_bytes)} free{enough}"
 
@@ -125,6 +130,7 @@ def _summarize(plan: Plan) -> dict[str, Any]:
         "written_bytes": plan.written_bytes,
         "disk_needed_bytes": plan.disk_needed_bytes,
         "disk_free_bytes": plan.disk_free_bytes,
+        "output_problem": plan.output_problem,
         "side_files": list(plan.side_files),
         "workers": plan.sizing.workers,
         "block_bytes": plan.sizing.block_bytes,

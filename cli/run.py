@@ -34,9 +34,7 @@ def run(
     approximate: o.Approximate = False,
     dtype: o.Dtype = "auto",
     allow_nonfinite: o.AllowNonfinite = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the model in the output folder.")
-    ] = False,
+    overwrite: o.Overwrite = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run (not yet available).")
     ] = False,

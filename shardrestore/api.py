@@ -11,6 +11,7 @@ from typing import Unpack
 
 from .checkpoint.folder import Checkpoint, open_checkpoint
 from .checkpoint.writer import Staging, free_bytes
+from .errors import OutputError
 from .passes.memory import Sizing
 from .passes.plan import RegionSurvey, Work, plan_work, survey_regions
 from .passes.progress import Observer
@@ -45,8 +46,10 @@ class Plan:
     read_bytes: int
     written_bytes: int
     disk_needed_bytes: int
-    disk_free_bytes: int | None
-    """Free space where the output would be; None without an output."""
+    disk_free_bytes: int
+    """Free space where the output would be; in the current folder if none is named."""
+    output_problem: str | None
+    """Why the output cannot be written as asked; None if it can, or if none is named."""
     side_files: tuple[str, ...]
     """Files that would be copied as they are."""
     sizing: Sizing
@@ -69,7 +72,7 @@ def plan(
     base, target : str or path-like
         The two checkpoint folders.
     output : str or path-like, optional
-        Where the result would go: its free space is looked up.
+        Where the result would go. It is looked at, not written.
     percent : float or sequence of float
         Share of the region to restore.
     **options
@@ -79,7 +82,7 @@ def plan(
     ------
     ShardRestoreError
         For whatever would stop the restoration before its first read, but for
-        the state of the output folder.
+        an output that cannot be written: see ``Plan.output_problem``.
     """
     percents = (percent,) if isinstance(percent, int | float) else tuple(percent)
     request = make_request(percents, options)
@@ -106,7 +109,8 @@ def plan(
             read_bytes=work.read_bytes,
             written_bytes=work.written_bytes,
             disk_needed_bytes=work.disk_bytes,
-            disk_free_bytes=None if output is None else free_bytes(Path(output)),
+            disk_free_bytes=free_bytes(Path(output or ".")),
+            output_problem=_find_output_problem(output, (opened_base, opened), work, request),
             side_files=tuple(file.name for file in opened.side_files),
             sizing=work.sizing,
             max_memory_bytes=request.max_memory_bytes,
@@ -193,11 +197,29 @@ def sweep(
         As for ``restore``. Models get their names when all of them are complete.
     """
     request = make_request(percents, options)
-    outputs = [
-        Path(output) / f"restore_{request.region}_{request.strategy}_{percent:g}pct"
+    return _run(base, target, _name_outputs(Path(output), request), percents, options, observer)
+
+
+def _name_outputs(output: Path, request: Request) -> list[Path]:
+    """Return the folder of each percent within a sweep's output."""
+    return [
+        output / f"restore_{request.region}_{request.strategy}_{percent:g}pct"
         for percent in request.percents
     ]
-    return _run(base, target, outputs, percents, options, observer)
+
+
+def _find_output_problem(
+    output: Reference | None, inputs: tuple[Checkpoint, Checkpoint], work: Work, request: Request
+) -> str | None:
+    if output is None:
+        return None
+    path = Path(output)
+    outputs = [path] if len(request.percents) == 1 else _name_outputs(path, request)
+    try:
+        check_outputs(outputs, inputs, work, request)
+    except OutputError as error:
+        return str(error)
+    return None
 
 
 def _run(
