@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .outcome import reports_errors
+from .outcome import print_result, reports_errors
 from .plan import describe as describe_plan
 from .progress import ProgressBars
 from .run import describe as describe_run
@@ -22,15 +21,15 @@ def demo(
     """Make two small models (202 MB) and restore 10 %."""
     import shardrestore
 
-    typer.echo(f"making a base and a target of random weights in {folder} …")
+    print_result(f"making a base and a target of random weights in {folder} …")
     base, target = shardrestore.make_demo_pair(folder)
-    output = Path(folder, "restored")
-    typer.echo(f"\n$ shardrestore plan --base {base} --target {target} -k 10")
-    typer.echo(describe_plan(shardrestore.plan(base, target, output, percent=10, overwrite=True)))
-    typer.echo(
+    output = base.parent / "restored"
+    print_result(f"\n$ shardrestore plan --base {base} --target {target} -k 10")
+    print_result(describe_plan(shardrestore.plan(base, target, output, percent=10, overwrite=True)))
+    print_result(
         f"\n$ shardrestore run --base {base} --target {target} --output {output} -k 10 --overwrite"
     )
     result = shardrestore.restore(
         base, target, output, percent=10, overwrite=True, observer=ProgressBars(quiet=False)
     )
-    typer.echo(describe_run(result))
+    print_result(describe_run(result))

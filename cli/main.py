@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -46,6 +48,10 @@ def describe(version: Version = False) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no "≥" gets a "?", not a traceback.
+            stream.reconfigure(errors="replace")
     app()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as o
-from .outcome import reports_errors
+from .outcome import print_result, reports_errors
 from .text import format_bytes, format_facts, format_mib, format_table
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def plan(
         allow_nonfinite=allow_nonfinite,
         overwrite=overwrite,
     )
-    typer.echo(json.dumps(_summarize(result), indent=2) if as_json else describe(result))
+    print_result(json.dumps(_summarize(result), indent=2) if as_json else describe(result))
 
 
 def describe(plan: Plan) -> str:
@@ -78,16 +78,18 @@ def describe(plan: Plan) -> str:
                 f"{len(survey.problems):,}" if survey.problems else "–",
             )
         )
-    selected = ", ".join(
-        f"{count:,} ({percent:g} %)"
-        for percent, count in zip(plan.percents, plan.selected_elements, strict=True)
-    )
+    selected = [
+        ("" if number else "restored", f"{count:,} ({percent:g} %) of {plan.region_elements:,}")
+        for number, (percent, count) in enumerate(
+            zip(plan.percents, plan.selected_elements, strict=True)
+        )
+    ]
     sizing, others = plan.sizing, len(plan.side_files)
     memory = f"{format_mib(sizing.projected_bytes)} of {format_mib(plan.max_memory_bytes)}"
     facts = [
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
-        ("restored", f"{selected} of {plan.region_elements:,}"),
+        *selected,
         ("reads", f"{format_bytes(plan.read_bytes)}: the region {plan.reads} times"),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights, {others} side files"),
         ("disk", _describe_disk(plan)),

@@ -16,11 +16,14 @@ class ProgressBars:
     """Observes the passes; silent unless stderr is a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet or not sys.stderr.isatty()
+        # A closed stderr (`2>&-`) is None.
+        self._quiet = quiet or sys.stderr is None or not sys.stderr.isatty()
         self._bar: Any = None
 
     def begin(self, stage: str, total_bytes: int) -> None:
         """Show a bar for the stage."""
+        if self._quiet:
+            return
         from tqdm import tqdm
 
         self._bar = tqdm(
@@ -30,13 +33,14 @@ class ProgressBars:
             unit_scale=True,
             dynamic_ncols=True,
             file=sys.stderr,
-            disable=self._quiet,
         )
 
     def advance(self, nbytes: int) -> None:
         """Move the bar on."""
-        self._bar.update(nbytes)
+        if self._bar is not None:
+            self._bar.update(nbytes)
 
     def end(self) -> None:
         """Leave the bar as it is."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as o
-from .outcome import reports_errors
+from .outcome import print_result, reports_errors
 from .progress import ProgressBars
 from .text import format_bytes, format_facts, format_mib, format_share, format_table
 
@@ -78,9 +78,9 @@ def run(
         )
     if as_json:
         runs = [shardrestore.summarize(result) for result in results]
-        typer.echo(json.dumps(runs[0] if len(runs) == 1 else {"runs": runs}, indent=2))
+        print_result(json.dumps(runs[0] if len(runs) == 1 else {"runs": runs}, indent=2))
     elif not quiet:
-        typer.echo("\n\n".join(describe(result) for result in results))
+        print_result("\n\n".join(describe(result) for result in results))
 
 
 def describe(result: Restoration) -> str:
@@ -91,6 +91,7 @@ def describe(result: Restoration) -> str:
         ("region", f"{result.region}: {len(result.tensors)} tensors"),
         ("chosen", f"{order[result.strategy]} {result.percent:g} %"),
         ("threshold", _describe_threshold(result)),
+        ("ties", f"{result.ties:,} at the threshold, {result.ties_taken:,} of them restored"),
         ("unchanged", f"{format_share(result.unchanged_share)} of the region"),
         ("zero base", f"{format_share(result.zero_base_share)} of the region"),
     ]
@@ -124,7 +125,4 @@ def _describe_threshold(result: Restoration) -> str:
         return "none: chosen by hash of name and index"
     sign = "≥" if result.strategy == "top" else "≤"
     exact = "" if result.exact else " (approximate)"
-    return (
-        f"relative change {sign} {result.threshold:.6g}{exact}; "
-        f"{result.ties:,} tie, {result.ties_taken:,} of them restored"
-    )
+    return f"relative change {sign} {result.threshold:.6g}{exact}"

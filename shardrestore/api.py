@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
 from .checkpoint.folder import Checkpoint, open_checkpoint
-from .checkpoint.writer import Staging, free_bytes
-from .errors import OutputError
+from .checkpoint.staging import Staging
+from .checkpoint.writer import free_bytes
+from .errors import CheckpointError, MemoryBudgetError, OutputError, RequestError
 from .passes.memory import Sizing
 from .passes.plan import RegionSurvey, Work, plan_work, survey_regions
 from .passes.progress import Observer
@@ -84,7 +85,7 @@ def plan(
         For whatever would stop the restoration before its first read, but for
         an output that cannot be written: see ``Plan.output_problem``.
     """
-    percents = (percent,) if isinstance(percent, int | float) else tuple(percent)
+    percents = tuple(percent) if isinstance(percent, Iterable) else (percent,)
     request = make_request(percents, options)
     with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
         work = _plan_work(opened_base, opened, request)
@@ -109,7 +110,7 @@ def plan(
             read_bytes=work.read_bytes,
             written_bytes=work.written_bytes,
             disk_needed_bytes=work.disk_bytes,
-            disk_free_bytes=free_bytes(Path(output or ".")),
+            disk_free_bytes=_find_free_bytes(output),
             output_problem=_find_output_problem(output, (opened_base, opened), work, request),
             side_files=tuple(file.name for file in opened.side_files),
             sizing=work.sizing,
@@ -158,7 +159,8 @@ def restore(
     >>> result.selected_elements  # doctest: +SKIP
     97307852
     """
-    (result,) = _run(base, target, [Path(output)], [percent], options, observer)
+    request = make_request([percent], options)
+    (result,) = _run(base, target, [_output_path(output)], request, observer)
     return result
 
 
@@ -196,16 +198,30 @@ def sweep(
     ShardRestoreError
         As for ``restore``. Models get their names when all of them are complete.
     """
-    request = make_request(percents, options)
-    return _run(base, target, _name_outputs(Path(output), request), percents, options, observer)
+    request = make_request(tuple(percents), options)
+    return _run(base, target, _name_outputs(_output_path(output), request), request, observer)
+
+
+def _output_path(output: Reference) -> Path:
+    """Return the output as a path; an empty one would silently be the current folder."""
+    if not os.fspath(output):
+        raise RequestError("--output is empty: name a folder")
+    return Path(output).expanduser()
 
 
 def _name_outputs(output: Path, request: Request) -> list[Path]:
     """Return the folder of each percent within a sweep's output."""
     return [
-        output / f"restore_{request.region}_{request.strategy}_{percent:g}pct"
+        output / f"restore_{request.region}_{request.strategy}_{percent:.15g}pct"
         for percent in request.percents
     ]
+
+
+def _find_free_bytes(output: Reference | None) -> int:
+    try:
+        return free_bytes(_output_path(output or "."))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"{output or '.'}: cannot be looked at: {error}") from error
 
 
 def _find_output_problem(
@@ -213,11 +229,11 @@ def _find_output_problem(
 ) -> str | None:
     if output is None:
         return None
-    path = Path(output)
+    path = _output_path(output)
     outputs = [path] if len(request.percents) == 1 else _name_outputs(path, request)
     try:
         check_outputs(outputs, inputs, work, request)
-    except OutputError as error:
+    except (OutputError, CheckpointError) as error:
         return str(error)
     return None
 
@@ -226,12 +242,10 @@ def _run(
     base: Reference,
     target: Reference,
     outputs: Sequence[Path],
-    percents: Sequence[float],
-    options: Options,
+    request: Request,
     observer: Observer | None,
 ) -> tuple[Restoration, ...]:
     started = time.perf_counter()
-    request = make_request(percents, options)
     with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
         work = _plan_work(opened_base, opened, request)
         check_outputs(outputs, (opened_base, opened), work, request)
@@ -240,10 +254,15 @@ def _run(
             stagings.extend(Staging(output, overwrite=request.overwrite) for output in outputs)
             runner = Runner(opened_base, opened, request, work, stagings, observer)
             return runner.carry_out(started)
-        except BaseException:
+        except MemoryError as error:
+            raise MemoryBudgetError(
+                "the system refused memory that was planned "
+                f"({work.sizing.projected_bytes:,} bytes in all): lower --workers or --max-memory, "
+                "or raise the limit (`ulimit -v`)"
+            ) from error
+        finally:
             for staging in reversed(stagings):
                 staging.discard()
-            raise
 
 
 def _plan_work(base: Checkpoint, target: Checkpoint, request: Request) -> Work:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, get_args
+from numbers import Integral
+from typing import SupportsFloat, TypedDict, get_args
 
 from .errors import RequestError
 from .pairing.pairs import CAST_DTYPES, Filter, make_filter
@@ -110,40 +111,67 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
     unknown = sorted(set(options) - set(Options.__annotations__))
     if unknown:
         raise TypeError(f"unknown option: {', '.join(unknown)}")
-    include = tuple(options.get("include", ()))
-    exclude = tuple(options.get("exclude", ()))
-    rename = tuple(options.get("rename", ()))
-    request = Request(
+    include = _check_texts("include", options.get("include", ()))
+    exclude = _check_texts("exclude", options.get("exclude", ()))
+    rename = _check_texts("rename", options.get("rename", ()))
+    _check_device(options.get("device", "auto"))
+    return Request(
         percents=_check_percents(percents),
         admitted=make_filter(options.get("region", "transformer"), include, exclude),
         renames=tuple(parse_rename(text) for text in rename),
         strategy=_check_strategy(options.get("strategy", "top")),
-        seed=int(options.get("seed", DEFAULT_SEED)),
+        seed=_check_integer("seed", options.get("seed", DEFAULT_SEED)),
         dtype=_check_dtype(options.get("dtype", "auto")),
-        approximate=bool(options.get("approximate", False)),
-        allow_nonfinite=bool(options.get("allow_nonfinite", False)),
+        approximate=_check_flag("approximate", options.get("approximate", False)),
+        allow_nonfinite=_check_flag("allow_nonfinite", options.get("allow_nonfinite", False)),
         workers=_check_workers(options.get("workers")),
         max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
-        overwrite=bool(options.get("overwrite", False)),
+        overwrite=_check_flag("overwrite", options.get("overwrite", False)),
         include=include,
         exclude=exclude,
         rename=rename,
     )
-    _check_device(options.get("device", "auto"))
-    return request
 
 
-def _check_percents(percents: Sequence[float]) -> tuple[float, ...]:
-    checked = tuple(float(percent) for percent in percents)
+def _check_texts(option: str, texts: object) -> tuple[str, ...]:
+    # A single text is a sequence of letters: each would be an expression.
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise RequestError(f"{option} {texts!r}: expected a list of texts")
+    checked = tuple(texts)
+    if not all(isinstance(text, str) for text in checked):
+        raise RequestError(f"{option} {checked!r}: expected a list of texts")
+    return checked
+
+
+def _check_integer(option: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise RequestError(f"{option} {value!r}: expected a whole number")
+    return int(value)
+
+
+def _check_flag(option: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise RequestError(f"{option} {value!r}: expected True or False")
+    return value
+
+
+def _check_percents(percents: Sequence[object]) -> tuple[float, ...]:
+    checked = tuple(map(_check_percent, percents))
     if not checked:
         raise RequestError("no percent: say how much to restore, for example 10")
-    for percent in checked:
-        if not (math.isfinite(percent) and 0 < percent <= 100):
-            raise RequestError(f"percent {percent:g}: must be above 0 and at most 100")
     repeated = [percent for percent in checked if checked.count(percent) > 1]
     if repeated:
-        raise RequestError(f"percent {repeated[0]:g} is asked for twice")
+        raise RequestError(f"percent {repeated[0]:.15g} is asked for twice")
     return checked
+
+
+def _check_percent(percent: object) -> float:
+    if isinstance(percent, bool) or not isinstance(percent, SupportsFloat):
+        raise RequestError(f"percent {percent!r}: expected a number")
+    value = float(percent)
+    if not (math.isfinite(value) and 0 < value <= 100):
+        raise RequestError(f"percent {value:g}: must be above 0 and at most 100")
+    return value
 
 
 def _check_strategy(strategy: str) -> Strategy:
@@ -162,13 +190,13 @@ def _check_dtype(dtype: str) -> str:
 def _check_workers(workers: int | None) -> int:
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    if workers < 1:
+    if _check_integer("workers", workers) < 1:
         raise RequestError(f"workers {workers}: at least 1")
     return workers
 
 
-def _check_device(device: str) -> None:
-    if re.fullmatch(r"cuda(:\d+)?", device):
+def _check_device(device: object) -> None:
+    if isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device):
         raise RequestError(f"device {device}: GPUs are not supported yet: use --device cpu")
     if device not in ("auto", "cpu"):
         raise RequestError(f"device {device!r}: choose auto or cpu")
@@ -196,12 +224,12 @@ def parse_size(size: int | str) -> int:
     >>> parse_size("1.5GiB")
     1610612736
     """
-    if isinstance(size, int):
-        value = size
+    if not isinstance(size, str):
+        value = _check_integer("size", size)
     else:
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
+        found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)\s*", size.lower())
         if not found or found[2] not in _UNITS:
-            raise RequestError(f"size {size!r}: expected a number with a unit, such as 512MiB")
+            raise RequestError(f"size {size[:40]!r}: expected a number and a unit, as in 512MiB")
         value = int(float(found[1]) * _UNITS[found[2]])
     if value <= 0:
         raise RequestError(f"size {size!r}: must be above zero")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .checkpoint.acceptance import check_accepted
+from .checkpoint.config import CONFIG_FILE, recast_config
 from .checkpoint.folder import Checkpoint
 from .checkpoint.index import INDEX_FILE, encode_index
-from .checkpoint.writer import Staging, check_linked_folders, check_output, free_bytes
-from .errors import OutputError
-from .kernels.interface import load_kernels
+from .checkpoint.staging import Staging, check_output, check_places
+from .checkpoint.writer import free_bytes
+from .errors import CheckpointError, OutputError
+from .kernels import load_kernels
 from .passes.context import Context
 from .passes.layout import OutputShard
 from .passes.meter import peak_resident_bytes
@@ -24,7 +26,7 @@ from .passes.restore import Restored
 from .passes.restore import restore as write_models
 from .passes.scan import Scan, refuse_nonfinite
 from .passes.scan import scan as scan_region
-from .report.files import encode_json, encode_reports
+from .report.files import REPORT_FILES, encode_reports
 from .report.result import Restoration, TensorResult
 from .request import Request
 from .selection.cut import find_bin, selected_histogram
@@ -39,26 +41,48 @@ def check_outputs(
     Raises
     ------
     OutputError
-        If an output is or lies inside an input, cannot be written or must not
-        be, or if the disk is too small for all of them.
+        If an output overlaps an input, cannot be written or must not be, or if
+        the disk is too small for all of them.
+    CheckpointError
+        If a side file of the target cannot be read.
     """
+    target = inputs[1]
+    names = [file.name for file in target.side_files]
+    names += [*REPORT_FILES, INDEX_FILE, *(shard.filename for shard in work.shards)]
     for output in outputs:
-        resolved = output.resolve()
-        for role, checkpoint in zip(("base", "target"), inputs, strict=True):
-            folder = checkpoint.folder.resolve()
-            if resolved == folder or folder in resolved.parents:
-                relation = "is" if resolved == folder else "lies inside"
-                raise OutputError(
-                    f"{output}: {relation} the {role} {checkpoint.folder}: choose another --output"
-                )
         check_output(output, overwrite=request.overwrite)
-        check_linked_folders(output, [file.name for file in inputs[1].side_files])
+        for role, checkpoint in zip(("base", "target"), inputs, strict=True):
+            _check_overlap(output, role, checkpoint)
+        check_places(output, names)
+    for file in target.side_files:
+        if not os.access(file.source, os.R_OK):
+            raise CheckpointError(f"{file.source}: cannot be read: no permission")
     free = free_bytes(outputs[0])
     if free < work.disk_bytes:
         raise OutputError(
             f"{outputs[0]}: not enough disk: {work.disk_bytes:,} bytes are needed, {free:,} are "
             "free: free some space or choose another --output"
         )
+
+
+def _check_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
+    """Refuse an output that is an input, lies inside one, or holds one of its files."""
+    resolved = output.resolve()
+    folder = checkpoint.folder.resolve()
+    relation = None
+    if resolved == folder:
+        relation = f"is the {role} {checkpoint.folder}"
+    elif folder in resolved.parents:
+        relation = f"lies inside the {role} {checkpoint.folder}"
+    else:
+        names = [shard.filename for shard in checkpoint.shards]
+        names += [file.name for file in checkpoint.side_files]
+        held = (name for name in names if resolved in (folder / name).resolve().parents)
+        name = next(held, None)
+        if name is not None:
+            relation = f"holds {name} of the {role} {checkpoint.folder}"
+    if relation:
+        raise OutputError(f"{output}: {relation}: choose another --output")
 
 
 class Runner:
@@ -78,12 +102,14 @@ class Runner:
         self.request = request
         self.work = work
         self.stagings = stagings
+        self.config = recast_config(target.config, request.cast)
         self.context = Context(
             base=base,
             target=target,
             kernels=load_kernels(),
             sizing=work.sizing,
             seed=request.key_seed,
+            allow_nonfinite=request.allow_nonfinite,
             observer=SerialObserver(observer or SilentObserver()),
             folder=stagings[0].folder,
         )
@@ -94,7 +120,7 @@ class Runner:
         scan = scan_region(self.context, self.work.segments, self.work.twins)
         try:
             if not self.request.allow_nonfinite:
-                refuse_nonfinite(scan.nonfinite)
+                refuse_nonfinite(scan)
             cuts = self._place_cuts(scan)
         finally:
             scan.key_bins.close()
@@ -115,8 +141,12 @@ class Runner:
             self._describe(scan, placed, done, staging, started, seconds)
             for placed, done, staging in zip(cuts, restored, self.stagings, strict=True)
         ]
-        for result, staging in zip(results, self.stagings, strict=True):
-            self._publish(result, staging)
+        prepared = [
+            self._prepare(result, staging)
+            for result, staging in zip(results, self.stagings, strict=True)
+        ]
+        for names, staging in zip(prepared, self.stagings, strict=True):
+            staging.publish(names)
         return tuple(
             dataclasses.replace(
                 result,
@@ -156,14 +186,14 @@ class Runner:
             region_elements=elements,
             selected_elements=cut.selected,
             threshold=cut.threshold,
-            exact=self.work.refines or all(pair.exact for pair in self.work.pairing.pairs),
+            exact=self._is_exact(),
             tie_first=cut.tie_first,
             tie_span=cut.tie_span,
             ties=cut.ties,
             ties_taken=cut.ties_taken,
             unchanged_share=scan.scores.unchanged() / elements,
             zero_base_share=scan.zero_base / elements,
-            nonfinite=sum(scan.nonfinite.values()),
+            nonfinite=scan.nonfinite.total(),
             total_scores=summarize(scan.scores),
             selected_scores=summarize(chosen),
             tensors=self._tensor_results(scan, done),
@@ -175,6 +205,12 @@ class Runner:
             peak_rss_bytes=peak_resident_bytes(),
             **seconds,
         )
+
+    def _is_exact(self) -> bool:
+        """Whether the cut separates keys: refined, or of keys that are their bins."""
+        pairs = (pair for pair in self.work.pairing.pairs if pair.target.elements)
+        resolved = self.request.key_seed is None and all(pair.exact for pair in pairs)
+        return self.work.refines or resolved
 
     def _tensor_results(self, scan: Scan, done: Restored) -> tuple[TensorResult, ...]:
         means = scan.tensor_means()
@@ -191,44 +227,27 @@ class Runner:
             for pair in self.work.pairing.pairs
         )
 
-    def _publish(self, result: Restoration, staging: Staging) -> None:
+    def _prepare(self, result: Restoration, staging: Staging) -> list[str]:
+        """Complete a model folder; return its files in the order they get their names."""
         inputs = {"base": self.base.identity(), "target": self.target.identity()}
         files = encode_reports(result, inputs, self.request.record(result.percent))
-        for file in self.target.side_files:
-            if file.name == "config.json" and self.request.cast:
-                config = _recast_config(self.target.config, self.request.dtype)
-                staging.write_file(file.name, encode_json(config))
-            elif file.name not in files:
-                staging.copy_file(file.name, file.source)
+        if self.config is not None:
+            files[CONFIG_FILE] = self.config
         for name, content in files.items():
             staging.write_file(name, content)
-        names = [file.name for file in self.target.side_files if file.name not in files]
-        names += files
-        shard_names = [shard.filename for shard in self.work.shards]
-        for name in shard_names:
+        copied = [file for file in self.target.side_files if file.name not in files]
+        for file in copied:
+            staging.copy_file(file.name, file.source, file.nbytes)
+        shards = [shard.filename for shard in self.work.shards]
+        for name in shards:
             check_accepted(staging.folder / name)
         if self.target.indexed:
             staging.write_file(INDEX_FILE, _index(self.work.shards))
-            shard_names.append(INDEX_FILE)
-        staging.publish([*names, *shard_names])
+            shards.append(INDEX_FILE)
+        return [*(file.name for file in copied), *files, *shards]
 
 
 def _index(shards: Sequence[OutputShard]) -> bytes:
     weight_map = {name: shard.filename for shard in shards for name in shard.tensors}
     total = sum(tensor.nbytes for shard in shards for tensor in shard.tensors.values())
     return encode_index(weight_map, total)
-
-
-_TORCH_NAMES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-
-
-def _recast_config(config: Any, dtype: str) -> Any:
-    """Return a configuration that names the format its weights now have."""
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: _TORCH_NAMES[dtype]
-        if key in ("dtype", "torch_dtype") and isinstance(value, str)
-        else _recast_config(value, dtype)
-        for key, value in config.items()
-    }

@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from .checkpoint.header import encode_header
 from .checkpoint.index import INDEX_FILE, SINGLE_FILE, encode_index
+from .errors import OutputError
 from .kernels import reference
 
+_DEMO_MARKER = ".shardrestore-demo"
 _BLOCK_ELEMENTS = 1 << 18
 _ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 _TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
@@ -122,25 +124,44 @@ def write_pair(
 
 
 def make_demo_pair(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Write the pair of ``shardrestore demo``, unless it is there already.
+    """Write the pair of ``shardrestore demo``, or find it where it was written before.
 
     Parameters
     ----------
     folder : str or path-like
         Receives the folders ``base`` and ``target``: 202 MB, three shards each.
+        It must be missing, empty, or the demo's from an earlier call.
 
     Returns
     -------
     base, target : Path
+
+    Raises
+    ------
+    OutputError
+        If the folder holds anything else, or cannot be written.
     """
-    base, target = Path(folder, "base"), Path(folder, "target")
-    if not base.exists() and not target.exists():
-        partial = Path(folder, ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for side in write_pair(partial, DEMO_SHAPE, shard_bytes=40_000_000):
-            side.rename(Path(folder, side.name))
-        partial.rmdir()
-    return base, target
+    path = Path(folder).expanduser()
+    marker, partial = path / _DEMO_MARKER, path / ".partial"
+    try:
+        if not marker.exists() and path.exists() and any(path.iterdir()):
+            raise OutputError(f"{path}: holds files that are not the demo's: name an empty folder")
+        path.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        if not ((path / "base").exists() and (path / "target").exists()):
+            for leftover in (partial, path / "base", path / "target"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            try:
+                for side in write_pair(partial, DEMO_SHAPE, shard_bytes=40_000_000):
+                    side.rename(path / side.name)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or path}: the demo cannot be written: {error.strerror}: it needs "
+            "about 320 MB; name another folder"
+        ) from error
+    return path / "base", path / "target"
 
 
 Tensors = list[tuple[str, tuple[int, ...]]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .config import CONFIG_FILE, parse_config
 from .header import Header, header_length, parse_header
 from .index import INDEX_FILE, SINGLE_FILE, check_index, parse_index
 from .reference import resolve_folder
@@ -57,6 +57,9 @@ class Checkpoint:
     config: Mapping[str, Any]
     """``config.json``, empty if there is none."""
     side_files: tuple[SideFile, ...]
+
+    text_bytes: int
+    """Size of index and configuration in bytes."""
 
     @property
     def nbytes(self) -> int:
@@ -130,6 +133,11 @@ def _open(folder: Path) -> Checkpoint:
             indexed=bool(weight_map),
             config=_read_config(folder),
             side_files=find_side_files(folder),
+            text_bytes=sum(
+                os.path.getsize(folder / name)
+                for name in (INDEX_FILE, CONFIG_FILE)
+                if (folder / name).is_file()
+            ),
         )
     except BaseException:
         for shard in shards:
@@ -208,14 +216,8 @@ def _collect_tensors(shards: list[Shard]) -> dict[str, Tensor]:
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(_read_file(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
-    return config if isinstance(config, dict) else {}
+    path = folder / CONFIG_FILE
+    return parse_config(_read_file(path), str(path)) if path.is_file() else {}
 
 
 def _read_file(path: Path) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import CheckpointError
@@ -48,8 +49,7 @@ def parse_index(text: bytes, where: str) -> dict[str, str]:
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"{twice!r} is named twice")
     return result
 
@@ -61,8 +61,17 @@ def _stays_inside(filename: str) -> bool:
         and not path.is_absolute()
         and ".." not in path.parts
         and "\\" not in filename
+        and not any(part.startswith(".") for part in path.parts)
         and filename.isprintable()
     )
+
+
+def read_shard_names(path: Path) -> set[str]:
+    """Return the shards that an index names; none if it is no valid index."""
+    try:
+        return set(parse_index(path.read_bytes(), str(path)).values())
+    except (OSError, CheckpointError):
+        return set()
 
 
 def check_index(

@@ -7,6 +7,7 @@ pages count as the process's memory, and a file that shrinks would kill it.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -54,7 +55,9 @@ class LocalFile:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise CheckpointError(f"{path}: cannot be opened: {reason}") from error
+            full = isinstance(error, OSError) and error.errno == errno.EMFILE
+            advice = ": raise the limit, for example with `ulimit -n 4096`" if full else ""
+            raise CheckpointError(f"{path}: cannot be opened: {reason}{advice}") from error
         status = os.fstat(self._descriptor)
         self.nbytes = status.st_size
         if not stat.S_ISREG(status.st_mode):

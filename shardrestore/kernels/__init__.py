@@ -8,3 +8,23 @@ Arrays are one-dimensional and contiguous. A bfloat16 or float16 array is passed
 as its uint16 patterns; ``score_keys`` takes two uint16 arrays for bfloat16
 arithmetic and two float32 arrays for everything else.
 """
+
+from __future__ import annotations
+
+from .interface import Kernels
+
+
+def load_kernels(name: str = "cpu") -> Kernels:
+    """Import and return a set of kernels; the import is lazy, numba takes 0.3 s.
+
+    Parameters
+    ----------
+    name : {"cpu", "reference"}
+    """
+    if name == "reference":
+        from . import reference
+
+        return reference
+    from . import cpu
+
+    return cpu

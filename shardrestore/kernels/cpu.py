@@ -32,9 +32,10 @@ def _kernel(*signatures: str) -> Callable[[Callable[..., Any]], Any]:
     def compile_kernel(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(list(signatures), cache=True, **options)(function)
-        except RuntimeError:
-            # Neither the package's folder nor the user's is writable, as in a
-            # read-only container: compile anew, two seconds each time.
+        except Exception:
+            # No folder for the cache is writable, as in a read-only container
+            # (RuntimeError), or the cache is damaged (EOFError): compile anew,
+            # two seconds each time.
             return numba.njit(list(signatures), **options)(function)
 
     return compile_kernel

@@ -56,19 +56,3 @@ class Kernels(Protocol):
         scores: Keys,
         counts: Counts,
     ) -> None: ...
-
-
-def load_kernels(name: str = "cpu") -> Kernels:
-    """Import and return a set of kernels; the import is lazy, numba takes 0.3 s.
-
-    Parameters
-    ----------
-    name : {"cpu", "reference"}
-    """
-    if name == "reference":
-        from . import reference
-
-        return reference
-    from . import cpu
-
-    return cpu

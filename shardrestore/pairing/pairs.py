@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from ..checkpoint.config import is_tied
+from ..checkpoint.entry import show
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..errors import PairingError, RequestError
 from .regions import (
@@ -17,7 +18,7 @@ from .regions import (
     is_output_head,
     locate,
 )
-from .rename import Rename, compile_pattern, rename_all, suggest_prefix
+from .rename import Rename, compile_pattern, parse_rename, rename_all, suggest_prefix
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 """Formats whose codes are the weights themselves."""
@@ -137,7 +138,8 @@ def match(
     """
     pairing, problems = survey(base, target, admitted, renames=renames, dtype=dtype)
     if problems:
-        raise PairingError(_explain(problems, base, target, admitted))
+        rename = _suggest_rename(base, target, admitted, renames, dtype, problems)
+        raise PairingError(_explain(problems, base, target, admitted, rename))
     if not pairing.elements:
         raise RequestError(_explain_absence(target, admitted))
     return pairing
@@ -159,7 +161,7 @@ def survey(
         new: base.tensors[old] for new, old in rename_all(base.tensors.keys(), renames).items()
     }
     base_head_twin = _base_head_twin(base_by_name)
-    twin_of = _tied_heads(target)
+    twin_of = _tied_heads(target, base_by_name)
     pairs: list[Pair] = []
     twins: list[Pair] = []
     problems: list[Problem] = []
@@ -188,15 +190,11 @@ def survey(
     return Pairing(pairs=tuple(pairs), twins=tuple(twins)), tuple(problems)
 
 
-def is_tied(config: Mapping[str, Any]) -> bool:
-    """Return whether a configuration says that the output head is the input embedding."""
-    text = config.get("text_config")
-    inner = text if isinstance(text, dict) else {}
-    return bool(config.get("tie_word_embeddings", inner.get("tie_word_embeddings", False)))
+def _tied_heads(target: Checkpoint, base: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map each tied output head that the target nevertheless holds to its embedding.
 
-
-def _tied_heads(target: Checkpoint) -> dict[str, str]:
-    """Map each tied output head that the target nevertheless holds to its embedding."""
+    Of several aliases of the embedding, one that the base holds too is taken.
+    """
     if not is_tied(target.config):
         return {}
     heads = [tensor for name, tensor in target.tensors.items() if is_output_head(name)]
@@ -204,7 +202,7 @@ def _tied_heads(target: Checkpoint) -> dict[str, str]:
     return {
         head.name: embedding.name
         for head in heads
-        for embedding in embeddings
+        for embedding in sorted(embeddings, key=lambda tensor: tensor.name in base)
         if (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
     }
 
@@ -249,19 +247,23 @@ _NEXT_STEPS = {
 
 
 def _explain(
-    problems: Sequence[Problem], base: Checkpoint, target: Checkpoint, admitted: Filter
+    problems: Sequence[Problem],
+    base: Checkpoint,
+    target: Checkpoint,
+    admitted: Filter,
+    rename: Rename | None,
 ) -> str:
     plural = "s" if len(problems) > 1 else ""
     lines = [
         f"base {base.folder} and target {target.folder} do not fit together:",
         f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
     ]
-    lines += [f"  {problem.name}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]]
+    lines += [f"  {show(problem.name)}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]]
     if len(problems) > _LISTED_PROBLEMS:
         lines.append(f"  … and {len(problems) - _LISTED_PROBLEMS} more")
-    rename = _suggest_rename(problems, base, target)
     if rename:
-        lines.append(f"next step: one prefix differs; --rename '{rename}' pairs all of them")
+        text = f"{rename.pattern.pattern}={rename.replacement}"
+        lines.append(f"next step: one prefix differs; --rename '{text}' pairs all of them")
     else:
         kinds = {problem.kind: None for problem in problems}
         lines += [f"next step: {_NEXT_STEPS[kind]}" for kind in kinds]
@@ -269,16 +271,31 @@ def _explain(
 
 
 def _suggest_rename(
-    problems: Sequence[Problem], base: Checkpoint, target: Checkpoint
-) -> str | None:
+    base: Checkpoint,
+    target: Checkpoint,
+    admitted: Filter,
+    renames: Sequence[Rename],
+    dtype: str,
+    problems: Sequence[Problem],
+) -> Rename | None:
+    """Return one more renaming that pairs every missing tensor and breaks no other."""
     wanted = [problem.name for problem in problems if problem.kind == "missing"]
     if not wanted or len(wanted) < len(problems):
         return None
+    names = rename_all(base.tensors.keys(), renames)
 
     def fits(base_name: str, name: str) -> bool:
-        return base.tensors[base_name].shape == target.tensors[name].shape
+        return base.tensors[names[base_name]].shape == target.tensors[name].shape
 
-    return suggest_prefix(base.tensors.keys(), wanted, fits)
+    suggestion = suggest_prefix(names.keys(), wanted, fits)
+    if suggestion is None:
+        return None
+    rename = parse_rename(suggestion)
+    try:
+        _, left = survey(base, target, admitted, renames=[*renames, rename], dtype=dtype)
+    except PairingError:
+        return None
+    return None if left else rename
 
 
 def _explain_absence(target: Checkpoint, admitted: Filter) -> str:

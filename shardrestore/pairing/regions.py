@@ -89,6 +89,10 @@ _BUFFER = re.compile(
     r"|slope_rate|(?:query|key|diagonal)_decay|act_fn\.(?:beta|eps)"  # MiniMax, Apertus
     r")"
 )
+# Names of real models have below 150 characters; a hostile one of a megabyte must
+# not keep the expressions above busy for minutes.
+_LONGEST_NAME = 512
+
 _CAUSAL_MASK_DIMENSIONS = 4  # attn.bias of GPT-2 and GPT-NeoX is a mask [1, 1, n, n]
 
 _OUTPUT_HEAD = re.compile(
@@ -134,6 +138,7 @@ def locate(name: str, shape: tuple[int, ...]) -> Place:
     >>> locate("model.layers.3.mlp.experts.7.down_proj.weight", (64, 32))
     Place(kind='mlp', tower='language', layer=3, module='experts.down_proj', buffer=False)
     """
+    name = name[-_LONGEST_NAME:]
     head, layer, path = _split(name)
     owner = _owner(name, layer is not None, path)
     module = ".".join(path[-2:] if len(path) > 1 and path[-2] in _QUALIFIERS else path[-1:])
@@ -164,7 +169,8 @@ def in_region(name: str, shape: tuple[int, ...], region: str) -> bool:
     True
     """
     if region not in REGIONS:
-        raise RequestError(f"There is no region {region!r}. Choose one of: {', '.join(REGIONS)}.")
+        raise RequestError(f"region {region!r}: choose one of {', '.join(REGIONS)}")
+    name = name[-_LONGEST_NAME:]
     if _is_buffer(name, shape):
         return False
     if region == "all":

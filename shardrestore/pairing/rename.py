@@ -35,7 +35,8 @@ def parse_rename(text: str) -> Rename:
         raise RequestError(f"--rename {text!r}: expected REGEX=REPL")
     pattern = compile_pattern(expression, "--rename")
     try:
-        re.compile(f"(?:{expression})|").sub(replacement, "")
+        # An alternative that always matches, so that the replacement is parsed.
+        re.compile(f"{expression}|", pattern.flags & ~re.VERBOSE).sub(replacement, "")
     except (re.error, IndexError) as error:
         raise RequestError(f"--rename {text!r}: not a valid replacement: {error}") from error
     return Rename(pattern=pattern, replacement=replacement)
@@ -45,7 +46,7 @@ def compile_pattern(expression: str, option: str) -> re.Pattern[str]:
     """Compile a user's regular expression, or raise RequestError naming the option."""
     try:
         return re.compile(expression)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise RequestError(
             f"{option} {expression!r}: not a valid regular expression: {error}"
         ) from error
@@ -95,8 +96,15 @@ def suggest_prefix(
             and fits(partner, name)
             for name in wanted
         ):
-            return f"^{re.escape(base_prefix)}={target_prefix}"
+            expression = re.escape(base_prefix) or _before(wanted, target_prefix)
+            return f"^{expression}={target_prefix}"
     return None
+
+
+def _before(wanted: Sequence[str], prefix: str) -> str:
+    """Return an expression that matches before the wanted names' first components alone."""
+    first = sorted({name.removeprefix(prefix).partition(".")[0] for name in wanted})
+    return f"(?=(?:{'|'.join(map(re.escape, first))})\\.)"
 
 
 def _prefix_changes(base_names: Collection[str], name: str) -> list[tuple[str, str]]:

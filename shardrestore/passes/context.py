@@ -22,6 +22,8 @@ class Context:
     """Workers, and size of their blocks."""
     seed: int | None
     """Seed of the keys that are cut; None where they are scores."""
+    allow_nonfinite: bool
+    """Whether NaN and infinite weights are welcome."""
     observer: Observer
     """Called by several threads at once: a ``SerialObserver``."""
     folder: Path

@@ -77,14 +77,8 @@ def plan_work(
     unresolved = [segment for segment in segments if random or not segment.pair.exact]
     refines = bool(unresolved) and not approximate
     sizing = fit(
-        Workload(
-            runtime_bytes=_runtime_bytes(),
-            tensors=len(base.tensors) + len(target.tensors),
-            header_bytes=sum(len(shard.header.raw) for shard in (*base.shards, *target.shards)),
-            segments=len(segments),
-            cuts=len(percents),
-            refines=refines,
-            random=random,
+        _measure_workload(
+            base, target, segments, cuts=len(percents), refines=refines, random=random
         ),
         max_workers=min(workers, max(len(segments), 1)),
         max_memory_bytes=max_memory_bytes,
@@ -110,12 +104,41 @@ def plan_work(
     )
 
 
+def _measure_workload(
+    base: Checkpoint,
+    target: Checkpoint,
+    segments: Sequence[Segment],
+    *,
+    cuts: int,
+    refines: bool,
+    random: bool,
+) -> Workload:
+    headers = [shard.header for shard in (*base.shards, *target.shards)]
+    ascii_bytes = sum(len(header.raw) for header in headers if header.raw.isascii())
+    all_bytes = sum(len(header.raw) for header in headers)
+    return Workload(
+        runtime_bytes=_runtime_bytes(),
+        tensors=sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
+        header_bytes=ascii_bytes,
+        wide_text_bytes=all_bytes - ascii_bytes + base.text_bytes + target.text_bytes,
+        segments=len(segments),
+        cuts=cuts,
+        refines=refines,
+        random=random,
+    )
+
+
 def _count(elements: int, percent: float) -> int:
     count = selected_count(elements, percent)
     if not count:
+        # Rounded up: advice that is rounded to nearest may select nothing again.
+        least = next(
+            share
+            for digits in range(1, 17)
+            if selected_count(elements, share := float(f"{100 / elements:.{digits}g}"))
+        )
         raise RequestError(
-            f"{percent:g} % of {elements:,} elements is none: choose at least "
-            f"{100 / elements:.2g} %"
+            f"{percent:g} % of {elements:,} elements is none: choose at least {least:.16g} %"
         )
     return count
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..checkpoint.writer import Staging
-from ..errors import CheckpointError
+from ..checkpoint.entry import show
+from ..checkpoint.staging import Staging
+from ..errors import CheckpointError, NonFiniteError
 from ..kernels.interface import Codes, Keys
 from ..selection.histogram import Histogram, sparse
 from ..selection.score import BINS
@@ -119,6 +120,7 @@ class _Restorer:
         self._kernels = context.kernels
         self._seed = context.seed
         self._observer = context.observer
+        self._allow_nonfinite = context.allow_nonfinite
         self._shards = shards
         self._cuts = cuts
         self._writers = writers
@@ -156,6 +158,13 @@ class _Restorer:
         out_size = output.nbytes // tensor.elements
         for start, chunk in space.target_chunks(tensor, task.start, task.elements):
             codes = space.cast(chunk, tensor.dtype, output.dtype, 0)
+            overflows = space.count_overflows(chunk, tensor.dtype, codes, output.dtype)
+            if overflows and not self._allow_nonfinite:
+                raise NonFiniteError(
+                    f"{show(tensor.name)}: {overflows} weights near element {start} are too large "
+                    f"for {output.dtype}: choose another --dtype, or pass --allow-nonfinite "
+                    "(they then become infinite)"
+                )
             for writer in self._writers.get(task.shard):
                 writer.write(output.offset + start * out_size, as_bytes(codes))
             self._observer.advance(chunk.nbytes)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from ..checkpoint.entry import show
 from ..errors import NonFiniteError, PairingError
 from ..kernels.interface import LANES
+from ..pairing.pairs import Pair
 from ..selection.histogram import Histogram, sparse
 from ..selection.score import BINS, INFINITY_BIN
 from .context import Context
 from .segment import Segment
 from .spool import Spool
 from .workers import StopSignal, run_tasks
-from .workspace import EXPONENTS, Workspace, as_bytes, view_codes
+from .workspace import EXPONENTS, Chunk, Workspace, as_bytes
 
 _LISTED_TENSORS = 12
 
@@ -44,8 +47,11 @@ class Scan:
     zero_base: int = 0
     """Elements whose base weight is zero."""
 
-    nonfinite: dict[str, int] = field(default_factory=dict)
+    nonfinite: Counter[str] = field(default_factory=Counter)
     """NaN and infinite weights of base and target together, by tensor."""
+
+    overflows: Counter[str] = field(default_factory=Counter)
+    """Finite weights that the output's format makes infinite, by tensor."""
 
     def tensor_means(self) -> dict[str, float]:
         """Return the mean score of each tensor, in canonical order; 0 for empty ones."""
@@ -106,8 +112,8 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
 
     # Files are read front to back, whatever the names of their tensors.
     tasks = sorted([*segments, *twins], key=_file_order)
-    context.observer.begin("scan", sum(map(segment_bytes, tasks)))
     try:
+        context.observer.begin("scan", sum(map(segment_bytes, tasks)))
         run_tasks(tasks, context.sizing.workers, make_work)
     except BaseException:
         result.key_bins.close()
@@ -143,7 +149,7 @@ class _Counter:
         self._random = np.zeros((LANES, BINS), np.uint32) if context.seed is not None else None
 
     def count(self, segment: Segment, result: Scan, lock: threading.Lock) -> None:
-        zeros = 0
+        zeros = overflows = 0
         self._scores.fill(0)
         if self._random is not None:
             self._random.fill(0)
@@ -152,6 +158,7 @@ class _Counter:
                 keys, zero_base = self._space.score_keys(chunk)
                 self._kernels.count_bins(keys, self._scores)
                 zeros += zero_base
+                overflows += self._count_overflows(segment.pair, chunk)
                 if self._random is not None and self._seed is not None:
                     keys = self._space.random_keys(segment, chunk.start, chunk.elements, self._seed)
                     self._kernels.count_bins(keys, self._random)
@@ -168,24 +175,22 @@ class _Counter:
             result.keys[ranked.bins] += ranked.counts
             result.score_sums[segment.number] = scores.score_sum(exact=exact)
             result.zero_base += zeros
-            if nonfinite:
-                name = segment.pair.name
-                result.nonfinite[name] = result.nonfinite.get(name, 0) + nonfinite
+            result.nonfinite[segment.pair.name] += nonfinite
+            result.overflows[segment.pair.name] += overflows
         result.key_bins.put(segment.number, ranked)
 
+    def _count_overflows(self, pair: Pair, chunk: Chunk) -> int:
+        count, out = self._space.count_overflows, pair.out_dtype
+        return count(chunk.base_raw, pair.base.dtype, chunk.base_codes, out) + count(
+            chunk.target_raw, pair.target.dtype, chunk.target_codes, out
+        )
+
     def _count_nonfinite(self, segment: Segment) -> int:
-        """Count NaN and infinite weights on both sides, as they are scored."""
-        pair, space, found = segment.pair, self._space, 0
-        for start, elements in space.blocks(segment):
-            for chunk in space.chunks(pair, start, elements):
-                if pair.cast:
-                    sides = (chunk.base_codes, pair.out_dtype), (chunk.target_codes, pair.out_dtype)
-                else:
-                    low, high = chunk.block_start, chunk.block_start + chunk.elements
-                    base = view_codes(space.base_buffer, pair.base.dtype, low, high)
-                    sides = (base, pair.base.dtype), (chunk.target_codes, pair.target.dtype)
-                for codes, dtype in sides:
-                    found += self._kernels.count_nonfinite(codes, EXPONENTS[dtype])
+        pair, count, found = segment.pair, self._kernels.count_nonfinite, 0
+        for start, elements in self._space.blocks(segment):
+            for chunk in self._space.chunks(pair, start, elements):
+                found += count(chunk.base_raw, EXPONENTS[pair.base.dtype])
+                found += count(chunk.target_raw, EXPONENTS[pair.target.dtype])
         return found
 
     def compare_twin(self, segment: Segment) -> None:
@@ -205,20 +210,21 @@ class _Counter:
             self._observer.advance(elements * segment_bytes(segment) // segment.elements)
 
 
-def refuse_nonfinite(found: dict[str, int]) -> None:
-    """Raise NonFiniteError if any tensor has NaN or infinite weights."""
-    if not found:
-        return
-    names = sorted(found)
-    total, plural = sum(found.values()), "s" if len(found) > 1 else ""
-    lines = [
-        f"{total:,} weights of {len(found)} tensor{plural} of the region are NaN or infinite:",
-    ]
-    lines += [f"  {name}: {found[name]:,}" for name in names[:_LISTED_TENSORS]]
-    if len(names) > _LISTED_TENSORS:
-        lines.append(f"  … and {len(names) - _LISTED_TENSORS} more tensors")
-    lines.append(
-        "next step: leave those tensors out with --exclude, or pass --allow-nonfinite "
-        "(NaN then counts as the largest change)"
-    )
-    raise NonFiniteError("\n".join(lines))
+def refuse_nonfinite(scan: Scan) -> None:
+    """Raise NonFiniteError if the region has weights that are, or would become, no numbers."""
+    for found, what, advice in (
+        (scan.nonfinite, "are NaN or infinite", "NaN then counts as the largest change"),
+        (scan.overflows, "are too large for the output's format", "they then become infinite"),
+    ):
+        total = found.total()
+        if total:
+            names = sorted(name for name in found if found[name])
+            lines = [f"{total:,} weights of {len(names)} tensors of the region {what}:"]
+            lines += [f"  {show(name)}: {found[name]:,}" for name in names[:_LISTED_TENSORS]]
+            if len(names) > _LISTED_TENSORS:
+                lines.append(f"  … and {len(names) - _LISTED_TENSORS} more tensors")
+            lines.append(
+                "next step: leave those tensors out with --exclude, choose another --dtype, or "
+                f"pass --allow-nonfinite ({advice})"
+            )
+            raise NonFiniteError("\n".join(lines))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
+
+from ..errors import MemoryBudgetError
 
 Task = TypeVar("Task")
 
@@ -60,15 +62,22 @@ def run_tasks(
             work(task)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="shardrestore") as pool:
-        futures = [pool.submit(loop) for _ in range(workers)]
+        futures: list[Future[None]] = []
         try:
+            futures.extend(pool.submit(loop) for _ in range(workers))
             wait(futures, return_when=FIRST_EXCEPTION)
+        except RuntimeError as error:  # the system allows no more threads
+            raise MemoryBudgetError(f"{error}: lower --workers from {workers}") from error
         finally:
             # Also on KeyboardInterrupt, which reaches the waiting main thread:
             # the pool's exit then waits for one block of each worker at most.
-            if any(not future.done() or future.exception() for future in futures):
+            if len(futures) < workers or not all(map(_succeeded, futures)):
                 stop.set()
     for future in futures:
-        error = future.exception()
-        if error is not None and not isinstance(error, Stopped):
-            raise error
+        failure = future.exception()
+        if failure is not None and not isinstance(failure, Stopped):
+            raise failure
+
+
+def _succeeded(future: Future[None]) -> bool:
+    return future.done() and future.exception() is None

@@ -29,6 +29,9 @@ ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
 """Exponent bits of each format: all of them set in NaN and infinity, only there."""
 
+OVERFLOWING_CASTS = frozenset({("F32", "F16"), ("F32", "BF16"), ("BF16", "F16")})
+"""Casts after which a finite weight may be infinite."""
+
 _CODE_TYPES: dict[int, Any] = {2: np.uint16, 4: np.uint32}
 
 
@@ -40,6 +43,10 @@ class Chunk:
     """Index of the first element within the tensor."""
     block_start: int
     """Index of the first element within the block in the buffers."""
+    base_raw: Codes
+    """The base's elements as they are in its file."""
+    target_raw: Codes
+    """The target's elements as they are in its file."""
     base_scored: Any
     """uint16 patterns for bfloat16 arithmetic, else float32 values."""
     target_scored: Any
@@ -116,22 +123,24 @@ class Workspace:
         """Yield the block in the buffers chunk by chunk."""
         for low in range(0, elements, CHUNK_ELEMENTS):
             high = min(low + CHUNK_ELEMENTS, elements)
-            base = view_codes(self.base_buffer, pair.base.dtype, low, high)
-            target = view_codes(self.target_buffer, pair.target.dtype, low, high)
-            base_codes = self.cast(base, pair.base.dtype, pair.out_dtype, 0)
-            target_codes = self.cast(target, pair.target.dtype, pair.out_dtype, 1)
+            raw = (
+                view_codes(self.base_buffer, pair.base.dtype, low, high),
+                view_codes(self.target_buffer, pair.target.dtype, low, high),
+            )
+            dtypes = pair.base.dtype, pair.target.dtype
+            codes = (
+                self.cast(raw[0], dtypes[0], pair.out_dtype, 0),
+                self.cast(raw[1], dtypes[1], pair.out_dtype, 1),
+            )
             if pair.cast:
-                formats = pair.out_dtype, pair.out_dtype
-                base, target = base_codes, target_codes
-            else:
-                formats = pair.base.dtype, pair.target.dtype
-            scored: tuple[Any, Any] = (base, target)
+                dtypes = pair.out_dtype, pair.out_dtype
+            scored: tuple[Any, Any] = codes if pair.cast else raw
             if not pair.exact:
                 scored = (
-                    self._widen(base, formats[0], self._floats[0]),
-                    self._widen(target, formats[1], self._floats[1]),
+                    self._widen(scored[0], dtypes[0], self._floats[0]),
+                    self._widen(scored[1], dtypes[1], self._floats[1]),
                 )
-            yield Chunk(start + low, low, *scored, base_codes, target_codes)
+            yield Chunk(start + low, low, *raw, *scored, *codes)
 
     def cast(self, codes: Codes, source: str, dtype: str, scratch: int) -> Codes:
         """Return codes of format `source` in format `dtype`, rounded to nearest even.
@@ -162,6 +171,13 @@ class Workspace:
         else:
             self._kernels.widen_float16(codes, out)  # type: ignore[arg-type]
         return out
+
+    def count_overflows(self, raw: Codes, source: str, codes: Codes, dtype: str) -> int:
+        """Return how many finite elements of `raw` became infinite as `codes`."""
+        if (source, dtype) not in OVERFLOWING_CASTS:
+            return 0
+        count = self._kernels.count_nonfinite
+        return count(codes, EXPONENTS[dtype]) - count(raw, EXPONENTS[source])
 
     def score_keys(self, chunk: Chunk) -> tuple[Keys, int]:
         """Return the chunk's score keys and its count of zero base weights."""

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ..checkpoint.writer import ShardWriter, Staging
+from ..checkpoint.staging import Staging
+from ..checkpoint.writer import ShardWriter
 from .layout import OutputShard
 from .tasks import Task
+from .workers import Stopped
 
 
 class Writers:
@@ -23,6 +25,7 @@ class Writers:
         self._shards = shards
         self._outputs = outputs
         self._open: dict[int, list[ShardWriter]] = {}
+        self._broken = False
         self._left = [0] * len(shards)
         for task in tasks:
             self._left[task.shard] += 1
@@ -45,12 +48,18 @@ class Writers:
     def get(self, shard: int) -> list[ShardWriter]:
         """Return the writers of a shard, one for each output."""
         with self._lock:
+            if self._broken:
+                raise Stopped  # the worker that could not open a shard says why
             if shard not in self._open:
                 layout = self._shards[shard]
-                self._open[shard] = [
-                    ShardWriter(staging.path(layout.filename), layout.prefix, layout.nbytes)
-                    for staging in self._outputs
-                ]
+                self._broken = True
+                # One by one into the table, so that those already open are
+                # closed if the next one fails.
+                writers = self._open[shard] = []
+                for staging in self._outputs:
+                    path = staging.path(layout.filename)
+                    writers.append(ShardWriter(path, layout.prefix, layout.nbytes))
+                self._broken = False
             return self._open[shard]
 
     def done(self, shard: int) -> None:

@@ -21,6 +21,12 @@ from ..version import __version__
 from .result import Restoration, TensorResult
 
 RECORD_FILE = "shardrestore.json"
+REPORT_FILES = (
+    "diff_summary.tsv",
+    "restore_stats.tsv",
+    "selected_param_stats.json",
+    RECORD_FILE,
+)
 RECORD_FORMAT = 1
 """Version of the record's keys; raised when one changes its meaning."""
 
@@ -41,17 +47,18 @@ def encode_reports(
     options : mapping
         The options that decided the result, as JSON values.
     """
-    return {
-        "diff_summary.tsv": _diff_summary(result.tensors),
-        "restore_stats.tsv": _restore_stats(result.tensors),
-        "selected_param_stats.json": encode_json(_selected_stats(result)),
-        RECORD_FILE: encode_json(_record(result, inputs, options)),
-    }
+    contents = (
+        _diff_summary(result.tensors),
+        _restore_stats(result.tensors),
+        encode_json(_selected_stats(result)),
+        encode_json(_record(result, inputs, options)),
+    )
+    return dict(zip(REPORT_FILES, contents, strict=True))
 
 
 def _diff_summary(tensors: Sequence[TensorResult]) -> bytes:
     rows = [
-        f"{tensor.name}\t{_layer_name(tensor)}\t{tensor.mean_score:.8f}\t{tensor.elements}"
+        f"{_cell(tensor.name)}\t{_layer_name(tensor)}\t{tensor.mean_score:.8f}\t{tensor.elements}"
         for tensor in tensors
     ]
     return _table("param_name\tlayer_name\taverage_mean_diff\tnumel", rows)
@@ -62,8 +69,15 @@ def _restore_stats(tensors: Sequence[TensorResult]) -> bytes:
     for tensor in tensors:
         share = tensor.restored / tensor.elements if tensor.elements else 0.0
         counts = f"{tensor.restored}\t{tensor.elements}\t{share:.8f}"
-        rows.append(f"{tensor.name}\t{_layer_name(tensor)}\t{counts}")
+        rows.append(f"{_cell(tensor.name)}\t{_layer_name(tensor)}\t{counts}")
     return _table("param_name\tlayer_name\trestored_numel\tnumel\trestored_ratio", rows)
+
+
+def _cell(name: str) -> str:
+    """Return a name that stays in its cell: control characters as escapes."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def _layer_name(tensor: TensorResult) -> str:

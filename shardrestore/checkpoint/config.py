@@ -1,0 +1,70 @@
+"""``config.json``: read for what it says of the weights, rewritten when they are cast."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import CheckpointError
+
+CONFIG_FILE = "config.json"
+_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+_MAX_DEPTH = 8  # text_config and vision_config lie at 1; nothing that names a format at 8
+
+
+def parse_config(text: bytes, where: str) -> Mapping[str, Any]:
+    """Parse a configuration; empty if it is JSON, but no object.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not JSON. ``Infinity`` is accepted, as transformers writes it.
+    """
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: not valid JSON: {error}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def recast_config(config: Mapping[str, Any], cast: str | None) -> bytes | None:
+    """Return a configuration that names the format its weights now have.
+
+    Without it transformers would load a cast model in the format it had before.
+
+    Parameters
+    ----------
+    config : mapping
+    cast : {"BF16", "F16", "F32"} or None
+        The new format.
+
+    Returns
+    -------
+    bytes or None
+        The file's contents; None if it can stay as it is.
+    """
+    if cast is None or not config:
+        return None
+    try:
+        return (json.dumps(_recast(config, _TORCH_NAMES[cast], 0), indent=2) + "\n").encode()
+    except RecursionError as error:
+        raise CheckpointError(f"{CONFIG_FILE}: nested too deeply to be rewritten") from error
+
+
+def _recast(value: Any, name: str, depth: int) -> Any:
+    if not isinstance(value, dict) or depth > _MAX_DEPTH:
+        return value
+    return {
+        key: name
+        if key in ("dtype", "torch_dtype") and isinstance(item, str)
+        else _recast(item, name, depth + 1)
+        for key, item in value.items()
+    }
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration says that the output head is the input embedding."""
+    text = config.get("text_config")
+    inner = text if isinstance(text, dict) else {}
+    return config.get("tie_word_embeddings", inner.get("tie_word_embeddings")) is True
