@@ -50,9 +50,9 @@ def check_outputs(
     names = [file.name for file in target.side_files]
     names += [*REPORT_FILES, INDEX_FILE, *(shard.filename for shard in work.shards)]
     for output in outputs:
-        check_output(output, overwrite=request.overwrite)
         for role, checkpoint in zip(("base", "target"), inputs, strict=True):
             _check_overlap(output, role, checkpoint)
+        check_output(output, overwrite=request.overwrite)
         check_places(output, names)
     for file in target.side_files:
         if not os.access(file.source, os.R_OK):
@@ -67,7 +67,10 @@ def check_outputs(
 
 def _check_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
     """Refuse an output that is an input, lies inside one, or holds one of its files."""
-    resolved = output.resolve()
+    try:
+        resolved = output.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links, or no current folder
+        raise OutputError(f"{output}: cannot be the output: {error}") from error
     folder = checkpoint.folder.resolve()
     relation = None
     if resolved == folder:

@@ -142,6 +142,11 @@ def count_bytes(dtype: str, shape: Sequence[int]) -> int:
     return bits // 8
 
 
+def show_name(name: str) -> str:
+    """Return a tensor's name for a message: as it is, unless it is long or unprintable."""
+    return name if name.isprintable() and len(name) <= 200 else show(name)
+
+
 def show(value: JsonValue) -> str:
     """Name a value of unknown size in one short line of printable text."""
     if isinstance(value, (list, tuple)):

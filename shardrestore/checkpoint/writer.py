@@ -79,8 +79,8 @@ def explain_write_error(path: Path, nbytes: int, error: OSError) -> OutputError:
             )
         case errno.EFBIG:
             advice = (
-                f": the file needs {nbytes:,} bytes: raise the limit on file sizes (`ulimit -f`) "
-                "or choose another file system for --output"
+                f": the file needs {nbytes:,} bytes. Nothing was left behind: raise the limit on "
+                "file sizes (`ulimit -f`) or choose another file system for --output"
             )
         case errno.EMFILE | errno.ENFILE:
             advice = ": raise the limit on open files, for example with `ulimit -n 4096`"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.config import is_tied
-from ..checkpoint.entry import show
+from ..checkpoint.entry import show_name
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..errors import PairingError, RequestError
 from .regions import (
@@ -258,7 +258,7 @@ def _explain(
         f"base {base.folder} and target {target.folder} do not fit together:",
         f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
     ]
-    lines += [f"  {show(problem.name)}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]]
+    lines += [f"  {show_name(problem.name)}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]]
     if len(problems) > _LISTED_PROBLEMS:
         lines.append(f"  … and {len(problems) - _LISTED_PROBLEMS} more")
     if rename:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..checkpoint.entry import show
+from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
 from ..errors import CheckpointError, NonFiniteError
 from ..kernels.interface import Codes, Keys
@@ -161,7 +161,7 @@ class _Restorer:
             overflows = space.count_overflows(chunk, tensor.dtype, codes, output.dtype)
             if overflows and not self._allow_nonfinite:
                 raise NonFiniteError(
-                    f"{show(tensor.name)}: {overflows} weights near element {start} are too large "
+                    f"{show_name(tensor.name)}: {overflows} weights near element {start} are too large "
                     f"for {output.dtype}: choose another --dtype, or pass --allow-nonfinite "
                     "(they then become infinite)"
                 )

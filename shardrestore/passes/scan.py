@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.entry import show
+from ..checkpoint.entry import show_name
 from ..errors import NonFiniteError, PairingError
 from ..kernels.interface import LANES
 from ..pairing.pairs import Pair
@@ -220,7 +220,7 @@ def refuse_nonfinite(scan: Scan) -> None:
         if total:
             names = sorted(name for name in found if found[name])
             lines = [f"{total:,} weights of {len(names)} tensors of the region {what}:"]
-            lines += [f"  {show(name)}: {found[name]:,}" for name in names[:_LISTED_TENSORS]]
+            lines += [f"  {show_name(name)}: {found[name]:,}" for name in names[:_LISTED_TENSORS]]
             if len(names) > _LISTED_TENSORS:
                 lines.append(f"  … and {len(names) - _LISTED_TENSORS} more tensors")
             lines.append(

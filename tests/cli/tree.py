@@ -1,0 +1,205 @@
+"""Tiny checkpoints, the command line as a whole process, and proof that nothing was written."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import deserialize
+
+from shardrestore.checkpoint.header import encode_header
+from shardrestore.synthetic import LlamaShape, write_pair
+
+TINY = LlamaShape(
+    num_hidden_layers=2,
+    hidden_size=32,
+    intermediate_size=64,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=96,
+)
+"""18,432 elements in region ``transformer``; with `SHARD_BYTES`, three shards."""
+
+SHARD_BYTES = 20_000
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+STAGING = ".shardrestore-partial"
+
+SIDE_FILES = {
+    "generation_config.json": b'{"max_new_tokens": 7}\n',
+    "tokenizer.model": bytes(range(256)),
+    "chat_template.jinja": "{{ messages }} – ünïcode\n".encode(),
+    "modeling_tiny.py": b"raise SystemExit('remote code is copied, never run')\n",
+    "templates/extra.jinja": b"in a folder\n",
+}
+"""What the target holds besides weights and ``config.json``."""
+
+Tensor = tuple[str, tuple[int, ...], bytes]
+"""Dtype as safetensors spells it, shape, bytes."""
+Tensors = dict[str, Tensor]
+
+_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1, "I64": 8}
+
+MAIN = "from shardrestore_cli.main import main; main()"
+
+
+def offline(**extra: str) -> dict[str, str]:
+    """Return an environment without network, of a terminal 80 columns wide."""
+    return os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "80", "PYTHONWARNINGS": "error"} | extra
+
+
+def cli(
+    *args: str | Path, cwd: Path | None = None, prelude: str = "", **popen: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run ``shardrestore`` as a process of its own; `prelude` is Python to run first in it."""
+    command = ["-c", f"{prelude}\n{MAIN}"] if prelude else ["-m", "shardrestore_cli.main"]
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120}
+    return subprocess.run(
+        [sys.executable, *command, *map(str, args)],
+        cwd=cwd,
+        check=False,
+        encoding="utf-8",
+        **options | {"env": offline()} | popen,
+    )
+
+
+def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
+    """Return everything below a folder: kind, mode, and contents, times and links of files.
+
+    Folders have no time here: a run that fails may have made and removed its work folder.
+    """
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        seen: tuple[object, ...] = (stat.filemode(status.st_mode),)
+        if path.is_symlink():
+            seen += (os.readlink(path),)
+        elif path.is_file():
+            seen += (hashlib.sha256(path.read_bytes()).hexdigest(), status.st_mtime_ns)
+        found[str(path.relative_to(root))] = seen
+    return found
+
+
+@functools.cache
+def _pair_to_copy(dtype: str) -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="shardrestore-test-pair-")
+    write_pair(Path(folder.name), TINY, shard_bytes=SHARD_BYTES, dtype=dtype)
+    for name, content in SIDE_FILES.items():
+        path = Path(folder.name, "target", name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A folder with a good tiny pair, ``base`` and ``target``, to be spoilt; no output yet."""
+
+    root: Path
+
+    @classmethod
+    def make(cls, root: Path, dtype: str = "BF16") -> Scene:
+        for side in ("base", "target"):
+            shutil.copytree(Path(_pair_to_copy(dtype).name, side), root / side)
+        return cls(root)
+
+    @property
+    def base(self) -> Path:
+        return self.root / "base"
+
+    @property
+    def target(self) -> Path:
+        return self.root / "target"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "out"
+
+    def cli(
+        self, *args: str | Path, command: str = "run", **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command on the pair; an option that is given again replaces the first."""
+        paths = ["--base", "base", "--target", "target", "--output", "out"]
+        return cli(command, *paths, *args, **{"cwd": self.root} | options)
+
+    def run(self, *args: str | Path, **options: Any) -> dict[str, Any]:
+        """Run ``shardrestore run --json``, which must succeed; return its document."""
+        done = self.cli(*args, "--json", **options)
+        assert (done.returncode, done.stderr) == (0, "")
+        document = json.loads(done.stdout)
+        assert isinstance(document, dict)
+        return document
+
+
+def shard_names(folder: Path) -> list[str]:
+    """Return a checkpoint's shards in order."""
+    return sorted(path.name for path in folder.glob("model*.safetensors"))
+
+
+def read_shard(path: Path) -> Tensors:
+    """Read a shard with safetensors itself."""
+    return {
+        name: (tensor["dtype"], tuple(tensor["shape"]), bytes(tensor["data"]))
+        for name, tensor in deserialize(path.read_bytes())
+    }
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """Read all tensors of a checkpoint."""
+    found: Tensors = {}
+    for name in shard_names(folder):
+        found |= read_shard(folder / name)
+    return found
+
+
+def write_shard(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a shard anew."""
+    header = encode_header([(n, d, s) for n, (d, s, _) in tensors.items()], {"format": "pt"})
+    path.write_bytes(header + b"".join(data for _, _, data in tensors.values()))
+
+
+def write_index(folder: Path) -> None:
+    """Write the index that fits a folder's shards."""
+    names = {name: shard for shard in shard_names(folder) for name in read_shard(folder / shard)}
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+def edit(folder: Path, change: Callable[[str, Tensor], Mapping[str, Tensor]]) -> None:
+    """Replace every tensor of a checkpoint by those that `change` returns for it."""
+    for shard in shard_names(folder):
+        new: Tensors = {}
+        for name, tensor in read_shard(folder / shard).items():
+            new |= change(name, tensor)
+        write_shard(folder / shard, new)
+    if (folder / INDEX).exists():
+        write_index(folder)
+
+
+def zeros(dtype: str, *shape: int) -> Tensor:
+    """Return a tensor of zero bytes."""
+    elements = 1
+    for length in shape:
+        elements *= length
+    return dtype, shape, bytes(elements * _ITEM_BYTES[dtype])
+
+
+def header_file(document: object, data: bytes = b"") -> bytes:
+    """Return a file with any JSON for a header, right or wrong; text stands as it is."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    return len(text).to_bytes(8, "little") + text.encode() + data
+
+
+def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, object]:
+    """Return a header's entry."""
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}

@@ -1,0 +1,226 @@
+"""Projected memory is a sum that can be checked by hand, and the budget is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardrestore.errors import MemoryBudgetError
+from shardrestore.kernels.interface import LANES
+from shardrestore.passes import memory
+from shardrestore.passes.memory import MIB, Sizing, Workload, fit, format_mib, project
+from shardrestore.selection.score import BINS, LOWS
+
+LOAD = Workload(
+    runtime_bytes=101 * MIB,
+    tensors=103,
+    header_bytes=10_007,
+    wide_text_bytes=20_011,
+    segments=107,
+    cuts=1,
+    refines=False,
+    random=False,
+)
+
+
+@pytest.fixture
+def primes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every size another large prime: a term that is dropped or doubled shows."""
+    for name, value in {
+        "TENSOR_BYTES": 1_000_003,
+        "SEGMENT_BYTES": 1_100_009,
+        "CUT_BYTES": 1_200_007,
+        "TEXT_FACTOR": 17,
+        "WIDE_TEXT_FACTOR": 19,
+        "BINS": 2_000_003,
+        "LOWS": 3_000_017,
+        "LANES": 7,
+        "CHUNK_SCRATCH_BYTES": 5_000_011,
+        "WORKER_BYTES": 11_000_027,
+    }.items():
+        monkeypatch.setattr(memory, name, value)
+
+
+# runtime, headers, segments, histograms; then for each worker: thread, buffers, scratch, counters
+@pytest.mark.parametrize(
+    ("changes", "workers", "expected"),
+    [
+        (  # one cut of bfloat16 scores
+            {},
+            1,
+            101 * MIB
+            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 1 * 1_200_007)
+            + 6 * 2_000_003 * 8
+            + (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+        ),
+        (  # three workers
+            {},
+            3,
+            101 * MIB
+            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 1 * 1_200_007)
+            + 6 * 2_000_003 * 8
+            + 3 * (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+        ),
+        (  # five float32 cuts: an output buffer each, low bits each
+            {"cuts": 5, "refines": True},
+            1,
+            101 * MIB
+            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 5 * 1_200_007)
+            + (6 * 2_000_003 * 8 + 5 * 3_000_017 * 8)
+            + (11_000_027 + 7 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4)
+            + 5 * 3_000_017 * 4 * 2,
+        ),
+        (  # random keys besides the scores, and the scores that each of three cuts selects
+            {"random": True, "cuts": 3},
+            2,
+            101 * MIB
+            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 3 * 1_200_007)
+            + 8 * 2_000_003 * 8
+            + 2 * (11_000_027 + 5 * 13_000_027 + 5_000_011 + (2 * 7 + 1 + 3) * 2_000_003 * 4),
+        ),
+        (  # a long sweep: remainders for every segment
+            {"cuts": 16},
+            1,
+            101 * MIB
+            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 16 * 1_200_007)
+            + 6 * 2_000_003 * 8
+            + (11_000_027 + 18 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+        ),
+    ],
+    ids=["plain", "workers", "refining", "random", "sweep"],
+)
+@pytest.mark.usefixtures("primes")
+def test_the_projection_is_the_sum_of_what_is_held(
+    changes: dict[str, int], workers: int, expected: int
+) -> None:
+    load = dataclasses.replace(LOAD, **changes)
+    assert project(load, workers=workers, block_bytes=13_000_027) == expected
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"runtime_bytes": LOAD.runtime_bytes + 1},
+        {"tensors": LOAD.tensors + 1},
+        {"header_bytes": LOAD.header_bytes + 1},
+        {"wide_text_bytes": LOAD.wide_text_bytes + 1},
+        {"segments": LOAD.segments + 1},
+        {"cuts": LOAD.cuts + 1},
+        {"refines": True},
+        {"random": True},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_more_of_anything_needs_more_memory(more: dict[str, int]) -> None:
+    greater = dataclasses.replace(LOAD, **more)
+    sizes = {"workers": 2, "block_bytes": MIB}
+    assert project(greater, **sizes) > project(LOAD, **sizes)
+
+
+def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
+    assert {field.name for field in dataclasses.fields(Workload)} == {
+        "runtime_bytes",
+        "tensors",
+        "header_bytes",
+        "wide_text_bytes",
+        "segments",
+        "cuts",
+        "refines",
+        "random",
+    }
+
+
+LOADS = st.builds(
+    Workload,
+    runtime_bytes=st.integers(50 * MIB, 600 * MIB),
+    tensors=st.integers(1, 50_000),
+    header_bytes=st.integers(100, 20 * MIB),
+    wide_text_bytes=st.integers(0, MIB),
+    segments=st.integers(1, 50_000),
+    cuts=st.integers(1, 20),
+    refines=st.booleans(),
+    random=st.booleans(),
+)
+
+
+@given(LOADS, st.integers(1, 64), st.integers(1, 2048))
+def test_what_fits_is_within_the_budget_and_nothing_better_is(
+    load: Workload, max_workers: int, budget_mib: int
+) -> None:
+    """Workers are kept as long as their smallest blocks fit; then blocks are the largest."""
+    budget = budget_mib * MIB
+    smallest = memory.SMALLEST_BLOCK_BYTES
+    try:
+        sizing = fit(load, max_workers=max_workers, max_memory_bytes=budget)
+    except MemoryBudgetError:
+        assert project(load, workers=1, block_bytes=smallest) > budget
+        return
+    assert sizing.projected_bytes <= budget
+    assert sizing.projected_bytes == project(
+        load, workers=sizing.workers, block_bytes=sizing.block_bytes
+    )
+    assert 1 <= sizing.workers <= max_workers
+    assert smallest <= sizing.block_bytes <= memory.BLOCK_BYTES
+    if sizing.workers < max_workers:
+        assert project(load, workers=sizing.workers + 1, block_bytes=smallest) > budget
+    if sizing.block_bytes < memory.BLOCK_BYTES:
+        larger = sizing.block_bytes * 2
+        assert project(load, workers=sizing.workers, block_bytes=larger) > budget
+
+
+def test_with_room_enough_all_workers_have_the_preferred_blocks() -> None:
+    sizing = fit(LOAD, max_workers=8, max_memory_bytes=4096 * MIB)
+    assert (sizing.workers, sizing.block_bytes) == (8, memory.BLOCK_BYTES)
+
+
+def test_blocks_shrink_before_workers_go() -> None:
+    room = project(LOAD, workers=4, block_bytes=MIB)
+    assert fit(LOAD, max_workers=4, max_memory_bytes=room) == Sizing(
+        workers=4, block_bytes=MIB, projected_bytes=room
+    )
+    least_of_four = project(LOAD, workers=4, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    sizing = fit(LOAD, max_workers=4, max_memory_bytes=least_of_four - 1)
+    assert sizing.workers == 3
+    assert sizing.block_bytes > memory.SMALLEST_BLOCK_BYTES
+
+
+def test_the_least_that_is_possible_is_accepted_and_a_byte_less_is_not() -> None:
+    least = project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    assert fit(LOAD, max_workers=4, max_memory_bytes=least).projected_bytes == least
+    with pytest.raises(MemoryBudgetError):
+        fit(LOAD, max_workers=4, max_memory_bytes=least - 1)
+
+
+def test_a_refusal_gives_both_numbers_and_a_budget_that_would_do() -> None:
+    least = project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    with pytest.raises(MemoryBudgetError) as error:
+        fit(LOAD, max_workers=4, max_memory_bytes=64 * MIB)
+    message = str(error.value)
+    assert format_mib(least) in message
+    assert "--max-memory allows 64 MiB" in message
+    advice = int(re.search(r"raise it to (\d+)MiB", message)[1])
+    assert fit(LOAD, max_workers=4, max_memory_bytes=advice * MIB).workers == 1
+    with pytest.raises(MemoryBudgetError):
+        fit(LOAD, max_workers=4, max_memory_bytes=(advice - 1) * MIB)
+
+
+def test_a_chunk_fits_into_the_smallest_block_and_its_scratch_is_counted() -> None:
+    assert memory.CHUNK_ELEMENTS * 4 <= memory.SMALLEST_BLOCK_BYTES <= memory.BLOCK_BYTES
+    assert (LANES, BINS, LOWS) == (memory.LANES, memory.BINS, memory.LOWS)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [(0, "0 MiB"), (1, "1 MiB"), (MIB, "1 MiB"), (MIB + 1, "2 MiB"), (2**40, "1,048,576 MiB")],
+)
+def test_sizes_are_never_understated(nbytes: int, text: str) -> None:
+    assert format_mib(nbytes) == text
