@@ -258,7 +258,9 @@ def _explain(
         f"base {base.folder} and target {target.folder} do not fit together:",
         f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
     ]
-    lines += [f"  {show_name(problem.name)}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]]
+    lines += [
+        f"  {show_name(problem.name)}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]
+    ]
     if len(problems) > _LISTED_PROBLEMS:
         lines.append(f"  … and {len(problems) - _LISTED_PROBLEMS} more")
     if rename:

@@ -47,8 +47,12 @@ CHUNK_ELEMENTS = 1 << 16
 CHUNK_SCRATCH_BYTES = CHUNK_ELEMENTS * 4 * 7
 """A worker's scratch: two arrays of keys, three of float32 values, two of codes."""
 
-BLOCK_BYTES = 4 * MIB
-"""Preferred size of a block of one input."""
+BLOCK_BYTES = MIB
+"""Preferred size of a block of one input.
+
+Measured on a pair in the page cache, two workers on 32 MiB of L3 cache: blocks of
+4 MiB take 1.16 times as long, of 0.5 or 2 MiB the same within 3 %.
+"""
 
 SMALLEST_BLOCK_BYTES = CHUNK_ELEMENTS * 4
 

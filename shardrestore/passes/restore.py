@@ -72,7 +72,7 @@ def restore(
     OutputError
         If a shard cannot be written.
     """
-    tasks = plan_tasks(context.target, shards, [*segments, *twins])
+    tasks = plan_tasks(context.target, shards, [*segments, *twins], workers=context.sizing.workers)
     results = [Restored(selected={segment.pair.name: 0 for segment in segments}) for _ in cuts]
     lock = threading.Lock()
     with Writers(shards, tasks, outputs) as writers:

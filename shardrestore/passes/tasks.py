@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..selection.stream import SEGMENT_ELEMENTS
@@ -29,7 +30,8 @@ class SegmentTask:
     @property
     def offset(self) -> int:
         """Position in the target's shard, for the order of work."""
-        return self.segment.pair.target.offset + self.segment.start
+        tensor = self.segment.pair.target
+        return tensor.offset + self.segment.start * (tensor.nbytes // tensor.elements)
 
     @property
     def nbytes(self) -> int:
@@ -63,7 +65,7 @@ class CastTask:
     @property
     def offset(self) -> int:
         """Position in the target's shard, for the order of work."""
-        return self.tensor.offset + self.start
+        return self.tensor.offset + self.start * (self.tensor.nbytes // self.tensor.elements)
 
     @property
     def nbytes(self) -> int:
@@ -75,11 +77,13 @@ Task = SegmentTask | CopyTask | CastTask
 
 
 def plan_tasks(
-    target: Checkpoint, shards: Sequence[OutputShard], segments: Sequence[Segment]
+    target: Checkpoint, shards: Sequence[OutputShard], segments: Sequence[Segment], *, workers: int
 ) -> list[Task]:
-    """List everything that pass 2 does, in the order of the target's files.
+    """List everything that pass 2 does, front to back through as many shards as workers.
 
-    Together the tasks write every data byte of every shard exactly once.
+    Together the tasks write every data byte of every shard exactly once. A file
+    system lets one thread at a time write to a file, so that workers in one
+    shard would wait for each other.
     """
     tasks: list[Task] = [SegmentTask(segment=segment) for segment in segments]
     restored = {segment.pair.name for segment in segments}
@@ -93,7 +97,16 @@ def plan_tasks(
             else:
                 tasks += _cast_tasks(tensor)
         tasks += _copy_tasks(number, shard, copied)
-    return sorted(tasks, key=lambda task: (task.shard, task.offset))
+    by_shard: list[list[Task]] = [[] for _ in shards]
+    for task in sorted(tasks, key=lambda task: task.offset):
+        by_shard[task.shard].append(task)
+    return [
+        task
+        for first in range(0, len(shards), workers)
+        for row in zip_longest(*by_shard[first : first + workers])
+        for task in row
+        if task is not None
+    ]
 
 
 def _cast_tasks(tensor: Tensor) -> Iterator[CastTask]:

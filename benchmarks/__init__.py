@@ -1,0 +1,1 @@
+"""Speed and memory of shardrestore, measured beside what they are compared with."""
