@@ -161,8 +161,8 @@ class _Restorer:
             overflows = space.count_overflows(chunk, tensor.dtype, codes, output.dtype)
             if overflows and not self._allow_nonfinite:
                 raise NonFiniteError(
-                    f"{show_name(tensor.name)}: {overflows} weights near element {start} are too large "
-                    f"for {output.dtype}: choose another --dtype, or pass --allow-nonfinite "
+                    f"{show_name(tensor.name)}: {overflows} weights near element {start} are too "
+                    f"large for {output.dtype}: choose another --dtype, or pass --allow-nonfinite "
                     "(they then become infinite)"
                 )
             for writer in self._writers.get(task.shard):
