@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .config import CONFIG_FILE, parse_config
+from .document import read_document, weigh_document
 from .header import Header, header_length, parse_header
 from .index import INDEX_FILE, SINGLE_FILE, check_index, parse_index
 from .reference import resolve_folder
@@ -58,8 +59,8 @@ class Checkpoint:
     """``config.json``, empty if there is none."""
     side_files: tuple[SideFile, ...]
 
-    text_bytes: int
-    """Size of index and configuration in bytes."""
+    document_bytes: int
+    """Memory that parsing its index and configuration takes, in bytes."""
 
     @property
     def nbytes(self) -> int:
@@ -117,11 +118,13 @@ def open_checkpoint(reference: str | os.PathLike[str], role: str) -> Checkpoint:
 
 
 def _open(folder: Path) -> Checkpoint:
-    weight_map, filenames = _shard_filenames(folder)
+    index, config = _read_index(folder), _read_config(folder)
+    weight_map = parse_index(index, str(folder / INDEX_FILE)) if index else {}
     shards: list[Shard] = []
     try:
         shards.extend(
-            _open_shard(folder, filename, indexed=bool(weight_map)) for filename in filenames
+            _open_shard(folder, filename, indexed=bool(weight_map))
+            for filename in sorted(set(weight_map.values())) or [SINGLE_FILE]
         )
         if weight_map:
             names = {shard.filename: list(shard.header.tensors) for shard in shards}
@@ -131,13 +134,9 @@ def _open(folder: Path) -> Checkpoint:
             shards=tuple(shards),
             tensors=_collect_tensors(shards),
             indexed=bool(weight_map),
-            config=_read_config(folder),
+            config=parse_config(config, str(folder / CONFIG_FILE)),
             side_files=find_side_files(folder),
-            text_bytes=sum(
-                os.path.getsize(folder / name)
-                for name in (INDEX_FILE, CONFIG_FILE)
-                if (folder / name).is_file()
-            ),
+            document_bytes=weigh_document(index) + weigh_document(config),
         )
     except BaseException:
         for shard in shards:
@@ -145,14 +144,18 @@ def _open(folder: Path) -> Checkpoint:
         raise
 
 
-def _shard_filenames(folder: Path) -> tuple[dict[str, str], list[str]]:
+def _read_index(folder: Path) -> bytes:
+    """Return the index's text, empty for a single file, which counts where both exist."""
     if os.path.lexists(folder / SINGLE_FILE):
-        return {}, [SINGLE_FILE]
-    index = folder / INDEX_FILE
-    if os.path.lexists(index):
-        weight_map = parse_index(_read_file(index), str(index))
-        return weight_map, sorted(set(weight_map.values()))
+        return b""
+    if os.path.lexists(folder / INDEX_FILE):
+        return read_document(folder / INDEX_FILE)
     raise CheckpointError(_explain_absence(folder))
+
+
+def _read_config(folder: Path) -> bytes:
+    path = folder / CONFIG_FILE
+    return read_document(path) if path.is_file() else b"{}"
 
 
 def _explain_absence(folder: Path) -> str:
@@ -213,21 +216,3 @@ def _collect_tensors(shards: list[Shard]) -> dict[str, Tensor]:
         for name, entry in shard.header.tensors.items()
     ]
     return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.name)}
-
-
-def _read_config(folder: Path) -> Mapping[str, Any]:
-    path = folder / CONFIG_FILE
-    return parse_config(_read_file(path), str(path)) if path.is_file() else {}
-
-
-def _read_file(path: Path) -> bytes:
-    """Read a small file whole; index and configuration are bounded at 100 MB, as headers are."""
-    source = LocalFile(path)
-    try:
-        if source.nbytes > 100_000_000:
-            raise CheckpointError(f"{path}: {source.nbytes} bytes, at most 100,000,000 are read")
-        text = bytearray(source.nbytes)
-        source.read_into(0, memoryview(text))
-        return bytes(text)
-    finally:
-        source.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
 from ..errors import RequestError
 from ..pairing.pairs import Filter, Pairing, Problem, match, survey
@@ -114,13 +115,11 @@ def _measure_workload(
     random: bool,
 ) -> Workload:
     headers = [shard.header for shard in (*base.shards, *target.shards)]
-    ascii_bytes = sum(len(header.raw) for header in headers if header.raw.isascii())
-    all_bytes = sum(len(header.raw) for header in headers)
     return Workload(
         runtime_bytes=_runtime_bytes(),
         tensors=sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
-        header_bytes=ascii_bytes,
-        wide_text_bytes=all_bytes - ascii_bytes + base.text_bytes + target.text_bytes,
+        header_bytes=sum(len(header.raw) * character_bytes(header.raw) for header in headers),
+        document_bytes=base.document_bytes + target.document_bytes,
         segments=len(segments),
         cuts=cuts,
         refines=refines,

@@ -20,6 +20,8 @@ is not a number has one key of its own, above infinity: it ranks highest, as
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -72,6 +74,7 @@ def score_of_key(key: int) -> float:
     return float(np.uint32(key).view(np.float32))
 
 
+@lru_cache(maxsize=2)
 def bin_scores(*, exact: bool) -> npt.NDArray[np.float64]:
     """Return the score that stands for each bin in sums and means.
 
@@ -84,7 +87,7 @@ def bin_scores(*, exact: bool) -> npt.NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, shape (BINS,)
-        Ascending; NaN above ``INFINITY_BIN``.
+        Ascending; NaN above ``INFINITY_BIN``. Shared by all callers: read-only.
     """
     low = 0 if exact else LOWS // 2
     keys = (np.arange(BINS, dtype=np.uint32) << LOW_BITS) + np.uint32(low)
@@ -93,4 +96,6 @@ def bin_scores(*, exact: bool) -> npt.NDArray[np.float64]:
     keys[0] = 0
     keys[INFINITY_BIN] = INFINITY_BIN << LOW_BITS
     keys[INFINITY_BIN + 1 :] = NAN_KEY
-    return keys.view(np.float32).astype(np.float64)
+    scores = keys.view(np.float32).astype(np.float64)
+    scores.flags.writeable = False
+    return scores

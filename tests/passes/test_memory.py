@@ -19,7 +19,7 @@ LOAD = Workload(
     runtime_bytes=101 * MIB,
     tensors=103,
     header_bytes=10_007,
-    wide_text_bytes=20_011,
+    document_bytes=20_011,
     segments=107,
     cuts=1,
     refines=False,
@@ -34,8 +34,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "TENSOR_BYTES": 1_000_003,
         "SEGMENT_BYTES": 1_100_009,
         "CUT_BYTES": 1_200_007,
-        "TEXT_FACTOR": 17,
-        "WIDE_TEXT_FACTOR": 19,
+        "HEADER_FACTOR": 17,
         "BINS": 2_000_003,
         "LOWS": 3_000_017,
         "LANES": 7,
@@ -53,7 +52,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             {},
             1,
             101 * MIB
-            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + 6 * 2_000_003 * 8
             + (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
@@ -62,7 +61,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             {},
             3,
             101 * MIB
-            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + 6 * 2_000_003 * 8
             + 3 * (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
@@ -71,7 +70,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             {"cuts": 5, "refines": True},
             1,
             101 * MIB
-            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 5 * 1_200_007)
             + (6 * 2_000_003 * 8 + 5 * 3_000_017 * 8)
             + (11_000_027 + 7 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4)
@@ -81,7 +80,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             {"random": True, "cuts": 3},
             2,
             101 * MIB
-            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 3 * 1_200_007)
             + 8 * 2_000_003 * 8
             + 2 * (11_000_027 + 5 * 13_000_027 + 5_000_011 + (2 * 7 + 1 + 3) * 2_000_003 * 4),
@@ -90,7 +89,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             {"cuts": 16},
             1,
             101 * MIB
-            + (17 * 10_007 + 19 * 20_011 + 103 * 1_000_003)
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 16 * 1_200_007)
             + 6 * 2_000_003 * 8
             + (11_000_027 + 18 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
@@ -112,7 +111,7 @@ def test_the_projection_is_the_sum_of_what_is_held(
         {"runtime_bytes": LOAD.runtime_bytes + 1},
         {"tensors": LOAD.tensors + 1},
         {"header_bytes": LOAD.header_bytes + 1},
-        {"wide_text_bytes": LOAD.wide_text_bytes + 1},
+        {"document_bytes": LOAD.document_bytes + 1},
         {"segments": LOAD.segments + 1},
         {"cuts": LOAD.cuts + 1},
         {"refines": True},
@@ -131,7 +130,7 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "runtime_bytes",
         "tensors",
         "header_bytes",
-        "wide_text_bytes",
+        "document_bytes",
         "segments",
         "cuts",
         "refines",
@@ -144,7 +143,7 @@ LOADS = st.builds(
     runtime_bytes=st.integers(50 * MIB, 600 * MIB),
     tensors=st.integers(1, 50_000),
     header_bytes=st.integers(100, 20 * MIB),
-    wide_text_bytes=st.integers(0, MIB),
+    document_bytes=st.integers(0, MIB),
     segments=st.integers(1, 50_000),
     cuts=st.integers(1, 20),
     refines=st.booleans(),

@@ -1,0 +1,50 @@
+"""JSON documents beside the weights: read whole, within bounds, and weighed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import CheckpointError
+from .source import LocalFile
+
+MAX_DOCUMENT_BYTES = 100_000_000
+"""Largest index or configuration that is read, as for a header."""
+
+VALUE_BYTES = 200
+"""Memory of a parsed value besides its text: 6 to 146 bytes measured, nested ones most."""
+
+
+def read_document(path: Path) -> bytes:
+    """Read a document whole.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no regular file, or larger than ``MAX_DOCUMENT_BYTES``.
+    """
+    source = LocalFile(path)
+    try:
+        if source.nbytes > MAX_DOCUMENT_BYTES:
+            raise CheckpointError(
+                f"{path}: {source.nbytes:,} bytes, at most {MAX_DOCUMENT_BYTES:,} are read"
+            )
+        text = bytearray(source.nbytes)
+        source.read_into(0, memoryview(text))
+        return bytes(text)
+    finally:
+        source.close()
+
+
+def weigh_document(text: bytes) -> int:
+    """Return the memory that parsing a document takes at most, in bytes.
+
+    Its text as bytes, as characters and as parsed strings, and its values, of
+    which there are as many as commas and colons.
+    """
+    values = text.count(b",") + text.count(b":") + 1
+    return len(text) * (1 + 2 * character_bytes(text)) + values * VALUE_BYTES
+
+
+def character_bytes(text: bytes) -> int:
+    """Return the bytes that each character of a text takes in memory, at most."""
+    return 1 if text.isascii() else 4
