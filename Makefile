@@ -47,8 +47,8 @@ clean: ## remove caches and build leftovers
 	@rm -rf build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find benchmarks cli shardrestore tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove both environments
-	@rm -rf .venv .venv-dev
+distclean: clean ## clean, and remove both environments and the demo
+	@rm -rf .venv .venv-dev shardrestore-demo
 
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "==> installing shardrestore into .venv"

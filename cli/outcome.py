@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import ParamSpec
@@ -15,24 +14,29 @@ import typer
 
 Parameters = ParamSpec("Parameters")
 
-INTERRUPTED = 130
+SIGNAL_STATUS = 128
+"""What a shell adds to a signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
 
 
 def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Make a command exit with 1 after an expected error, with 130 after Ctrl-C."""
+    """Make a command exit with 1 after an expected error, and clean up after a signal."""
 
     @functools.wraps(command)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         # numba's C modules turn a KeyboardInterrupt during their import into an
         # ImportError, so the signal itself is noted.
-        interrupted = threading.Event()
+        received: list[int] = []
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            interrupted.set()
+            received.append(number)
             raise KeyboardInterrupt
 
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, interrupt)
+        for number, usual in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        ):
+            if signal.getsignal(number) is usual:  # not if the caller ignores it
+                signal.signal(number, interrupt)
         try:
             from shardrestore import ShardRestoreError
 
@@ -42,10 +46,11 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
                 typer.echo(f"error: {error}", err=True)
                 raise typer.Exit(1) from error
         except (Exception, KeyboardInterrupt) as error:
-            if not interrupted.is_set() and not isinstance(error, KeyboardInterrupt):
+            if not received and not isinstance(error, KeyboardInterrupt):
                 raise
             typer.echo("interrupted: no unfinished file was left behind", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            status = SIGNAL_STATUS + (received[0] if received else signal.SIGINT)
+            raise typer.Exit(status) from None
 
     return wrapper
 

@@ -46,7 +46,7 @@ def plan(
         base,
         target,
         output,
-        percent=percents,
+        percent=percents if len(percents) > 1 else percents[0],
         region=region,
         include=include,
         exclude=exclude,
@@ -91,9 +91,9 @@ def describe(plan: Plan) -> str:
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
         *selected,
         ("reads", f"{format_bytes(plan.read_bytes)}: the region {plan.reads} times"),
-        ("writes", f"{format_bytes(plan.written_bytes)} of weights, {others} side files"),
+        ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
         ("disk", _describe_disk(plan)),
-        ("memory", f"{memory}: {sizing.workers} workers, {sizing.block_bytes >> 10} KiB blocks"),
+        ("memory", f"{memory}: workers: {sizing.workers}, blocks: {sizing.block_bytes >> 10} KiB"),
     ]
     if plan.output_problem:
         facts.append(("output", plan.output_problem))

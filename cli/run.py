@@ -91,23 +91,27 @@ def describe(result: Restoration) -> str:
         ("region", f"{result.region}: {len(result.tensors)} tensors"),
         ("chosen", f"{order[result.strategy]} {result.percent:g} %"),
         ("threshold", _describe_threshold(result)),
-        ("ties", f"{result.ties:,} at the threshold, {result.ties_taken:,} of them restored"),
         ("unchanged", f"{format_share(result.unchanged_share)} of the region"),
         ("zero base", f"{format_share(result.zero_base_share)} of the region"),
     ]
+    if result.threshold is not None:
+        ties = f"{result.ties:,} at the threshold, {result.ties_taken:,} of them restored"
+        facts.insert(4, ("ties", ties))
     if result.nonfinite:
         facts.append(("non-finite", f"{result.nonfinite:,} weights"))
     rows = [("module kind", "elements", "restored", "share")] + [
         (kind.kind, f"{kind.elements:,}", f"{kind.restored:,}", format_share(kind.restored_share))
         for kind in result.module_kinds()
     ]
+    passes_seconds = result.scan_seconds + result.restore_seconds
     moved = result.read_bytes + result.written_bytes
-    speed = format_bytes(moved / max(result.seconds, 1e-9))
+    speed = format_bytes(moved / max(passes_seconds, 1e-9))
     passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
+    rest = f"start and reports {max(result.seconds - passes_seconds, 0):.2f}"
     read, written = format_bytes(result.read_bytes), format_bytes(result.written_bytes)
     memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
     costs = [
-        ("time", f"{result.seconds:.2f} s: {passes}"),
+        ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
         ("throughput", f"{speed}/s: {read} read, {written} written"),
         ("peak memory", memory),
     ]

@@ -13,12 +13,13 @@ from .checkpoint.folder import Checkpoint, open_checkpoint
 from .checkpoint.staging import Staging
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, MemoryBudgetError, OutputError, RequestError
+from .outputs import check_outputs
 from .passes.memory import Sizing
 from .passes.plan import RegionSurvey, Work, plan_work, survey_regions
 from .passes.progress import Observer
 from .report.result import Restoration
 from .request import Options, Request, make_request
-from .runner import Runner, check_outputs
+from .runner import Runner
 
 Reference = str | os.PathLike[str]
 
@@ -75,7 +76,7 @@ def plan(
     output : str or path-like, optional
         Where the result would go. It is looked at, not written.
     percent : float or sequence of float
-        Share of the region to restore.
+        Share of the region to restore; a sequence means a ``sweep``.
     **options
         See ``Options``.
 
@@ -85,8 +86,10 @@ def plan(
         For whatever would stop the restoration before its first read, but for
         an output that cannot be written: see ``Plan.output_problem``.
     """
-    percents = tuple(percent) if isinstance(percent, Iterable) else (percent,)
-    request = make_request(percents, options)
+    swept = isinstance(percent, Iterable)
+    request = make_request(tuple(percent) if isinstance(percent, Iterable) else [percent], options)
+    path = _output_path(output or ".")
+    outputs = _name_outputs(path, request) if swept else [path]
     with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
         work = _plan_work(opened_base, opened, request)
         return Plan(
@@ -106,12 +109,16 @@ def plan(
             tensors=len(work.pairing.pairs),
             region_elements=work.pairing.elements,
             selected_elements=work.counts,
-            reads=3 if work.refines and request.key_seed is None else 2,
+            reads=work.reads,
             read_bytes=work.read_bytes,
             written_bytes=work.written_bytes,
             disk_needed_bytes=work.disk_bytes,
-            disk_free_bytes=_find_free_bytes(output),
-            output_problem=_find_output_problem(output, (opened_base, opened), work, request),
+            disk_free_bytes=_find_free_bytes(path),
+            output_problem=_find_output_problem(
+                outputs, opened_base, opened, work, request.overwrite
+            )
+            if output
+            else None,
             side_files=tuple(file.name for file in opened.side_files),
             sizing=work.sizing,
             max_memory_bytes=request.max_memory_bytes,
@@ -196,7 +203,7 @@ def sweep(
     Raises
     ------
     ShardRestoreError
-        As for ``restore``. Models get their names when all of them are complete.
+        As for ``restore``: all models get their names, or none.
     """
     request = make_request(tuple(percents), options)
     return _run(base, target, _name_outputs(_output_path(output), request), request, observer)
@@ -206,7 +213,10 @@ def _output_path(output: Reference) -> Path:
     """Return the output as a path; an empty one would silently be the current folder."""
     if not os.fspath(output):
         raise RequestError("--output is empty: name a folder")
-    return Path(output).expanduser()
+    try:
+        return Path(output).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise RequestError(f"--output {os.fspath(output)}: {error}") from error
 
 
 def _name_outputs(output: Path, request: Request) -> list[Path]:
@@ -217,22 +227,18 @@ def _name_outputs(output: Path, request: Request) -> list[Path]:
     ]
 
 
-def _find_free_bytes(output: Reference | None) -> int:
+def _find_free_bytes(path: Path) -> int:
     try:
-        return free_bytes(_output_path(output or "."))
+        return free_bytes(path)
     except (OSError, RuntimeError, ValueError) as error:
-        raise OutputError(f"{output or '.'}: cannot be looked at: {error}") from error
+        raise OutputError(f"{path}: cannot be looked at: {error}") from error
 
 
 def _find_output_problem(
-    output: Reference | None, inputs: tuple[Checkpoint, Checkpoint], work: Work, request: Request
+    outputs: Sequence[Path], base: Checkpoint, target: Checkpoint, work: Work, overwrite: bool
 ) -> str | None:
-    if output is None:
-        return None
-    path = _output_path(output)
-    outputs = [path] if len(request.percents) == 1 else _name_outputs(path, request)
     try:
-        check_outputs(outputs, inputs, work, request)
+        check_outputs(outputs, base, target, work, overwrite=overwrite)
     except (OutputError, CheckpointError) as error:
         return str(error)
     return None
@@ -248,7 +254,7 @@ def _run(
     started = time.perf_counter()
     with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
         work = _plan_work(opened_base, opened, request)
-        check_outputs(outputs, (opened_base, opened), work, request)
+        check_outputs(outputs, opened_base, opened, work, overwrite=request.overwrite)
         stagings: list[Staging] = []
         try:
             stagings.extend(Staging(output, overwrite=request.overwrite) for output in outputs)

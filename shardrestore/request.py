@@ -168,7 +168,10 @@ def _check_percents(percents: Sequence[object]) -> tuple[float, ...]:
 def _check_percent(percent: object) -> float:
     if isinstance(percent, bool) or not isinstance(percent, SupportsFloat):
         raise RequestError(f"percent {percent!r}: expected a number")
-    value = float(percent)
+    try:
+        value = float(percent)
+    except (OverflowError, TypeError) as error:
+        raise RequestError(f"percent {percent!r:.80}: expected a number") from error
     if not (math.isfinite(value) and 0 < value <= 100):
         raise RequestError(f"percent {value:g}: must be above 0 and at most 100")
     return value
@@ -181,8 +184,8 @@ def _check_strategy(strategy: str) -> Strategy:
     raise RequestError(f"strategy {strategy!r}: choose one of {', '.join(get_args(Strategy))}")
 
 
-def _check_dtype(dtype: str) -> str:
-    if dtype not in CAST_DTYPES:
+def _check_dtype(dtype: object) -> str:
+    if not isinstance(dtype, str) or dtype not in CAST_DTYPES:
         raise RequestError(f"dtype {dtype!r}: choose one of {', '.join(CAST_DTYPES)}")
     return dtype
 
@@ -190,9 +193,10 @@ def _check_dtype(dtype: str) -> str:
 def _check_workers(workers: int | None) -> int:
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    if _check_integer("workers", workers) < 1:
-        raise RequestError(f"workers {workers}: at least 1")
-    return workers
+    checked = _check_integer("workers", workers)
+    if checked < 1:
+        raise RequestError(f"workers {checked}: at least 1")
+    return checked
 
 
 def _check_device(device: object) -> None:

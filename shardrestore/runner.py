@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from .checkpoint.acceptance import check_accepted
 from .checkpoint.config import CONFIG_FILE, recast_config
 from .checkpoint.folder import Checkpoint
 from .checkpoint.index import INDEX_FILE, encode_index
-from .checkpoint.staging import Staging, check_output, check_places
-from .checkpoint.writer import free_bytes
-from .errors import CheckpointError, OutputError
+from .checkpoint.staging import Staging
 from .kernels import load_kernels
 from .passes.context import Context
 from .passes.layout import OutputShard
@@ -26,66 +22,12 @@ from .passes.restore import Restored
 from .passes.restore import restore as write_models
 from .passes.scan import Scan, refuse_nonfinite
 from .passes.scan import scan as scan_region
-from .report.files import REPORT_FILES, encode_reports
+from .passes.segment import is_resolved
+from .report.files import encode_reports
 from .report.result import Restoration, TensorResult
 from .request import Request
 from .selection.cut import find_bin, selected_histogram
-from .selection.histogram import summarize
-
-
-def check_outputs(
-    outputs: Sequence[Path], inputs: Sequence[Checkpoint], work: Work, request: Request
-) -> None:
-    """Refuse outputs that cannot be written, before anything is.
-
-    Raises
-    ------
-    OutputError
-        If an output overlaps an input, cannot be written or must not be, or if
-        the disk is too small for all of them.
-    CheckpointError
-        If a side file of the target cannot be read.
-    """
-    target = inputs[1]
-    names = [file.name for file in target.side_files]
-    names += [*REPORT_FILES, INDEX_FILE, *(shard.filename for shard in work.shards)]
-    for output in outputs:
-        for role, checkpoint in zip(("base", "target"), inputs, strict=True):
-            _check_overlap(output, role, checkpoint)
-        check_output(output, overwrite=request.overwrite)
-        check_places(output, names)
-    for file in target.side_files:
-        if not os.access(file.source, os.R_OK):
-            raise CheckpointError(f"{file.source}: cannot be read: no permission")
-    free = free_bytes(outputs[0])
-    if free < work.disk_bytes:
-        raise OutputError(
-            f"{outputs[0]}: not enough disk: {work.disk_bytes:,} bytes are needed, {free:,} are "
-            "free: free some space or choose another --output"
-        )
-
-
-def _check_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
-    """Refuse an output that is an input, lies inside one, or holds one of its files."""
-    try:
-        resolved = output.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links, or no current folder
-        raise OutputError(f"{output}: cannot be the output: {error}") from error
-    folder = checkpoint.folder.resolve()
-    relation = None
-    if resolved == folder:
-        relation = f"is the {role} {checkpoint.folder}"
-    elif folder in resolved.parents:
-        relation = f"lies inside the {role} {checkpoint.folder}"
-    else:
-        names = [shard.filename for shard in checkpoint.shards]
-        names += [file.name for file in checkpoint.side_files]
-        held = (name for name in names if resolved in (folder / name).resolve().parents)
-        name = next(held, None)
-        if name is not None:
-            relation = f"holds {name} of the {role} {checkpoint.folder}"
-    if relation:
-        raise OutputError(f"{output}: {relation}: choose another --output")
+from .selection.histogram import describe_scores
 
 
 class Runner:
@@ -148,8 +90,7 @@ class Runner:
             self._prepare(result, staging)
             for result, staging in zip(results, self.stagings, strict=True)
         ]
-        for names, staging in zip(prepared, self.stagings, strict=True):
-            staging.publish(names)
+        self._publish(prepared)
         return tuple(
             dataclasses.replace(
                 result,
@@ -197,8 +138,8 @@ class Runner:
             unchanged_share=scan.scores.unchanged() / elements,
             zero_base_share=scan.zero_base / elements,
             nonfinite=scan.nonfinite.total(),
-            total_scores=summarize(scan.scores),
-            selected_scores=summarize(chosen),
+            total_scores=describe_scores(scan.scores),
+            selected_scores=describe_scores(chosen),
             tensors=self._tensor_results(scan, done),
             read_bytes=self.work.read_bytes,
             written_bytes=sum(shard.nbytes for shard in self.work.shards),
@@ -210,9 +151,9 @@ class Runner:
         )
 
     def _is_exact(self) -> bool:
-        """Whether the cut separates keys: refined, or of keys that are their bins."""
-        pairs = (pair for pair in self.work.pairing.pairs if pair.target.elements)
-        resolved = self.request.key_seed is None and all(pair.exact for pair in pairs)
+        """Whether the cut separates keys: refined, or through keys that are their bins."""
+        random = self.request.key_seed is not None
+        resolved = all(is_resolved(segment, random=random) for segment in self.work.segments)
         return self.work.refines or resolved
 
     def _tensor_results(self, scan: Scan, done: Restored) -> tuple[TensorResult, ...]:
@@ -229,6 +170,18 @@ class Runner:
             )
             for pair in self.work.pairing.pairs
         )
+
+    def _publish(self, prepared: Sequence[Sequence[str]]) -> None:
+        """Give all models their names, or none."""
+        try:
+            for names, staging in zip(prepared, self.stagings, strict=True):
+                staging.publish(names)
+        except BaseException:
+            for staging in reversed(self.stagings):
+                staging.undo()
+            raise
+        for staging in self.stagings:
+            staging.finish()
 
     def _prepare(self, result: Restoration, staging: Staging) -> list[str]:
         """Complete a model folder; return its files in the order they get their names."""

@@ -141,7 +141,10 @@ def make_demo_pair(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     OutputError
         If the folder holds anything else, or cannot be written.
     """
-    path = Path(folder).expanduser()
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise OutputError(f"{os.fspath(folder)}: {error}") from error
     marker, partial = path / _DEMO_MARKER, path / ".partial"
     try:
         if not marker.exists() and path.exists() and any(path.iterdir()):

@@ -26,12 +26,12 @@ def resolve_folder(reference: str | os.PathLike[str], role: str) -> Path:
         If there is no such folder.
     """
     text = os.fspath(reference)
-    path = Path(text).expanduser()
     try:
+        path = Path(text).expanduser()
         if path.is_dir():
             return path
         exists = path.exists()
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{role} {text!r}: not a usable path: {error}") from error
     if exists:
         raise CheckpointError(

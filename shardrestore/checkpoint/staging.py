@@ -2,7 +2,7 @@
 
 All files are written into a hidden folder inside the output. When every one of
 them is complete and on disk, they are renamed into place, the index last. What
-they replace is kept until then: if a rename fails, all of them are undone.
+they replace is kept meanwhile: if a rename fails, all of them are undone.
 Renaming replaces a symbolic link, it never writes through it.
 """
 
@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from ..errors import CheckpointError, OutputError
@@ -47,6 +48,8 @@ class Staging:
         self._lock = -1
         self._discarded = False
         self._created: list[Path] = []
+        self._made: list[Path] = []
+        self._renamed: list[tuple[Path, Path]] = []
         try:
             self._created = [path for path in (output, *output.parents) if not path.exists()]
             output.mkdir(parents=True, exist_ok=True)
@@ -102,11 +105,11 @@ class Staging:
                 raise explain_write_error(path, nbytes, error) from error
 
     def publish(self, names: Sequence[str]) -> None:
-        """Rename the files `names` into the output, in this order, and end the staging.
+        """Rename the files `names` into the output, in this order.
 
         Weights of the model that the output held before leave it first, index
         foremost: shards without an index are no model, an old index over new
-        shards would be a wrong one. If anything fails, all renames are undone.
+        shards would be a wrong one. Until ``finish`` everything can be undone.
 
         Raises
         ------
@@ -114,33 +117,64 @@ class Staging:
             If a rename fails; the output is then as it was.
         """
         replaced = self.folder / _REPLACED_FOLDER
-        done: list[tuple[Path, Path]] = []
-
-        def rename(source: Path, destination: Path) -> None:
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(source, destination)
-            done.append((source, destination))
-
         try:
             for name in find_old_weights(self.output):
-                rename(self.output / name, replaced / name)
+                self._rename(self.output / name, replaced / name)
             for name in names:
                 if os.path.lexists(self.output / name):
-                    rename(self.output / name, replaced / name)
+                    self._rename(self.output / name, replaced / name)
                 if name in (INDEX_FILE, SINGLE_FILE):
                     _sync_folder(self.output)
-                rename(self.folder / name, self.output / name)
+                self._rename(self.folder / name, self.output / name)
             _sync_folder(self.output)
         except BaseException as error:
-            for source, destination in reversed(done):
-                os.rename(destination, source)
+            self.undo()
             if isinstance(error, OSError):
                 raise OutputError(
                     f"{error.filename or self.output}: renaming into place failed: "
                     f"{error.strerror}; the output is as it was"
                 ) from error
             raise
-        self._created = []
+
+    def _rename(self, source: Path, destination: Path) -> None:
+        missing = [path for path in destination.parents if not path.exists()]
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        self._made += reversed(missing)
+        # Noted before it is done: a signal may come between.
+        self._renamed.append((source, destination))
+        os.rename(source, destination)
+
+    def undo(self) -> None:
+        """Take back every rename of ``publish``, however often the user interrupts.
+
+        Raises
+        ------
+        OutputError
+            If a file cannot be moved back; it is kept, and named.
+        """
+        while self._renamed:
+            source, destination = self._renamed[-1]
+            try:
+                if os.path.lexists(destination) and not os.path.lexists(source):
+                    os.rename(destination, source)
+                self._renamed.pop()
+            except KeyboardInterrupt:
+                continue
+            except OSError as error:
+                self._discarded = True  # what was moved aside must not be deleted
+                self._release()
+                raise OutputError(
+                    f"{source}: cannot be moved back from {destination}: {error.strerror}: "
+                    f"{len(self._renamed)} files are still to be moved, by hand"
+                ) from error
+        for path in reversed(self._made):
+            with suppress(OSError):
+                path.rmdir()
+        self._made = []
+
+    def finish(self) -> None:
+        """End the staging: what ``publish`` replaced is removed for good."""
+        self._renamed, self._made, self._created = [], [], []
         self.discard()
 
     def discard(self) -> None:
@@ -154,11 +188,9 @@ class Staging:
             self._release()
 
     def _release(self) -> None:
-        for path in self._created:
-            try:
+        with suppress(OSError):
+            for path in self._created:
                 path.rmdir()
-            except OSError:
-                break
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -216,13 +248,19 @@ def _check_emptiness(output: Path, *, overwrite: bool) -> None:
     staging = output / STAGING_FOLDER
     if os.path.lexists(staging) and (staging.is_symlink() or not staging.is_dir()):
         raise OutputError(f"{staging}: is in the way, and no folder of an earlier run: remove it")
-    # What a killed run left behind is nothing of the user's.
+    replaced = staging / _REPLACED_FOLDER
+    if replaced.is_dir():
+        raise OutputError(
+            f"{replaced}: holds the model that a killed run was about to replace: move its files "
+            f"back into {output}, or delete that folder"
+        )
+    # Whatever else a killed run left behind is nothing of the user's.
     names = [name for name in names if name != STAGING_FOLDER]
     if names and not overwrite:
-        listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        listed = ", ".join(names[:3]) + more
         raise OutputError(
-            f"{output}: not empty, it holds {len(names)} entries ({listed}): choose another "
-            "--output, or pass --overwrite"
+            f"{output}: not empty, it holds {listed}: choose another --output, or pass --overwrite"
         )
 
 

@@ -26,8 +26,6 @@ FLOAT_DTYPES = ("BF16", "F16", "F32")
 CAST_DTYPES: Mapping[str, str | None] = {"auto": None, "bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 """What ``--dtype`` may say, and the format it means; None keeps every tensor's own."""
 
-_LISTED_PROBLEMS = 12
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -154,8 +152,6 @@ def survey(
     dtype: str = "auto",
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair what can be paired, and say of the rest of the region why it cannot."""
-    if dtype not in CAST_DTYPES:
-        raise RequestError(f"dtype {dtype!r}: choose one of {', '.join(CAST_DTYPES)}")
     cast = CAST_DTYPES[dtype]
     base_by_name = {
         new: base.tensors[old] for new, old in rename_all(base.tensors.keys(), renames).items()
@@ -258,11 +254,7 @@ def _explain(
         f"base {base.folder} and target {target.folder} do not fit together:",
         f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
     ]
-    lines += [
-        f"  {show_name(problem.name)}: {problem.text}" for problem in problems[:_LISTED_PROBLEMS]
-    ]
-    if len(problems) > _LISTED_PROBLEMS:
-        lines.append(f"  … and {len(problems) - _LISTED_PROBLEMS} more")
+    lines += _list_problems(problems)
     if rename:
         text = f"{rename.pattern.pattern}={rename.replacement}"
         lines.append(f"next step: one prefix differs; --rename '{text}' pairs all of them")
@@ -270,6 +262,21 @@ def _explain(
         kinds = {problem.kind: None for problem in problems}
         lines += [f"next step: {_NEXT_STEPS[kind]}" for kind in kinds]
     return "\n".join(lines)
+
+
+def _list_problems(problems: Sequence[Problem]) -> list[str]:
+    """Return a line for each problem; names that differ by numbers alone share one."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        groups.setdefault((re.sub(r"\d+", "*", problem.name), problem.text), []).append(
+            problem.name
+        )
+    return [
+        f"  {show_name(names[0])}: {text}"
+        if len(names) == 1
+        else f"  {show_name(pattern)} ({len(names)} tensors): {text}"
+        for (pattern, text), names in groups.items()
+    ]
 
 
 def _suggest_rename(

@@ -97,7 +97,8 @@ def suggest_prefix(
             for name in wanted
         ):
             expression = re.escape(base_prefix) or _before(wanted, target_prefix)
-            return f"^{expression}={target_prefix}"
+            replacement = target_prefix.replace("\\", r"\\")
+            return None if "=" in replacement else f"^{expression}={replacement}"
     return None
 
 

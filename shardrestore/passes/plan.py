@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,11 @@ from .layout import OutputShard, lay_out
 from .memory import MIB, RUNTIME_BYTES, Sizing, Workload, fit
 from .meter import resident_bytes
 from .scan import segment_bytes
-from .segment import Segment, split_pairs, twin_segments
+from .segment import Segment, is_resolved, split_pairs, twin_segments
+from .spool import BIN_BYTES
 
-SPOOL_BYTES = 48 * 1024
-"""Disk of a segment's histogram meanwhile: a bfloat16 pair has a few thousand scores."""
+SPOOL_BINS = 8192
+"""Bins of a segment's histogram on disk, as a rule: bfloat16 pairs have a few thousand."""
 
 HOST_MARGIN_BYTES = 48 * MIB
 """What importing numba and its compiler adds to a process that is already large."""
@@ -38,6 +40,8 @@ class Work:
     """Elements to select, one number for each percent."""
     refines: bool
     """Whether cuts need the refining scan."""
+    reads: int
+    """How often the weights of the region are read, at most."""
     sizing: Sizing
     read_bytes: int
     """Bytes that all passes read from base and target."""
@@ -75,8 +79,8 @@ def plan_work(
     segments = split_pairs(pairing.pairs)
     twins = twin_segments(pairing.twins, segments)
     shards = lay_out(target, cast)
-    unresolved = [segment for segment in segments if random or not segment.pair.exact]
-    refines = bool(unresolved) and not approximate
+    unresolved = [] if approximate else [s for s in segments if not is_resolved(s, random=random)]
+    refines = bool(unresolved)
     sizing = fit(
         _measure_workload(
             base, target, segments, cuts=len(percents), refines=refines, random=random
@@ -85,7 +89,7 @@ def plan_work(
         max_memory_bytes=max_memory_bytes,
     )
     scanned = sum(map(segment_bytes, [*segments, *twins]))
-    refined = 0 if random or not refines else sum(map(segment_bytes, unresolved))
+    refined = 0 if random else sum(map(segment_bytes, unresolved))
     outside = target.nbytes - sum(
         segment.pair.target.nbytes for segment in (*segments, *twins) if segment.index == 0
     )
@@ -101,7 +105,8 @@ def plan_work(
         sizing=sizing,
         read_bytes=2 * scanned + refined + outside,
         written_bytes=written,
-        disk_bytes=written + side + len(segments) * SPOOL_BYTES * (2 if refines else 1),
+        reads=3 if refined else 2,
+        disk_bytes=written + side + _estimate_spools(segments, len(unresolved), len(percents)),
     )
 
 
@@ -127,19 +132,32 @@ def _measure_workload(
     )
 
 
+def _estimate_spools(segments: Sequence[Segment], unresolved: int, cuts: int) -> int:
+    """Return the disk that the segments' histograms take meanwhile, in bytes."""
+    bins = sum(min(segment.elements, SPOOL_BINS) for segment in segments)
+    lows = unresolved * cuts * SPOOL_BINS
+    return (bins + lows) * BIN_BYTES
+
+
 def _count(elements: int, percent: float) -> int:
     count = selected_count(elements, percent)
     if not count:
-        # Rounded up: advice that is rounded to nearest may select nothing again.
-        least = next(
-            share
-            for digits in range(1, 17)
-            if selected_count(elements, share := float(f"{100 / elements:.{digits}g}"))
-        )
+        least = _least_percent(elements)
         raise RequestError(
             f"{percent:g} % of {elements:,} elements is none: choose at least {least:.16g} %"
         )
     return count
+
+
+def _least_percent(elements: int) -> float:
+    """Return a short percentage that selects at least one element."""
+    exact = 100 / elements
+    for digits in range(1, 17):
+        step = 10.0 ** (math.floor(math.log10(exact)) - digits + 1)
+        rounded = float(f"{math.ceil(exact / step) * step:.{digits}g}")
+        if rounded <= 100 and selected_count(elements, rounded):
+            return rounded
+    return 100.0
 
 
 def _runtime_bytes() -> int:

@@ -21,7 +21,7 @@ from ..selection.score import BINS, LOWS
 from .context import Context
 from .memory import CHUNK_ELEMENTS
 from .scan import Scan, segment_bytes
-from .segment import Segment
+from .segment import Segment, is_resolved
 from .spool import Spool
 from .workers import StopSignal, run_tasks
 from .workspace import Workspace
@@ -134,11 +134,6 @@ class _LowCounter:
 
 def _count_ties(scan: Scan, segment: Segment, cut: Cut, spool: Spool, seed: int | None) -> int:
     bin_, low = divmod(cut.tie_first, LOWS)
-    if _resolved(segment, seed):
+    if is_resolved(segment, random=seed is not None):
         return scan.key_bins.get(segment.number).count(bin_) if low == 0 else 0
     return spool.get(segment.number).count(low)
-
-
-def _resolved(segment: Segment, seed: int | None) -> bool:
-    """Whether the histogram holds each key of a segment: bfloat16 scores, not random keys."""
-    return seed is None and segment.pair.exact

@@ -22,8 +22,6 @@ from .spool import Spool
 from .workers import StopSignal, run_tasks
 from .workspace import EXPONENTS, Chunk, Workspace, as_bytes
 
-_LISTED_TENSORS = 12
-
 
 @dataclass(slots=True, kw_only=True)
 class Scan:
@@ -100,13 +98,13 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
     lock = threading.Lock()
 
     def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        counter = _Counter(context, stop)
+        scanner = _Scanner(context, stop)
 
         def work(segment: Segment) -> None:
             if segment.pair.twin:
-                counter.compare_twin(segment)
+                scanner.compare_twin(segment)
             else:
-                counter.count(segment, result, lock)
+                scanner.count(segment, result, lock)
 
         return work
 
@@ -136,7 +134,7 @@ def _file_order(segment: Segment) -> tuple[int, int, int]:
     return tensor.shard, tensor.offset, segment.index
 
 
-class _Counter:
+class _Scanner:
     """One worker of pass 1: its workspace and its counters."""
 
     def __init__(self, context: Context, stop: StopSignal) -> None:
@@ -220,9 +218,7 @@ def refuse_nonfinite(scan: Scan) -> None:
         if total:
             names = sorted(name for name in found if found[name])
             lines = [f"{total:,} weights of {len(names)} tensors of the region {what}:"]
-            lines += [f"  {show_name(name)}: {found[name]:,}" for name in names[:_LISTED_TENSORS]]
-            if len(names) > _LISTED_TENSORS:
-                lines.append(f"  … and {len(names) - _LISTED_TENSORS} more tensors")
+            lines += [f"  {show_name(name)}: {found[name]:,}" for name in names]
             lines.append(
                 "next step: leave those tensors out with --exclude, choose another --dtype, or "
                 f"pass --allow-nonfinite ({advice})"

@@ -34,6 +34,11 @@ class Segment:
         return self.pair.twin or self.pair.name
 
 
+def is_resolved(segment: Segment, *, random: bool) -> bool:
+    """Whether a histogram holds each key of a segment: bfloat16 scores, not random keys."""
+    return segment.pair.exact and not random
+
+
 def split_pairs(pairs: Sequence[Pair]) -> tuple[Segment, ...]:
     """Split pairs, given in canonical order, into segments in canonical order."""
     segments: list[Segment] = []

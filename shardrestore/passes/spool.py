@@ -17,11 +17,8 @@ import numpy as np
 from ..checkpoint.writer import explain_write_error
 from ..selection.histogram import SparseHistogram
 
-RECORD_BYTES = 16
-"""Memory that the spool holds for each histogram."""
-
-_BIN_BYTES = 2
-_COUNT_BYTES = 4
+BIN_BYTES = 6
+"""Disk of a bin that is not empty: its number in 2 bytes, its count in 4."""
 
 
 class Spool:
@@ -68,12 +65,10 @@ class Spool:
     def get(self, number: int) -> SparseHistogram:
         """Return the histogram of segment `number`; empty if none was stored."""
         bins = int(self._bins[number])
-        record = os.pread(
-            self._file.fileno(), bins * (_BIN_BYTES + _COUNT_BYTES), int(self._begin[number])
-        )
+        record = os.pread(self._file.fileno(), bins * BIN_BYTES, int(self._begin[number]))
         return SparseHistogram(
             bins=np.frombuffer(record, np.uint16, bins),
-            counts=np.frombuffer(record, np.uint32, bins, offset=bins * _BIN_BYTES),
+            counts=np.frombuffer(record, np.uint32, bins, offset=bins * 2),
         )
 
     def close(self) -> None:

@@ -101,7 +101,7 @@ class ScoreStatistics:
     sum: float
 
 
-def summarize(histogram: Histogram) -> ScoreStatistics:
+def describe_scores(histogram: Histogram) -> ScoreStatistics:
     """Return the statistics of the scores in a histogram of at least one."""
     values = np.concatenate([bin_scores(exact=True), bin_scores(exact=False)])
     counts = np.concatenate([histogram.exact, histogram.binned])

@@ -200,11 +200,13 @@ def test_a_transposed_shape_is_another_shape(pair: Pair) -> None:
     assert "[4, 8] in the base, [8, 4] in the target" in pair.write(base, llama()).refusal()
 
 
-def test_long_lists_are_cut_short_and_say_so(pair: Pair) -> None:
+def test_names_that_differ_by_numbers_alone_share_a_line(pair: Pair) -> None:
     target = {f"model.layers.{n}.mlp.up_proj.weight": weights(2) for n in range(40)}
+    target |= {f"model.layers.{n}.mlp.down_proj.weight": weights(3) for n in range(40)}
     message = pair.write({"other": weights(9)}, target).refusal()
-    assert "40 tensors" in message
-    assert "and 28 more" in message
+    assert "80 tensors of region" in message
+    for module in ("up_proj", "down_proj"):
+        assert f"model.layers.*.mlp.{module}.weight (40 tensors): only the target" in message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardrestore.selection.histogram import Histogram, ScoreStatistics, sparse, summarize
+from shardrestore.selection.histogram import Histogram, ScoreStatistics, describe_scores, sparse
 from shardrestore.selection.score import (
     BINS,
     INFINITY_BIN,
@@ -90,7 +90,7 @@ def test_unchanged_counts_zero_scores_of_both_kinds() -> None:
 def test_statistics_are_numpys_on_the_expanded_scores(exact: list[int], binned: list[int]) -> None:
     if not exact and not binned:
         return
-    found = summarize(histogram_of(exact, binned))
+    found = describe_scores(histogram_of(exact, binned))
     values = np.concatenate(
         [bin_scores(exact=True)[exact], bin_scores(exact=False)[binned]]
     ).astype(np.float64)
@@ -102,20 +102,20 @@ def test_statistics_are_numpys_on_the_expanded_scores(exact: list[int], binned: 
 
 
 def test_the_median_is_the_lower_one() -> None:
-    assert summarize(histogram_of([0, 0x3F80], [])).median == 0.0
-    assert summarize(histogram_of([0, 0x3F80, 0x4000], [])).median == 1.0
+    assert describe_scores(histogram_of([0, 0x3F80], [])).median == 0.0
+    assert describe_scores(histogram_of([0, 0x3F80, 0x4000], [])).median == 1.0
 
 
 def test_statistics_of_one_score_are_that_score() -> None:
-    assert summarize(histogram_of([0x3F80], [])) == ScoreStatistics(
+    assert describe_scores(histogram_of([0x3F80], [])) == ScoreStatistics(
         max=1.0, median=1.0, mean=1.0, min=1.0, sum=1.0
     )
 
 
 def test_infinite_scores_are_infinite_and_others_nan() -> None:
-    found = summarize(histogram_of([0x3F80], [INFINITY_BIN]))
+    found = describe_scores(histogram_of([0x3F80], [INFINITY_BIN]))
     assert (found.max, found.sum, found.min) == (math.inf, math.inf, 1.0)
-    found = summarize(histogram_of([0x3F80, INFINITY_BIN], [NAN_KEY >> 16]))
+    found = describe_scores(histogram_of([0x3F80, INFINITY_BIN], [NAN_KEY >> 16]))
     assert math.isnan(found.max)
     assert math.isnan(found.sum)
     assert (found.min, found.median) == (1.0, math.inf)
