@@ -258,7 +258,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="counted rounds (default: 5)")
     parser.add_argument(
-        "--in-memory-runs", type=int, default=1, help="0 leaves it out; it needs 22 GB of memory"
+        "--in-memory-runs", type=int, default=3, help="0 leaves it out; it needs 23 GB of memory"
     )
     parser.add_argument("--no-check", action="store_true", help="exit with 0 in any case")
     add_folder_option(parser)
