@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .checkpoint.config import TORCH_NAMES
+from .checkpoint.entry import DTYPE_BITS
 from .checkpoint.header import encode_header
 from .checkpoint.index import INDEX_FILE, SINGLE_FILE, encode_index
 from .errors import OutputError
@@ -23,8 +25,6 @@ from .kernels import reference
 
 _DEMO_MARKER = ".shardrestore-demo"
 _BLOCK_ELEMENTS = 1 << 18
-_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
-_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class LlamaShape:
         document = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
-            "dtype": _TORCH_NAMES[dtype],
+            "dtype": TORCH_NAMES[dtype],
             "tie_word_embeddings": False,
         }
         return (json.dumps(document | asdict(self), indent=2) + "\n").encode()
@@ -102,7 +102,7 @@ def write_pair(
     -------
     base, target : Path
     """
-    shards = _split_into_shards(list(shape.tensors()), shard_bytes, _ITEM_BYTES[dtype])
+    shards = _split_into_shards(list(shape.tensors()), shard_bytes, (DTYPE_BITS[dtype] // 8))
     sides = folder / "base", folder / "target"
     for side in sides:
         side.mkdir(parents=True)
@@ -117,7 +117,9 @@ def write_pair(
         _write_shard(sides, filename, shard, dtype, [seed, number])
         weight_map |= {name: filename for name, _ in shard}
     if len(shards) > 1:
-        total = sum(_elements(shape) for shard in shards for _, shape in shard) * _ITEM_BYTES[dtype]
+        total = sum(_elements(shape) for shard in shards for _, shape in shard) * (
+            DTYPE_BITS[dtype] // 8
+        )
         for side in sides:
             (side / INDEX_FILE).write_bytes(encode_index(weight_map, total))
     return sides

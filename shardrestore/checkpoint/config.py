@@ -9,7 +9,9 @@ from typing import Any
 from ..errors import CheckpointError
 
 CONFIG_FILE = "config.json"
-_TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+"""What a configuration calls each format."""
+
 _MAX_DEPTH = 8  # text_config and vision_config lie at 1; nothing that names a format at 8
 
 
@@ -47,7 +49,7 @@ def recast_config(config: Mapping[str, Any], cast: str | None) -> bytes | None:
     if cast is None or not config:
         return None
     try:
-        return (json.dumps(_recast(config, _TORCH_NAMES[cast], 0), indent=2) + "\n").encode()
+        return (json.dumps(_recast(config, TORCH_NAMES[cast], 0), indent=2) + "\n").encode()
     except RecursionError as error:
         raise CheckpointError(f"{CONFIG_FILE}: nested too deeply to be rewritten") from error
 

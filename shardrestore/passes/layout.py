@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import encode_header, header_length, parse_header
 from ..pairing.pairs import FLOAT_DTYPES
@@ -78,4 +79,4 @@ def cast_bytes(tensor: Tensor, cast: str | None) -> int:
     """Return the size that a tensor has in the output, in bytes."""
     if cast is None or tensor.dtype not in FLOAT_DTYPES:
         return tensor.nbytes
-    return tensor.elements * (4 if cast == "F32" else 2)
+    return tensor.elements * (DTYPE_BITS[cast] // 8)

@@ -19,6 +19,7 @@ from .meter import resident_bytes
 from .scan import segment_bytes
 from .segment import Segment, is_resolved, split_pairs, twin_segments
 from .spool import BIN_BYTES
+from .tasks import COPY_BYTES
 
 SPOOL_BINS = 8192
 """Bins of a segment's histogram on disk, as a rule: bfloat16 pairs have a few thousand."""
@@ -81,18 +82,18 @@ def plan_work(
     shards = lay_out(target, cast)
     unresolved = [] if approximate else [s for s in segments if not is_resolved(s, random=random)]
     refines = bool(unresolved)
+    outside = target.nbytes - sum(
+        segment.pair.target.nbytes for segment in (*segments, *twins) if segment.index == 0
+    )
     sizing = fit(
         _measure_workload(
             base, target, segments, cuts=len(percents), refines=refines, random=random
         ),
-        max_workers=min(workers, max(len(segments), 1)),
+        max_workers=min(workers, len(segments) + outside // COPY_BYTES + 1),
         max_memory_bytes=max_memory_bytes,
     )
     scanned = sum(map(segment_bytes, [*segments, *twins]))
     refined = 0 if random else sum(map(segment_bytes, unresolved))
-    outside = target.nbytes - sum(
-        segment.pair.target.nbytes for segment in (*segments, *twins) if segment.index == 0
-    )
     written = sum(shard.nbytes for shard in shards) * len(percents)
     side = sum(file.nbytes for file in target.side_files) * len(percents)
     return Work(

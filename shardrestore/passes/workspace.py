@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..kernels.interface import Codes, Floats, Keys
-from ..pairing.pairs import Pair
+from ..pairing.pairs import FLOAT_DTYPES, Pair
 from ..selection.stream import stream_words
 from .context import Context
 from .memory import CHUNK_ELEMENTS
 from .segment import Segment
 from .workers import StopSignal
 
-ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+ITEM_BYTES = {dtype: DTYPE_BITS[dtype] // 8 for dtype in FLOAT_DTYPES}
 """Size of an element of each format that can be ranked, in bytes."""
 
 EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
