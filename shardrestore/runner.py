@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from .checkpoint.acceptance import check_accepted
 from .checkpoint.config import CONFIG_FILE, recast_config
@@ -173,13 +174,12 @@ class Runner:
 
     def _publish(self, prepared: Sequence[Sequence[str]]) -> None:
         """Give all models their names, or none."""
-        try:
+        # Undoing goes on with the other models even if it fails for one.
+        with ExitStack() as undoing:
             for names, staging in zip(prepared, self.stagings, strict=True):
+                undoing.callback(staging.undo)
                 staging.publish(names)
-        except BaseException:
-            for staging in reversed(self.stagings):
-                staging.undo()
-            raise
+            undoing.pop_all()
         for staging in self.stagings:
             staging.finish()
 

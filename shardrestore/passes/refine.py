@@ -58,12 +58,12 @@ def place_at_keys(context: Context, scan: Scan, found: Sequence[BinCut]) -> list
     lows = np.zeros((len(bins), LOWS), np.uint64)
     spools = [Spool(context.folder, len(scan.segments)) for _ in bins]
     lock = threading.Lock()
-    resolved = [segment for segment in scan.segments if seed is None and segment.pair.exact]
-    unresolved = [
-        segment for segment in scan.segments if seed is not None or not segment.pair.exact
-    ]
-    # The key of a bfloat16 score has no low bits: its bin's count is at 0.
-    for segment in resolved:
+    unresolved = []
+    for segment in scan.segments:
+        if not is_resolved(segment, random=seed is not None):
+            unresolved.append(segment)
+            continue
+        # The key of a bfloat16 score has no low bits: its bin's count is at 0.
         histogram = scan.key_bins.get(segment.number)
         lows[:, 0] += np.array([histogram.count(bin_) for bin_ in bins], np.uint64)
 

@@ -192,20 +192,20 @@ class _Scanner:
         return found
 
     def compare_twin(self, segment: Segment) -> None:
-        space, pair, target = self._space, segment.pair, self._target
+        pair, target = segment.pair, self._target
         embedding = target.tensors[pair.twin or ""]
+        source = target.shards[embedding.shard].source
         size = pair.target.nbytes // pair.target.elements
-        for start, elements in space.blocks(segment):
-            nbytes = elements * size
-            source = target.shards[embedding.shard].source
-            source.read_into(embedding.offset + start * size, as_bytes(space.base_buffer)[:nbytes])
-            if not np.array_equal(space.base_buffer[:nbytes], space.target_buffer[:nbytes]):
+        for start, head in self._space.target_chunks(pair.target, segment.start, segment.elements):
+            embedded = self._space.base_buffer[: head.nbytes].view(head.dtype)
+            source.read_into(embedding.offset + start * size, as_bytes(embedded))
+            if not np.array_equal(embedded, head):
                 raise PairingError(
                     f"{pair.name} differs from {embedding.name} near element {start}, although "
                     f"config.json of {target.folder} ties them: correct tie_word_embeddings, or "
                     f"leave both out with --exclude"
                 )
-            self._observer.advance(elements * segment_bytes(segment) // segment.elements)
+            self._observer.advance(head.size * segment_bytes(segment) // segment.elements)
 
 
 def refuse_nonfinite(scan: Scan) -> None:

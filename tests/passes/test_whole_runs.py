@@ -369,3 +369,27 @@ def test_no_model_of_a_sweep_gets_its_name_before_all_are_complete(folder: Path)
             max_memory=BUDGET,
         )
     assert not (folder / "output").exists()
+
+
+@pytest.mark.parametrize("failing_call", range(0, 30, 3))
+def test_a_rename_that_fails_in_one_model_takes_back_those_of_all(
+    folder: Path, failing_call: int
+) -> None:
+    """The models of an earlier sweep stay as they were, and so does everything beside them."""
+    both: Any = {"percents": [5, 10], "overwrite": True, "max_memory": BUDGET}
+    sides = folder / "base", folder / "target", folder / "output"
+    shardrestore.sweep(*sides, strategy="top", region="all", **both)
+    for path in sorted((folder / "output").iterdir()):
+        path.rename(path.with_name(path.name.replace("_all_", "_transformer_")))
+    before = read_tree(folder / "output")
+    real, calls = os.rename, iter(range(10**9))
+
+    def rename(source: Any, destination: Any) -> None:
+        if next(calls) == failing_call:
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, destination)
+
+    undone = pytest.raises(OutputError, match="the output is as it was")
+    with mock.patch.object(os, "rename", rename), undone:
+        shardrestore.sweep(*sides, **both)
+    assert read_tree(folder / "output") == before
