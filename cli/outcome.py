@@ -43,7 +43,7 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
             try:
                 command(*args, **kwargs)
             except ShardRestoreError as error:
-                typer.echo(f"error: {error}", err=True)
+                typer.echo(printable(f"error: {error}"), err=True)
                 raise typer.Exit(1) from error
         except (Exception, KeyboardInterrupt) as error:
             if not received and not isinstance(error, KeyboardInterrupt):
@@ -55,12 +55,24 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
     return wrapper
 
 
+def printable(text: str) -> str:
+    """Return text whose control characters are shown, not obeyed by the terminal.
+
+    Names of files and tensors come from whoever made the checkpoint.
+    """
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def print_result(text: str) -> None:
     """Print a result on stdout; a reader that went away (`| head`) is no error."""
     if sys.stdout is None:  # closed: `>&-`
         return
     try:
-        typer.echo(text)
+        typer.echo(printable(text))
         sys.stdout.flush()
     except OSError as error:
         # What is left to print goes nowhere; the interpreter must not try to

@@ -39,9 +39,9 @@ def weigh_document(text: bytes) -> int:
     """Return the memory that parsing a document takes at most, in bytes.
 
     Its text as bytes, as characters and as parsed strings, and its values, of
-    which there are as many as commas and colons.
+    which there are at most as many as commas, colons and brackets.
     """
-    values = text.count(b",") + text.count(b":") + 1
+    values = sum(map(text.count, (b",", b":", b"[", b"{"))) + 1
     return len(text) * (1 + 2 * character_bytes(text)) + values * VALUE_BYTES
 
 

@@ -25,6 +25,9 @@ DTYPE_BITS: Final[Mapping[str, int]] = {
 }
 """Bits of one element, for every dtype that safetensors 0.8 knows."""
 
+MAX_LINES = 200
+"""Lines that a message lists at most: a model has less that differs by more than numbers."""
+
 _MAX_NESTING = 127
 _ENTRY_NESTING = 2  # a value of an entry lies in the entry, and that in the header
 _U64_MAX = 2**64 - 1
@@ -76,12 +79,12 @@ def read_entry(value: JsonValue) -> TensorEntry:
     dims = _integers(shape, "shape")
     span = _integers(offsets, "data_offsets")
     if len(span) != 2 or span[0] > span[1]:
-        raise ValueError(f"has data_offsets {_show_dims(span)}, not one begin and one end")
+        raise ValueError(f"has data_offsets {show_dims(span)}, not one begin and one end")
     begin, end = span
     expected_bytes = count_bytes(dtype, dims)
     if end - begin != expected_bytes:
         raise ValueError(
-            f"is {dtype} of shape {_show_dims(dims)} and takes {expected_bytes} bytes, but its "
+            f"is {dtype} of shape {show_dims(dims)} and takes {expected_bytes} bytes, but its "
             f"data_offsets [{begin}, {end}] hold {end - begin}; the file was written wrongly"
         )
     return TensorEntry(dtype=sys.intern(dtype), shape=dims, begin=begin, end=end)
@@ -136,9 +139,9 @@ def count_bytes(dtype: str, shape: Sequence[int]) -> int:
             break
     bits = elements * DTYPE_BITS[dtype]
     if bits > _U64_MAX:
-        raise ValueError(f"is {dtype} of shape {_show_dims(shape)} and has over 2**64 - 1 bits")
+        raise ValueError(f"is {dtype} of shape {show_dims(shape)} and has over 2**64 - 1 bits")
     if bits % 8:
-        raise ValueError(f"is {dtype} of shape {_show_dims(shape)}: {bits} bits, no whole bytes")
+        raise ValueError(f"is {dtype} of shape {show_dims(shape)}: {bits} bits, no whole bytes")
     return bits // 8
 
 
@@ -154,8 +157,15 @@ def show(value: JsonValue) -> str:
     return _cut(json.dumps(value) if value is None or isinstance(value, bool) else repr(value))
 
 
-def _show_dims(dims: Sequence[int]) -> str:
+def show_dims(dims: Sequence[int]) -> str:
+    """Return a shape in one short line, however many axes a header gives it."""
     return _cut(repr(list(dims)))
+
+
+def shorten(lines: list[str]) -> list[str]:
+    """Return the lines of a message, the last ones counted if they are very many."""
+    left_out = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], f"  … and {left_out:,} more"] if left_out > 0 else lines
 
 
 def _cut(text: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, MemoryBudgetError
 from .config import CONFIG_FILE, parse_config
 from .document import read_document, weigh_document
-from .header import Header, header_length, parse_header
+from .entry import show_name
+from .header import Header, header_length, parse_header, weigh_header
 from .index import INDEX_FILE, SINGLE_FILE, check_index, parse_index
 from .reference import resolve_folder
 from .sidefile import SideFile, find_side_files
@@ -93,7 +95,29 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(reference: str | os.PathLike[str], role: str) -> Checkpoint:
+class _Allowance:
+    """Memory that headers, index and configuration may take; asked before each is parsed.
+
+    A header of 100 MB can hold a million tensors, or 50 million brackets.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._taken = 0
+
+    def take(self, nbytes: int, where: str) -> None:
+        self._taken += nbytes
+        if self._taken > self._nbytes:
+            raise MemoryBudgetError(
+                f"{where}: to parse index, configuration and headers up to this file takes about "
+                f"{self._taken >> 20:,} MiB of memory, --max-memory allows "
+                f"{self._nbytes >> 20:,} MiB in all: raise it, if this is the right file"
+            )
+
+
+def open_checkpoint(
+    reference: str | os.PathLike[str], role: str, *, max_memory_bytes: int = sys.maxsize
+) -> Checkpoint:
     """Open a checkpoint and read its headers; no weight is read.
 
     Parameters
@@ -104,26 +128,40 @@ def open_checkpoint(reference: str | os.PathLike[str], role: str) -> Checkpoint:
         both exist the single file counts, as for transformers.
     role : str
         ``"base"`` or ``"target"``, for messages.
+    max_memory_bytes : int
+        What its headers, index and configuration may take at most.
 
     Raises
     ------
     CheckpointError
         If anything about it is not as the formats demand.
+    MemoryBudgetError
+        If it is too large to be parsed.
     """
     folder = resolve_folder(reference, role)
     try:
-        return _open(folder)
-    except PermissionError as error:
-        raise CheckpointError(f"{role} {error.filename}: {error.strerror}") from error
+        return _open(folder, _Allowance(max_memory_bytes))
+    except OSError as error:
+        where = show_name(str(error.filename or folder))
+        raise CheckpointError(f"{role} {where}: {error.strerror}") from error
+    except MemoryError as error:
+        raise MemoryBudgetError(
+            f"{role} {folder}: the system refused the memory to read its headers, index and "
+            "configuration: raise the limit (`ulimit -v`), if this is the right folder"
+        ) from error
 
 
-def _open(folder: Path) -> Checkpoint:
+def _open(folder: Path, allowance: _Allowance) -> Checkpoint:
     index, config = _read_index(folder), _read_config(folder)
-    weight_map = parse_index(index, str(folder / INDEX_FILE)) if index else {}
+    document_bytes = 0
+    for name, text in ((INDEX_FILE, index or b""), (CONFIG_FILE, config)):
+        document_bytes += weigh_document(text)
+        allowance.take(weigh_document(text), str(folder / name))
+    weight_map = {} if index is None else parse_index(index, str(folder / INDEX_FILE))
     shards: list[Shard] = []
     try:
         shards.extend(
-            _open_shard(folder, filename, indexed=bool(weight_map))
+            _open_shard(folder, filename, allowance, indexed=bool(weight_map))
             for filename in sorted(set(weight_map.values())) or [SINGLE_FILE]
         )
         if weight_map:
@@ -136,7 +174,7 @@ def _open(folder: Path) -> Checkpoint:
             indexed=bool(weight_map),
             config=parse_config(config, str(folder / CONFIG_FILE)),
             side_files=find_side_files(folder),
-            document_bytes=weigh_document(index) + weigh_document(config),
+            document_bytes=document_bytes,
         )
     except BaseException:
         for shard in shards:
@@ -144,10 +182,10 @@ def _open(folder: Path) -> Checkpoint:
         raise
 
 
-def _read_index(folder: Path) -> bytes:
-    """Return the index's text, empty for a single file, which counts where both exist."""
+def _read_index(folder: Path) -> bytes | None:
+    """Return the index's text, None for a single file, which counts where both exist."""
     if os.path.lexists(folder / SINGLE_FILE):
-        return b""
+        return None
     if os.path.lexists(folder / INDEX_FILE):
         return read_document(folder / INDEX_FILE)
     raise CheckpointError(_explain_absence(folder))
@@ -163,7 +201,7 @@ def _explain_absence(folder: Path) -> str:
     pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     if pickled:
         return (
-            f"{folder}: holds {pickled[0]} but no safetensors. Convert it: "
+            f"{folder}: holds {show_name(pickled[0])} but no safetensors. Convert it: "
             f'python -c "from transformers import AutoModelForCausalLM as M; '
             f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\" "
             "and copy the tokenizer files along"
@@ -174,30 +212,41 @@ def _explain_absence(folder: Path) -> str:
             f"{folder}: holds an adapter (adapter_model.safetensors), not a model: merge it into "
             "its base first (peft: merge_and_unload, then save_pretrained)"
         )
-    found = f"only {', '.join(others[:3])}" if others else "no safetensors file"
+    found = f"only {', '.join(map(show_name, others[:3]))}" if others else "no safetensors file"
     return f"{folder}: neither {SINGLE_FILE} nor {INDEX_FILE}; it holds {found}"
 
 
-def _open_shard(folder: Path, filename: str, *, indexed: bool) -> Shard:
+def _open_shard(folder: Path, filename: str, allowance: _Allowance, *, indexed: bool) -> Shard:
     path = folder / filename
     if indexed and not os.path.exists(path):
         raise CheckpointError(
-            f"{folder / INDEX_FILE}: names the shard {filename}, which is missing: "
+            f"{folder / INDEX_FILE}: names the shard {show_name(filename)}, which is missing: "
             "download it again"
         )
     source = LocalFile(path)
     try:
-        return Shard(filename=filename, header=_read_header(source), source=source)
+        return Shard(filename=filename, header=read_header(source, allowance), source=source)
     except BaseException:
         source.close()
         raise
 
 
-def _read_header(source: ByteSource) -> Header:
+def read_header(source: ByteSource, allowance: _Allowance | None = None) -> Header:
+    """Read and check the header of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        If safetensors would refuse the file; see ``parse_header``.
+    MemoryBudgetError
+        If parsing it takes more than the allowance has left.
+    """
     prefix = bytearray(min(8, source.nbytes))
     source.read_into(0, memoryview(prefix))
     raw = bytearray(header_length(bytes(prefix), source.nbytes, source.where))
     source.read_into(8, memoryview(raw))
+    if allowance is not None:
+        allowance.take(weigh_header(raw), source.where)
     return parse_header(bytes(raw), source.nbytes, source.where)
 
 

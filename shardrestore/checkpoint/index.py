@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import CheckpointError
+from .document import read_document
+from .entry import show, show_name
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -39,8 +41,9 @@ def parse_index(text: bytes, where: str) -> dict[str, str]:
         raise CheckpointError(f'{where}: not a valid index: it has no "weight_map"')
     for name, filename in weight_map.items():
         if not isinstance(filename, str) or not _stays_inside(filename):
+            found = json.dumps(filename) if isinstance(filename, dict) else filename
             raise CheckpointError(
-                f"{where}: tensor {name!r} is said to be in {filename!r}: "
+                f"{where}: tensor {show(name)} is said to be in {show(found)}: "
                 "a shard must be a .safetensors file inside the checkpoint's folder"
             )
     return weight_map
@@ -50,7 +53,7 @@ def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{twice!r} is named twice")
+        raise ValueError(f"{show(twice)} is named twice")
     return result
 
 
@@ -69,8 +72,8 @@ def _stays_inside(filename: str) -> bool:
 def read_shard_names(path: Path) -> set[str]:
     """Return the shards that an index names; none if it is no valid index."""
     try:
-        return set(parse_index(path.read_bytes(), str(path)).values())
-    except (OSError, CheckpointError):
+        return set(parse_index(read_document(path), str(path)).values())
+    except CheckpointError:
         return set()
 
 
@@ -91,17 +94,18 @@ def check_index(
         for name in names:
             if name in home:
                 raise CheckpointError(
-                    f"{where}: tensor {name!r} is in two shards, {home[name]} and {shard}: "
+                    f"{where}: tensor {show(name)} is in two shards, {show_name(home[name])} "
+                    f"and {show_name(shard)}: "
                     "remove one of them"
                 )
             home[name] = shard
     stale = [name for name, shard in weight_map.items() if home.get(name) != shard]
     if stale:
         name = stale[0]
-        actual = f"it is in {home[name]}" if name in home else "no shard has it"
+        actual = f"it is in {show_name(home[name])}" if name in home else "no shard has it"
         raise CheckpointError(
             f"{where}: stale index: {len(stale)} of {len(weight_map)} tensors are not where it "
-            f"says, the first {name!r}: not in {weight_map[name]}, {actual}. "
+            f"says, the first {show(name)}: not in {show_name(weight_map[name])}, {actual}. "
             "Copy the checkpoint again, index and shards together"
         )
 

@@ -51,7 +51,10 @@ class LocalFile:
     def __init__(self, path: Path) -> None:
         self.where = str(path)
         try:
-            # O_NONBLOCK: opening a FIFO that nobody writes to would wait for ever.
+            # Looked at first: to open a device is to use it, a watchdog starts then.
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                raise CheckpointError(f"{path}: not a regular file")
+            # O_NONBLOCK: should it have become a FIFO since, opening it must not wait.
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

@@ -13,15 +13,17 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
-from ..errors import CheckpointError, OutputError
+from ..errors import OutputError
 from .index import INDEX_FILE, SINGLE_FILE, read_shard_names
+from .source import LocalFile
 from .writer import existing_parent, explain_write_error
 
 STAGING_FOLDER = ".shardrestore-partial"
 _REPLACED_FOLDER = ".replaced"
+_COPY_BYTES = 1 << 20
 _SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 
@@ -89,16 +91,20 @@ class Staging:
             raise explain_write_error(path, len(content), error) from error
 
     def copy_file(self, name: str, source: Path, nbytes: int) -> None:
-        """Copy a side file: its bytes, not the links, owners or modes that lead to it."""
+        """Copy a side file: its bytes, not the links, owners or modes that lead to it.
+
+        As many as were counted when the disk was looked at: files of the kernel,
+        to which a link may lead, have no size and no end.
+        """
         path = self.path(name)
-        try:
-            reader = open(source, "rb")  # noqa: SIM115  # errors of reading and writing differ
-        except OSError as error:
-            raise CheckpointError(f"{source}: cannot be read: {error.strerror}") from error
-        with reader:
+        buffer = memoryview(bytearray(min(nbytes, _COPY_BYTES)))
+        with closing(LocalFile(source)) as reader:
             try:
                 with open(path, "xb") as writer:
-                    shutil.copyfileobj(reader, writer, 1 << 20)
+                    for begin in range(0, nbytes, _COPY_BYTES):
+                        part = buffer[: nbytes - begin]
+                        reader.read_into(begin, part)
+                        writer.write(part)
                     writer.flush()
                     os.fsync(writer.fileno())
             except OSError as error:
@@ -270,14 +276,21 @@ def check_places(output: Path, names: Iterable[str]) -> None:
     Raises
     ------
     OutputError
-        If a folder stands where a file must go, a file where a folder must, or
-        a folder of the output is a symbolic link out of it.
+        If one of them is a folder of another, a folder stands where a file must
+        go, a file where a folder must, or a folder of the output is a symbolic
+        link out of it.
     """
-    for name in names:
+    files = {str(PurePosixPath(name)) for name in names}
+    for name in sorted(files):
         if (output / name).is_dir() and not (output / name).is_symlink():
             raise OutputError(f"{output / name}: a folder, where a file must go: remove it")
         for parent in PurePosixPath(name).parents:
             place = output / parent
+            if str(parent) in files:
+                raise OutputError(
+                    f"{place}: must be a file and a folder, for {name}: rename that one's folder "
+                    "in the target"
+                )
             if parent.name and place.is_symlink():
                 raise OutputError(
                     f"{place}: a symbolic link, through which {name} would be written: remove it, "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checkpoint.config import is_tied
-from ..checkpoint.entry import show_name
+from ..checkpoint.entry import shorten, show_dims, show_name
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..errors import PairingError, RequestError
 from .regions import (
@@ -221,7 +221,7 @@ def _find_problem(base: Tensor | None, target: Tensor) -> Problem | None:
     if base is None:
         return _missing(target)
     if base.shape != target.shape:
-        text = f"shape {list(base.shape)} in the base, {list(target.shape)} in the target"
+        text = f"shape {show_dims(base.shape)} in the base, {show_dims(target.shape)} in the target"
         return Problem(name=target.name, kind="shape", text=text)
     if base.dtype not in FLOAT_DTYPES:
         return _wrong_dtype(target.name, "base", base.dtype)
@@ -265,18 +265,19 @@ def _explain(
 
 
 def _list_problems(problems: Sequence[Problem]) -> list[str]:
-    """Return a line for each problem; names that differ by numbers alone share one."""
+    """Return lines of all problems; names that differ by numbers alone share one."""
     groups: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
         groups.setdefault((re.sub(r"\d+", "*", problem.name), problem.text), []).append(
             problem.name
         )
-    return [
+    lines = [
         f"  {show_name(names[0])}: {text}"
         if len(names) == 1
         else f"  {show_name(pattern)} ({len(names)} tensors): {text}"
         for (pattern, text), names in groups.items()
     ]
+    return shorten(lines)
 
 
 def _suggest_rename(

@@ -199,6 +199,8 @@ def is_input_embedding(name: str) -> bool:
 
 def _fits_outside_blocks(pattern: re.Pattern[str], name: str) -> bool:
     """Leave out DeepSeek's ``model.layers.61.embed_tokens``, a copy for token prediction."""
+    if len(name) > _LONGEST_NAME:
+        return False
     head, layer, _ = _split(name)
     return layer is None and _tower(head) == "language" and pattern.fullmatch(name) is not None
 
