@@ -1,8 +1,8 @@
 """shardrestore beside the I/O floor and the in-memory algorithm, in one run.
 
-``python -m benchmarks.compare``: 10 % of a 1.1-billion-parameter bfloat16 pair,
-2 workers, warm page cache. Everything is a whole process, and what is compared
-takes turns, so that a machine that slows down slows both.
+``python -m benchmarks.compare``: 10 % of a 1.1-billion-parameter bfloat16 pair, and a
+sweep over seven percents of it; 2 workers, warm page cache. Everything is a whole
+process, and what is compared takes turns, so that a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from .tool import COMMAND, measure_run
 
 Samples = dict[str, list[Cost]]
 
+PERCENTS = "1,3,5,10,20,40,60"
+COPIES = 7
+
 TITLE = "10 % of a 1.1-billion-parameter bfloat16 pair, 2 workers, warm page cache"
 
 FLOOR = "I/O floor"
@@ -29,6 +32,10 @@ OURS = "shardrestore run"
 SMALL = "shardrestore run, pair ten times smaller"
 IN_MEMORY = "in-memory torch"
 LEAN = "in-memory torch without statistics"
+SWEEP_FLOOR = "I/O floor of a sweep: one read, seven copies"
+SWEEP = "shardrestore run, seven percents, profile at hand"
+FRESH_FLOOR = "I/O floor of a sweep with its scan: two reads, seven copies"
+FRESH_SWEEP = "shardrestore run, seven percents"
 HELP = "shardrestore --help"
 TYPER = "python -c 'import typer'"
 
@@ -69,6 +76,7 @@ class Contest:
         self.big = make_pair(BILLION, folder)
         self.small = make_pair(TENTH, folder)
         self.output = folder / "output"
+        self.profile = folder / "compare.profile.safetensors"
         shutil.rmtree(self.output, ignore_errors=True)
         self.selections: dict[str, tuple[int, float]] = {}
 
@@ -81,6 +89,29 @@ class Contest:
         cost, result = measure_run(self.big, self.output)
         self.selections[OURS] = (result["selected_elements"], result["threshold"])
         return cost
+
+    def sweep_floor(self) -> Cost:
+        """Take the turn of the floor of a sweep whose scores are known."""
+        return self._measure_sweep_floor(reads=1)
+
+    def fresh_floor(self) -> Cost:
+        """Take the turn of the floor of a sweep that scans first."""
+        return self._measure_sweep_floor(reads=2)
+
+    def sweep(self) -> Cost:
+        """Take the turn of a sweep whose scores are known."""
+        options = ["--profile", str(self.profile)]
+        return measure_run(self.big, self.output, options, percents=PERCENTS)[0]
+
+    def fresh_sweep(self) -> Cost:
+        """Take the turn of a sweep that scans first."""
+        return measure_run(self.big, self.output, percents=PERCENTS)[0]
+
+    def make_profile(self) -> None:
+        """Scan the big pair."""
+        sides = ["--base", str(self.big / "base"), "--target", str(self.big / "target")]
+        output = ["--output", str(self.profile), "--overwrite", "--quiet"]
+        measure([*COMMAND, "scan", *sides, *output])
 
     def ours_small(self) -> Cost:
         """Take the command line's turn on the small pair."""
@@ -108,6 +139,10 @@ class Contest:
     def typer(self) -> Cost:
         """Import what help cannot do without."""
         return measure([sys.executable, "-c", "import typer"])
+
+    def _measure_sweep_floor(self, *, reads: int) -> Cost:
+        options = ["--reads", str(reads), "--copies", str(COPIES)]
+        return self._measure_module("floor", str(self.big), str(self.output), *options)
 
     def _in_memory(self, pair: Path, *options: str) -> Cost:
         sides = str(pair / "base"), str(pair / "target")
@@ -152,6 +187,10 @@ def run_contest(folder: Path, *, runs: int, in_memory_runs: int) -> Samples:
                 samples[label].append(turn())
     samples |= take_turns({FLOOR: contest.floor, OURS: contest.ours}, runs)
     samples |= take_turns({SMALL: contest.ours_small}, runs)
+    contest.make_profile()
+    sweeps = {SWEEP_FLOOR: contest.sweep_floor, SWEEP: contest.sweep}
+    sweeps |= {FRESH_FLOOR: contest.fresh_floor, FRESH_SWEEP: contest.fresh_sweep}
+    samples |= take_turns(sweeps, runs)
     samples |= take_turns({HELP: contest.help, TYPER: contest.typer}, 3 * runs)
     if len(set(contest.selections.values())) > 1:
         raise SystemExit(f"the contenders disagree on (count, threshold): {contest.selections}")
@@ -191,6 +230,7 @@ def judge(samples: Samples) -> list[Requirement]:
     ]
     return [
         *figures,
+        *_judge_sweeps(samples, walls),
         Requirement(label="peak RSS", measured=summarize(peaks), unit=" MiB", digits=1, limit=256),
         Requirement(
             label="peak RSS minus that of a pair ten times smaller",
@@ -207,6 +247,45 @@ def judge(samples: Samples) -> list[Requirement]:
             limit=0.3,
         ),
     ]
+
+
+def _judge_sweeps(samples: Samples, walls: dict[str, list[float]]) -> list[Requirement]:
+    figures = [
+        Requirement(
+            label=f"{own} / {floor}, of each round",
+            measured=summarize(
+                [mine / least for mine, least in zip(walls[own], walls[floor], strict=True)]
+            ),
+            unit="",
+            digits=2,
+            limit=1.25,
+        )
+        for own, floor in ((SWEEP, SWEEP_FLOOR), (FRESH_SWEEP, FRESH_FLOOR))
+    ]
+    for label, limit in ((SWEEP, 10), (FRESH_SWEEP, None)):
+        if IN_MEMORY in walls:
+            own = summarize(walls[label]).median
+            figures.append(
+                Requirement(
+                    label=f"{COPIES} × {IN_MEMORY} / {label}",
+                    measured=summarize([COPIES * wall / own for wall in walls[IN_MEMORY]]),
+                    unit="",
+                    digits=1,
+                    limit=limit,
+                    at_least=True,
+                )
+            )
+    peaks = [cost.peak_bytes / MIB for label in (SWEEP, FRESH_SWEEP) for cost in samples[label]]
+    figures.append(
+        Requirement(
+            label="peak RSS with seven percents",
+            measured=summarize(peaks),
+            unit=" MiB",
+            digits=1,
+            limit=384,
+        )
+    )
+    return figures
 
 
 def tabulate(requirements: Sequence[Requirement], samples: Samples) -> str:

@@ -11,6 +11,9 @@ import typer
 from .demo import demo
 from .plan import plan
 from .run import run
+from .scan import scan
+from .show import show
+from .verify import verify
 
 app = typer.Typer(
     name="shardrestore",
@@ -21,6 +24,9 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(plan)
+app.command()(scan)
+app.command()(show)
+app.command()(verify)
 app.command()(demo)
 
 

@@ -17,9 +17,20 @@ Percents = Annotated[
         help="Share of the region to restore: 10, or several: 1,3,5,10.",
     ),
 ]
-Region = Annotated[
-    Literal["transformer", "attention", "mlp", "embedding", "all"],
-    typer.Option(help="Tensors that take part; `plan` shows what each region means."),
+Targets = Annotated[
+    list[str],
+    typer.Option(
+        "--target", metavar="FOLDER", help="Checkpoint after fine-tuning. Repeatable: see --output."
+    ),
+]
+Regions = Annotated[
+    list[str],
+    typer.Option(
+        "--region",
+        metavar="REGION",
+        help="Tensors that take part: transformer, attention, mlp, embedding or all; several: "
+        "attention,mlp. `plan` shows what each means.",
+    ),
 ]
 Include = Annotated[
     list[str],
@@ -32,9 +43,18 @@ Rename = Annotated[
     list[str],
     typer.Option(metavar="REGEX=REPL", help="Rename the base's tensors. Repeatable."),
 ]
-Strategy = Annotated[
-    Literal["top", "bottom", "random"],
-    typer.Option(help="Restore the most changed, the least changed, or random weights."),
+Strategies = Annotated[
+    list[str],
+    typer.Option(
+        "--strategy",
+        metavar="STRATEGY",
+        help="Restore the most changed (top), the least changed (bottom) or random weights; "
+        "several: top,random.",
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="What `scan` saved of these models: saves reading twice."),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random strategy.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
@@ -65,6 +85,21 @@ Overwrite = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
+STRATEGIES = ("top", "bottom", "random")
+
+
+def parse_choices(texts: list[str], known: tuple[str, ...], option: str) -> list[str]:
+    """Return the choices of ``--region a,b --region c``; wrong usage if one is unknown."""
+    choices = [part.strip() for text in texts for part in text.split(",")]
+    for choice in choices:
+        if choice not in known:
+            raise typer.BadParameter(
+                f"{choice!r} is not one of {', '.join(known)}", param_hint=f"'{option}'"
+            )
+    return choices
 
 
 def parse_percents(texts: list[str]) -> list[float]:

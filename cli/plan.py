@@ -23,12 +23,13 @@ def plan(
         str | None, typer.Option(metavar="FOLDER", help="Where the result would go.")
     ] = None,
     percent: o.Percents = ["10"],  # noqa: B006
-    region: o.Region = "transformer",
+    region: o.Regions = ["transformer"],  # noqa: B006
     include: o.Include = [],  # noqa: B006
     exclude: o.Exclude = [],  # noqa: B006
     rename: o.Rename = [],  # noqa: B006
-    strategy: o.Strategy = "top",
+    strategy: o.Strategies = ["top"],  # noqa: B006
     seed: o.Seed = 32,
+    profile: o.Profile = None,
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
@@ -40,6 +41,8 @@ def plan(
 ) -> None:
     """Show what a run would do; reads headers only."""
     percents = o.parse_percents(percent)
+    regions = o.parse_choices(region, o.REGIONS, "--region")
+    strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
     import shardrestore
 
     result = shardrestore.plan(
@@ -47,12 +50,13 @@ def plan(
         target,
         output,
         percent=percents if len(percents) > 1 else percents[0],
-        region=region,
+        region=regions,
         include=include,
         exclude=exclude,
         rename=rename,
-        strategy=strategy,
+        strategy=strategies,
         seed=seed,
+        profile=profile,
         device=device,
         workers=workers,
         max_memory=max_memory,
@@ -66,38 +70,46 @@ def plan(
 
 def describe(plan: Plan) -> str:
     """Return a plan as people read it."""
-    rows = [("region", "tensors", "elements", f"restored at {plan.percents[0]:g} %", "unpaired")]
+    percent = plan.models[0].percent
+    chosen = {model.region for model in plan.models}
+    rows = [("region", "tensors", "elements", f"restored at {percent:g} %", "unpaired")]
     for survey in plan.regions:
-        mark = " *" if survey.region == plan.region else ""
+        mark = " *" if survey.region in chosen else ""
         rows.append(
             (
                 survey.region + mark,
                 f"{survey.tensors:,}",
                 f"{survey.elements:,}",
-                f"{int(survey.elements * plan.percents[0] / 100):,}",
+                f"{int(survey.elements * percent / 100):,}",
                 f"{len(survey.problems):,}" if survey.problems else "–",
             )
         )
-    selected = [
-        ("" if number else "restored", f"{count:,} ({percent:g} %) of {plan.region_elements:,}")
-        for number, (percent, count) in enumerate(
-            zip(plan.percents, plan.selected_elements, strict=True)
-        )
-    ]
     sizing, others = plan.sizing, len(plan.side_files)
     memory = f"{format_mib(sizing.projected_bytes)} of {format_mib(plan.max_memory_bytes)}"
     facts = [
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
-        *selected,
-        ("reads", f"{format_bytes(plan.read_bytes)}: the region {plan.reads} times"),
+        *_describe_models(plan),
+        ("reads", f"{format_bytes(plan.read_bytes)}: what is ranked {plan.reads} times"),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
         ("disk", _describe_disk(plan)),
         ("memory", f"{memory}: workers: {sizing.workers}, blocks: {sizing.block_bytes >> 10} KiB"),
     ]
     if plan.output_problem:
         facts.append(("output", plan.output_problem))
-    return "\n".join([format_facts(facts), "", format_table(rows), "  * the region chosen"])
+    return "\n".join([format_facts(facts), "", format_table(rows), "  * chosen"])
+
+
+def _describe_models(plan: Plan) -> list[tuple[str, str]]:
+    several = len({(model.region, model.strategy) for model in plan.models}) > 1
+    return [
+        (
+            "" if number else "restored",
+            f"{model.selected_elements:,} ({model.percent:g} %) of {model.region_elements:,}"
+            + (f", {model.strategy} of {model.region}" if several else ""),
+        )
+        for number, model in enumerate(plan.models)
+    ]
 
 
 def _describe_disk(plan: Plan) -> str:
@@ -112,7 +124,6 @@ def _summarize(plan: Plan) -> dict[str, Any]:
         "target": str(plan.target),
         "base_bytes": plan.base_bytes,
         "target_bytes": plan.target_bytes,
-        "region": plan.region,
         "regions": [
             {
                 "region": survey.region,
@@ -124,9 +135,17 @@ def _summarize(plan: Plan) -> dict[str, Any]:
             }
             for survey in plan.regions
         ],
-        "percents": list(plan.percents),
-        "region_elements": plan.region_elements,
-        "selected_elements": list(plan.selected_elements),
+        "models": [
+            {
+                "output": None if model.output is None else str(model.output),
+                "region": model.region,
+                "strategy": model.strategy,
+                "percent": model.percent,
+                "region_elements": model.region_elements,
+                "selected_elements": model.selected_elements,
+            }
+            for model in plan.models
+        ],
         "reads": plan.reads,
         "read_bytes": plan.read_bytes,
         "written_bytes": plan.written_bytes,

@@ -8,7 +8,9 @@ from typing import Any
 _TITLES = {
     "scan": "pass 1 scan",
     "refine": "pass 1 refine",
+    "random": "random keys",
     "restore": "pass 2 restore",
+    "verify": "verify",
 }
 
 

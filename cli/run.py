@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,21 +14,29 @@ from .progress import ProgressBars
 from .text import format_bytes, format_facts, format_mib, format_share, format_table
 
 if TYPE_CHECKING:
-    from shardrestore import Restoration
+    from shardrestore import Restoration, TargetOutcome
 
 
 @reports_errors
 def run(
     base: o.Base,
-    target: o.Target,
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="Where to write the model.")],
+    target: o.Targets,
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where to write the model. Several models go into folders restore_REGION_"
+            "STRATEGY_PERCENTpct in it; of several targets, into a folder for each.",
+        ),
+    ],
     percent: o.Percents = ["10"],  # noqa: B006
-    region: o.Region = "transformer",
+    region: o.Regions = ["transformer"],  # noqa: B006
     include: o.Include = [],  # noqa: B006
     exclude: o.Exclude = [],  # noqa: B006
     rename: o.Rename = [],  # noqa: B006
-    strategy: o.Strategy = "top",
+    strategy: o.Strategies = ["top"],  # noqa: B006
     seed: o.Seed = 32,
+    profile: o.Profile = None,
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
@@ -43,6 +52,8 @@ def run(
 ) -> None:
     """Restore weights and write a complete model folder."""
     percents = o.parse_percents(percent)
+    regions = o.parse_choices(region, o.REGIONS, "--region")
+    strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
     import shardrestore
 
     if resume:
@@ -51,12 +62,13 @@ def run(
             "nothing behind"
         )
     settings = shardrestore.Options(
-        region=region,
+        region=regions,
         include=include,
         exclude=exclude,
         rename=rename,
-        strategy=strategy,
+        strategy=strategies,
         seed=seed,
+        profile=profile,
         device=device,
         workers=workers,
         max_memory=max_memory,
@@ -66,21 +78,51 @@ def run(
         overwrite=overwrite,
     )
     bars = ProgressBars(quiet=quiet)
-    if len(percents) == 1:
-        results: tuple[Restoration, ...] = (
-            shardrestore.restore(
-                base, target, output, percent=percents[0], observer=bars, **settings
-            ),
+    if len(target) > 1:
+        outcomes = shardrestore.sweep_targets(
+            base, target, output, percents=percents, observer=bars, **settings
+        )
+        print_outcomes(outcomes, as_json=as_json, quiet=quiet)
+        return
+    if len(percents) * len(regions) * len(strategies) > 1:
+        results = shardrestore.sweep(
+            base, target[0], output, percents=percents, observer=bars, **settings
         )
     else:
-        results = shardrestore.sweep(
-            base, target, output, percents=percents, observer=bars, **settings
+        results = (
+            shardrestore.restore(
+                base, target[0], output, percent=percents[0], observer=bars, **settings
+            ),
         )
     if as_json:
         runs = [shardrestore.summarize(result) for result in results]
         print_result(json.dumps(runs[0] if len(runs) == 1 else {"runs": runs}, indent=2))
     elif not quiet:
-        print_result("\n\n".join(describe(result) for result in results))
+        print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))
+
+
+def print_outcomes(outcomes: Sequence[TargetOutcome], *, as_json: bool, quiet: bool) -> None:
+    """Print what became of several targets; exit with 1 if one of them failed."""
+    from shardrestore import summarize
+
+    failures = [outcome for outcome in outcomes if outcome.error is not None]
+    results = [result for outcome in outcomes for result in outcome.restorations]
+    if as_json:
+        document = {
+            "runs": [summarize(result) for result in results],
+            "failures": [
+                {"target": failure.target, "error": str(failure.error)} for failure in failures
+            ],
+        }
+        print_result(json.dumps(document, indent=2))
+    elif not quiet:
+        parts = [describe_sweep(done.restorations) for done in outcomes if done.restorations]
+        finished = f"{len(outcomes) - len(failures)} of {len(outcomes)} targets restored"
+        print_result("\n\n".join([*parts, finished]))
+    for failure in failures:
+        typer.echo(f"error: target {failure.target}: {failure.error}", err=True)
+    if failures:
+        raise typer.Exit(1)
 
 
 def describe(result: Restoration) -> str:
@@ -103,30 +145,63 @@ def describe(result: Restoration) -> str:
         (kind.kind, f"{kind.elements:,}", f"{kind.restored:,}", format_share(kind.restored_share))
         for kind in result.module_kinds()
     ]
-    passes_seconds = result.scan_seconds + result.restore_seconds
-    moved = result.read_bytes + result.written_bytes
-    speed = format_bytes(moved / max(passes_seconds, 1e-9))
-    passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
-    rest = f"start and reports {max(result.seconds - passes_seconds, 0):.2f}"
-    read, written = format_bytes(result.read_bytes), format_bytes(result.written_bytes)
-    memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
-    costs = [
-        ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
-        ("throughput", f"{speed}/s: {read} read, {written} written"),
-        ("peak memory", memory),
-    ]
     head = (
         f"restored {result.selected_elements:,} of {result.region_elements:,} elements to the "
         "base's values"
     )
-    return "\n".join(
-        [head, "", format_facts(facts), "", format_table(rows), "", format_facts(costs)]
+    tables = [format_facts(facts), "", format_table(rows), "", _describe_costs([result])]
+    return "\n".join([head, "", *tables])
+
+
+def describe_sweep(results: Sequence[Restoration]) -> str:
+    """Return the closing summary of several restorations of one target."""
+    rows = [("model", "restored", "of", "threshold")]
+    rows += [
+        (
+            result.output.name,
+            f"{result.selected_elements:,}",
+            f"{result.region_elements:,}",
+            "–" if result.threshold is None else f"{_sign(result)} {result.threshold:.4g}",
+        )
+        for result in results
+    ]
+    shares = {
+        result.region: f"{format_share(result.unchanged_share)} unchanged, "
+        f"{format_share(result.zero_base_share)} with a zero base"
+        for result in results
+    }
+    facts = [("output", str(results[0].output.parent)), *shares.items()]
+    models = "1 model" if len(results) == 1 else f"{len(results)} models"
+    head = f"wrote {models} for one read of the weights"
+    tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
+    return "\n".join([head, "", *tables])
+
+
+def _describe_costs(results: Sequence[Restoration]) -> str:
+    """Return time, throughput and memory, which the models of a sweep share."""
+    result = results[0]
+    passes_seconds = result.scan_seconds + result.restore_seconds
+    written_bytes = sum(one.written_bytes for one in results)
+    speed = format_bytes((result.read_bytes + written_bytes) / max(passes_seconds, 1e-9))
+    passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
+    rest = f"start and reports {max(result.seconds - passes_seconds, 0):.2f}"
+    read, written = format_bytes(result.read_bytes), format_bytes(written_bytes)
+    memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
+    return format_facts(
+        [
+            ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
+            ("throughput", f"{speed}/s: {read} read, {written} written"),
+            ("peak memory", memory),
+        ]
     )
 
 
 def _describe_threshold(result: Restoration) -> str:
     if result.threshold is None:
         return "none: chosen by hash of name and index"
-    sign = "≥" if result.strategy == "top" else "≤"
     exact = "" if result.exact else " (approximate)"
-    return f"relative change {sign} {result.threshold:.6g}{exact}"
+    return f"relative change {_sign(result)} {result.threshold:.6g}{exact}"
+
+
+def _sign(result: Restoration) -> str:
+    return "≥" if result.strategy == "top" else "≤"

@@ -8,13 +8,14 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 (0.0242919921875, 0.32)
 """
 
-from .api import Plan, plan, restore, sweep
+from .api import Plan, PlannedModel, plan, restore, scan, show, sweep, sweep_targets, verify
 from .errors import (
     CheckpointError,
     MemoryBudgetError,
     NonFiniteError,
     OutputError,
     PairingError,
+    ProfileError,
     RequestError,
     ShardRestoreError,
 )
@@ -22,13 +23,26 @@ from .passes.memory import Sizing
 from .passes.plan import RegionSurvey
 from .passes.progress import Observer
 from .report.files import summarize
+from .report.overview import (
+    Cell,
+    CellRow,
+    Overview,
+    OverviewCut,
+    ScoreGroup,
+    TensorOverview,
+    summarize_overview,
+)
 from .report.result import ModuleKind, Restoration, TensorResult
-from .request import Options, parse_size
+from .request import Options, ScanOptions, parse_size
 from .selection.histogram import ScoreStatistics
 from .synthetic import make_demo_pair
+from .targets import TargetOutcome
+from .verification.verify import Verification
 from .version import __version__
 
 __all__ = [
+    "Cell",
+    "CellRow",
     "CheckpointError",
     "MemoryBudgetError",
     "ModuleKind",
@@ -36,20 +50,34 @@ __all__ = [
     "Observer",
     "Options",
     "OutputError",
+    "Overview",
+    "OverviewCut",
     "PairingError",
     "Plan",
+    "PlannedModel",
+    "ProfileError",
     "RegionSurvey",
     "RequestError",
     "Restoration",
+    "ScanOptions",
+    "ScoreGroup",
     "ScoreStatistics",
     "ShardRestoreError",
     "Sizing",
+    "TargetOutcome",
+    "TensorOverview",
     "TensorResult",
+    "Verification",
     "__version__",
     "make_demo_pair",
     "parse_size",
     "plan",
     "restore",
+    "scan",
+    "show",
     "summarize",
+    "summarize_overview",
     "sweep",
+    "sweep_targets",
+    "verify",
 ]

@@ -1,4 +1,4 @@
-"""The public functions: plan a restoration, carry out one, or a sweep of them."""
+"""The public functions: plan, restore, sweep, scan, show, verify."""
 
 from __future__ import annotations
 
@@ -9,19 +9,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from .checkpoint.folder import Checkpoint, open_checkpoint
-from .checkpoint.staging import Staging
 from .checkpoint.writer import free_bytes
-from .errors import CheckpointError, MemoryBudgetError, OutputError, RequestError
+from .errors import CheckpointError, OutputError, RequestError
 from .outputs import check_outputs
+from .overview import overview_of, overview_of_profile
 from .passes.memory import Sizing
-from .passes.plan import RegionSurvey, Work, plan_work, survey_regions
+from .passes.plan import RegionSurvey, survey_regions
 from .passes.progress import Observer
+from .profile.file import Profile
+from .profiler import make_profile
+from .report.overview import Overview
 from .report.result import Restoration
-from .request import Options, Request, make_request
-from .runner import Runner
+from .request import (
+    DEFAULT_MAX_MEMORY,
+    Options,
+    ScanOptions,
+    check_workers,
+    make_request,
+    make_scan_request,
+    parse_size,
+)
+from .runner import run
+from .session import Reference, Session
+from .targets import TargetOutcome, run_targets
+from .verification.verify import Verification, verify_folder
 
-Reference = str | os.PathLike[str]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """A model that a request would write."""
+
+    output: Path | None
+    """Its folder; None if no output is named."""
+    region: str
+    strategy: str
+    percent: float
+    region_elements: int
+    selected_elements: int
+    """Elements that would be restored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,19 +59,14 @@ class Plan:
     """Size of the base's weight files."""
     target_bytes: int
     """Size of the target's weight files."""
-    region: str
     regions: tuple[RegionSurvey, ...]
     """What each region would mean for these checkpoints."""
-    percents: tuple[float, ...]
-    tensors: int
-    """Tensors of the region."""
-    region_elements: int
-    selected_elements: tuple[int, ...]
-    """Elements that would be restored, one number for each percent."""
+    models: tuple[PlannedModel, ...]
     reads: int
-    """How often the region is read: 2, or 3 with the refining scan."""
+    """How often weights are read: 2; one more with the refining scan, one less with a profile."""
     read_bytes: int
     written_bytes: int
+    """Bytes of all weight files that would be written."""
     disk_needed_bytes: int
     disk_free_bytes: int
     """Free space where the output would be; in the current folder if none is named."""
@@ -76,7 +96,8 @@ def plan(
     output : str or path-like, optional
         Where the result would go. It is looked at, not written.
     percent : float or sequence of float
-        Share of the region to restore; a sequence means a ``sweep``.
+        Share of the region to restore; a sequence means a ``sweep``, and so do
+        several regions or strategies.
     **options
         See ``Options``.
 
@@ -89,37 +110,40 @@ def plan(
     swept = isinstance(percent, Iterable)
     request = make_request(tuple(percent) if isinstance(percent, Iterable) else [percent], options)
     path = _output_path(output or ".")
-    outputs = _name_outputs(path, request) if swept else [path]
-    with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
-        work = _plan_work(opened_base, opened, request)
+    swept = swept or len(request.names) > 1
+    outputs = [path / name for name in request.names] if swept else [path]
+    with Session(base, target, request) as session:
+        work = session.work
         return Plan(
-            base=opened_base.folder,
-            target=opened.folder,
-            base_bytes=opened_base.nbytes,
-            target_bytes=opened.nbytes,
-            region=request.region,
+            base=session.base.folder,
+            target=session.target.folder,
+            base_bytes=session.base.nbytes,
+            target_bytes=session.target.nbytes,
             regions=survey_regions(
-                opened_base,
-                opened,
-                request.admitted,
+                session.base,
+                session.target,
+                request.filters[0],
                 renames=request.renames,
                 dtype=request.dtype,
             ),
-            percents=request.percents,
-            tensors=len(work.pairing.pairs),
-            region_elements=work.pairing.elements,
-            selected_elements=work.counts,
+            models=tuple(
+                PlannedModel(
+                    output=place if output else None,
+                    region=goal.region.name,
+                    strategy=goal.strategy,
+                    percent=goal.percent,
+                    region_elements=goal.region.elements,
+                    selected_elements=goal.selected,
+                )
+                for place, goal in zip(outputs, work.goals, strict=True)
+            ),
             reads=work.reads,
             read_bytes=work.read_bytes,
-            written_bytes=work.written_bytes,
+            written_bytes=work.weight_bytes * len(work.goals),
             disk_needed_bytes=work.disk_bytes,
             disk_free_bytes=_find_free_bytes(path),
-            output_problem=_find_output_problem(
-                outputs, opened_base, opened, work, request.overwrite
-            )
-            if output
-            else None,
-            side_files=tuple(file.name for file in opened.side_files),
+            output_problem=_find_output_problem(outputs, session) if output else None,
+            side_files=tuple(file.name for file in session.target.side_files),
             sizing=work.sizing,
             max_memory_bytes=request.max_memory_bytes,
         )
@@ -166,9 +190,16 @@ def restore(
     >>> result.selected_elements  # doctest: +SKIP
     97307852
     """
+    started = time.perf_counter()
     request = make_request([percent], options)
-    (result,) = _run(base, target, [_output_path(output)], request, observer)
-    return result
+    if len(request.names) > 1:
+        raise RequestError(
+            f"{len(request.names)} models are asked for, {', '.join(request.names)}: restore "
+            "writes one, sweep writes several"
+        )
+    with Session(base, target, request) as session:
+        (result,) = run(session, [_output_path(output)], observer, started)
+        return result
 
 
 def sweep(
@@ -189,7 +220,7 @@ def sweep(
     output : str or path-like
         Each model goes into its folder ``restore_<region>_<strategy>_<percent>pct``.
     percents : sequence of float
-        Shares to restore.
+        Shares to restore, by each strategy in each region of the options.
     observer : Observer, optional
         Told about progress.
     **options
@@ -198,15 +229,170 @@ def sweep(
     Returns
     -------
     tuple of Restoration
-        In the order of `percents`.
+        Region by region, therein strategy by strategy, percent by percent.
 
     Raises
     ------
     ShardRestoreError
         As for ``restore``: all models get their names, or none.
     """
+    started = time.perf_counter()
     request = make_request(tuple(percents), options)
-    return _run(base, target, _name_outputs(_output_path(output), request), request, observer)
+    path = _output_path(output)
+    with Session(base, target, request) as session:
+        return run(session, [path / name for name in request.names], observer, started)
+
+
+def sweep_targets(
+    base: Reference,
+    targets: Sequence[Reference],
+    output: Reference,
+    *,
+    percents: Sequence[float],
+    observer: Observer | None = None,
+    **options: Unpack[Options],
+) -> tuple[TargetOutcome, ...]:
+    """Sweep several models that were fine-tuned from one base, one after the other.
+
+    Parameters
+    ----------
+    base : str or path-like
+    targets : sequence of str or path-like
+        Their folders' names must differ.
+    output : str or path-like
+        Each model goes into ``<target's name>/restore_<region>_<strategy>_<percent>pct``.
+    percents : sequence of float
+    observer : Observer, optional
+    **options
+        As for ``sweep``, but for a profile, which is one target's.
+
+    Returns
+    -------
+    tuple of TargetOutcome
+        In the order of `targets`. A target that fails does not keep the others
+        from being restored: see ``TargetOutcome.error``.
+
+    Raises
+    ------
+    RequestError, OutputError
+        If the request makes no sense for any target, or the disk is too small
+        for all of them; nothing has been written then.
+    """
+    request = make_request(tuple(percents), options)
+    return run_targets(base, targets, _output_path(output), request, observer)
+
+
+def scan(
+    base: Reference,
+    target: Reference,
+    output: Reference,
+    *,
+    observer: Observer | None = None,
+    **options: Unpack[ScanOptions],
+) -> Overview:
+    """Scan every weight that can be scored, and save what was found as a profile.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+        As for ``restore``.
+    output : str or path-like
+        The profile: a safetensors file, by custom ``NAME.profile.safetensors``.
+    observer : Observer, optional
+        Told about progress.
+    **options
+        See ``ScanOptions``.
+
+    Returns
+    -------
+    Overview
+        The distribution of the scores.
+
+    Raises
+    ------
+    ShardRestoreError
+        Nothing is left behind then.
+    """
+    request = make_scan_request(options)
+    path = _output_path(output)
+    make_profile(base, target, path, request, observer)
+    with Profile(path) as profile:
+        return overview_of_profile(profile)
+
+
+def show(
+    path: Reference,
+    *,
+    percents: Sequence[float] | None = None,
+    region: str | Sequence[str] | None = None,
+    strategy: str | Sequence[str] | None = None,
+) -> Overview:
+    """Describe a profile or a finished model; no weight is read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A profile that ``scan`` has written, or a folder that a restoration has.
+    percents : sequence of float, optional
+        Shares that would be restored, of a profile: 10 if left out.
+    region, strategy : str or sequence of str, optional
+        Where and how, of a profile: ``transformer``, ``top``.
+
+    Returns
+    -------
+    Overview
+
+    Raises
+    ------
+    ShardRestoreError
+        If it is neither, or damaged, or the request makes no sense for it.
+    """
+    return overview_of(path, percents=percents, region=region, strategy=strategy)
+
+
+def verify(
+    output: Reference,
+    *,
+    base: Reference | None = None,
+    target: Reference | None = None,
+    workers: int | None = None,
+    max_memory: int | str = DEFAULT_MAX_MEMORY,
+    observer: Observer | None = None,
+) -> Verification:
+    """Check every element of a finished model folder against its inputs.
+
+    Parameters
+    ----------
+    output : str or path-like
+        A folder that a restoration has written, with its ``shardrestore.json``.
+    base, target : str or path-like, optional
+        Where the inputs are now, if not where the record says.
+    workers : int, optional
+        Worker threads at most; one for each processor if left out.
+    max_memory : int or str
+        Budget for the whole process, in bytes or as ``"512MiB"``.
+    observer : Observer, optional
+        Told about the stage ``verify``.
+
+    Returns
+    -------
+    Verification
+        Whatever is wrong with the folder is a result, not an exception.
+
+    Raises
+    ------
+    ShardRestoreError
+        If there is no readable record, an input is gone or changed, or the budget
+        is too small.
+    """
+    return verify_folder(
+        output,
+        base=base,
+        target=target,
+        workers=check_workers(workers),
+        max_memory_bytes=parse_size(max_memory),
+        observer=observer,
+    )
 
 
 def _output_path(output: Reference) -> Path:
@@ -219,14 +405,6 @@ def _output_path(output: Reference) -> Path:
         raise RequestError(f"--output {os.fspath(output)}: {error}") from error
 
 
-def _name_outputs(output: Path, request: Request) -> list[Path]:
-    """Return the folder of each percent within a sweep's output."""
-    return [
-        output / f"restore_{request.region}_{request.strategy}_{percent:.15g}pct"
-        for percent in request.percents
-    ]
-
-
 def _find_free_bytes(path: Path) -> int:
     try:
         return free_bytes(path)
@@ -234,54 +412,9 @@ def _find_free_bytes(path: Path) -> int:
         raise OutputError(f"{path}: cannot be looked at: {error}") from error
 
 
-def _find_output_problem(
-    outputs: Sequence[Path], base: Checkpoint, target: Checkpoint, work: Work, overwrite: bool
-) -> str | None:
+def _find_output_problem(outputs: Sequence[Path], session: Session) -> str | None:
     try:
-        check_outputs(outputs, base, target, work, overwrite=overwrite)
+        check_outputs(outputs, session)
     except (OutputError, CheckpointError) as error:
         return str(error)
     return None
-
-
-def _run(
-    base: Reference,
-    target: Reference,
-    outputs: Sequence[Path],
-    request: Request,
-    observer: Observer | None,
-) -> tuple[Restoration, ...]:
-    started = time.perf_counter()
-    with open_checkpoint(base, "base") as opened_base, open_checkpoint(target, "target") as opened:
-        work = _plan_work(opened_base, opened, request)
-        check_outputs(outputs, opened_base, opened, work, overwrite=request.overwrite)
-        stagings: list[Staging] = []
-        try:
-            stagings.extend(Staging(output, overwrite=request.overwrite) for output in outputs)
-            runner = Runner(opened_base, opened, request, work, stagings, observer)
-            return runner.carry_out(started)
-        except MemoryError as error:
-            raise MemoryBudgetError(
-                "the system refused memory that was planned "
-                f"({work.sizing.projected_bytes:,} bytes in all): lower --workers or --max-memory, "
-                "or raise the limit (`ulimit -v`)"
-            ) from error
-        finally:
-            for staging in reversed(stagings):
-                staging.discard()
-
-
-def _plan_work(base: Checkpoint, target: Checkpoint, request: Request) -> Work:
-    return plan_work(
-        base,
-        target,
-        request.admitted,
-        renames=request.renames,
-        percents=request.percents,
-        dtype=request.dtype,
-        cast=request.cast,
-        approximate=request.approximate,
-        random=request.key_seed is not None,
-        workers=request.workers,
-        max_memory_bytes=request.max_memory_bytes,
-    )

@@ -4,6 +4,7 @@ ShardRestoreError
 ├── RequestError            the request itself: percent, region, option, Hub id
 ├── CheckpointError         a folder or file that is no readable checkpoint
 ├── PairingError            base and target do not fit together in the region
+├── ProfileError            a profile that is damaged, or not of these weights
 ├── NonFiniteError          NaN or infinite weights in the region
 ├── MemoryBudgetError       the work does not fit into ``--max-memory``
 └── OutputError             the output folder or its disk
@@ -20,6 +21,7 @@ __all__ = [
     "NonFiniteError",
     "OutputError",
     "PairingError",
+    "ProfileError",
     "RequestError",
     "ShardRestoreError",
 ]
@@ -39,6 +41,10 @@ class CheckpointError(ShardRestoreError):
 
 class PairingError(ShardRestoreError):
     """Tensors of the region have no partner, or one of another shape or kind."""
+
+
+class ProfileError(ShardRestoreError):
+    """A profile is missing, damaged, edited, or was made of other weights."""
 
 
 class NonFiniteError(ShardRestoreError):

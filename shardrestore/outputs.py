@@ -11,19 +11,21 @@ from .checkpoint.index import INDEX_FILE
 from .checkpoint.staging import check_output, check_places
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, OutputError
-from .passes.plan import Work
 from .report.files import REPORT_FILES
+from .session import Session
+
+Need = tuple[Path, int]
+"""An output and its size in bytes."""
 
 
-def check_outputs(
-    outputs: Sequence[Path],
-    base: Checkpoint,
-    target: Checkpoint,
-    work: Work,
-    *,
-    overwrite: bool,
-) -> None:
+def check_outputs(outputs: Sequence[Path], session: Session) -> None:
     """Refuse outputs that cannot be written, before anything is.
+
+    Parameters
+    ----------
+    outputs : sequence of Path
+        One for each goal of the session's work.
+    session : Session
 
     Raises
     ------
@@ -33,29 +35,50 @@ def check_outputs(
     CheckpointError
         If a side file of the target cannot be read.
     """
+    target, work = session.target, session.work
     names = [file.name for file in target.side_files]
     names += [*REPORT_FILES, INDEX_FILE, *(shard.filename for shard in work.shards)]
     for output in outputs:
-        for role, checkpoint in (("base", base), ("target", target)):
-            _check_overlap(output, role, checkpoint)
-        check_output(output, overwrite=overwrite)
+        for role, checkpoint in (("base", session.base), ("target", target)):
+            refuse_overlap(output, role, checkpoint)
+        check_output(output, overwrite=session.request.overwrite)
         check_places(output, names)
     for file in target.side_files:
         if not os.access(file.source, os.R_OK):
             raise CheckpointError(f"{file.source}: cannot be read: no permission")
-    free = free_bytes(outputs[0])
-    if free < work.disk_bytes:
-        raise OutputError(
-            f"{outputs[0]}: not enough disk: {work.disk_bytes:,} bytes are needed, {free:,} are "
-            "free: free some space or choose another --output"
-        )
+    check_disk(outputs[0], [(output, work.output_bytes) for output in outputs], work.spool_bytes)
 
 
-def _check_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
-    """Refuse an output that is an input, lies inside one, or holds one of its files."""
+def check_disk(place: Path, needs: Sequence[Need], spool_bytes: int) -> None:
+    """Refuse outputs that together are larger than the disk's free space.
+
+    Parameters
+    ----------
+    place : Path
+        Where free space is counted.
+    needs : sequence of Need
+    spool_bytes : int
+        What work files take besides.
+    """
+    free, needed = free_bytes(place), sum(nbytes for _, nbytes in needs) + spool_bytes
+    if needed <= free:
+        return
+    lines = [f"{place}: not enough disk: {needed:,} bytes are needed, {free:,} are free"]
+    if len(needs) > 1:
+        rows = [*needs, ("work files, meanwhile", spool_bytes)]
+        width = max(len(f"{nbytes:,}") for _, nbytes in rows)
+        lines += [f"  {nbytes:>{width},} {name}" for name, nbytes in rows]
+        lines.append("next step: free some space, ask for fewer at once or choose another --output")
+    else:
+        lines[0] += ": free some space or choose another --output"
+    raise OutputError("\n".join(lines))
+
+
+def refuse_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
+    """Refuse an output that is an input or its file, lies inside one, or holds one's file."""
     try:
         resolved = output.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links, or no current folder
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no folder, a NUL
         raise OutputError(f"{output}: cannot be the output: {error}") from error
     folder = checkpoint.folder.resolve()
     relation = None
@@ -66,9 +89,13 @@ def _check_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
     else:
         names = [shard.filename for shard in checkpoint.shards]
         names += [file.name for file in checkpoint.side_files]
-        held = (name for name in names if resolved in (folder / name).resolve().parents)
-        name = next(held, None)
-        if name is not None:
-            relation = f"holds {name} of the {role} {checkpoint.folder}"
+        for name in names:
+            file = (folder / name).resolve()
+            if resolved == file:
+                relation = f"is {name} of the {role} {checkpoint.folder}"
+            elif resolved in file.parents:
+                relation = f"holds {name} of the {role} {checkpoint.folder}"
+            if relation:
+                break
     if relation:
         raise OutputError(f"{output}: {relation}: choose another --output")

@@ -5,41 +5,33 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import SupportsFloat, TypedDict, get_args
+from pathlib import Path
+from typing import SupportsFloat, TypedDict, cast, get_args, get_type_hints
 
 from .errors import RequestError
 from .pairing.pairs import CAST_DTYPES, Filter, make_filter
 from .pairing.rename import Rename, parse_rename
+from .passes.memory import Limits
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"
 DEFAULT_SEED = 32
 
 
-class Options(TypedDict, total=False):
-    """Keyword arguments that every function of the API takes; all may be left out."""
+class ScanOptions(TypedDict, total=False):
+    """Keyword arguments of whatever scores weights; all may be left out."""
 
-    region: str
-    """``transformer`` (default), ``attention``, ``mlp``, ``embedding`` or ``all``."""
     include: Sequence[str]
-    """Regular expressions; of the region, only tensors that match one of them take part."""
+    """Regular expressions; only tensors that match one of them take part."""
     exclude: Sequence[str]
     """Regular expressions; tensors that match one of them do not take part."""
     rename: Sequence[str]
     """``REGEX=REPL`` substitutions that turn names of the base into names of the target."""
-    strategy: str
-    """``top`` (default), ``bottom`` or ``random``."""
-    seed: int
-    """Seed of the random strategy; 32."""
     dtype: str
     """``auto`` (default) keeps every tensor's format; ``bf16``, ``fp16``, ``fp32`` cast it."""
-    approximate: bool
-    """Leave out the refining scan: cuts in float32 scores fall on bins 1/128 wide."""
-    allow_nonfinite: bool
-    """Go on with NaN or infinite weights in the region."""
     device: str
     """``auto`` (default) or ``cpu``."""
     workers: int | None
@@ -47,7 +39,25 @@ class Options(TypedDict, total=False):
     max_memory: int | str
     """Budget for the whole process, in bytes or as ``"512MiB"`` (default)."""
     overwrite: bool
-    """Whether the output folder may hold files already."""
+    """Whether what is at the output may be replaced."""
+
+
+class Options(ScanOptions, total=False):
+    """Keyword arguments of whatever restores weights; all may be left out."""
+
+    region: str | Sequence[str]
+    """``transformer`` (default), ``attention``, ``mlp``, ``embedding`` or ``all``; for a sweep
+    also several."""
+    strategy: str | Sequence[str]
+    """``top`` (default), ``bottom`` or ``random``; for a sweep also several."""
+    seed: int
+    """Seed of the random strategy; 32."""
+    approximate: bool
+    """Leave out the refining scan: cuts in float32 scores fall on bins 1/128 wide."""
+    profile: str | os.PathLike[str] | None
+    """A profile of these weights (see ``scan``): pass 1 is not repeated."""
+    allow_nonfinite: bool
+    """Go on with NaN or infinite weights in the region."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +65,15 @@ class Request:
     """A checked request."""
 
     percents: tuple[float, ...]
-    admitted: Filter
+    filters: tuple[Filter, ...]
+    """One for each region, all with the same patterns."""
     renames: tuple[Rename, ...]
-    strategy: Strategy
+    strategies: tuple[Strategy, ...]
     seed: int
     dtype: str
     approximate: bool
     allow_nonfinite: bool
+    profile: Path | None
     workers: int
     max_memory_bytes: int
     overwrite: bool
@@ -70,34 +82,51 @@ class Request:
     rename: tuple[str, ...]
 
     @property
-    def region(self) -> str:
-        """Name of the region."""
-        return self.admitted.region
-
-    @property
-    def key_seed(self) -> int | None:
-        """Seed of the keys that are cut; None where they are scores."""
-        return self.seed if self.strategy == "random" else None
-
-    @property
     def cast(self) -> str | None:
         """Format that tensors are cast to; None for their own."""
         return CAST_DTYPES[self.dtype]
 
-    def record(self, percent: float) -> dict[str, object]:
-        """Return the options that decide the result for one percent, as JSON values."""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what a sweep writes, one for each region, strategy and percent."""
+        return tuple(
+            f"restore_{one.region}_{strategy}_{percent:.15g}pct"
+            for one in self.filters
+            for strategy in self.strategies
+            for percent in self.percents
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What the work may take."""
+        return Limits(workers=self.workers, max_memory_bytes=self.max_memory_bytes)
+
+    def record(self, region: str, strategy: str, percent: float) -> dict[str, object]:
+        """Return the options that decide one result, as JSON values."""
         return {
             "percent": percent,
-            "region": self.region,
+            "region": region,
             "include": list(self.include),
             "exclude": list(self.exclude),
             "rename": list(self.rename),
-            "strategy": self.strategy,
-            "seed": self.key_seed,
+            "strategy": strategy,
+            "seed": self.seed if strategy == "random" else None,
             "dtype": self.dtype,
             "approximate": self.approximate,
             "allow_nonfinite": self.allow_nonfinite,
         }
+
+
+def make_scan_request(options: ScanOptions) -> Request:
+    """Check a request to scan all that can be scored.
+
+    Raises
+    ------
+    RequestError
+        If any part of it cannot be meant.
+    """
+    _refuse_unknown(options, ScanOptions)
+    return make_request([100.0], cast("Options", {"region": "all", **options}))
 
 
 def make_request(percents: Sequence[float], options: Options) -> Request:
@@ -108,29 +137,39 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
     RequestError
         If any part of it cannot be meant.
     """
-    unknown = sorted(set(options) - set(Options.__annotations__))
-    if unknown:
-        raise TypeError(f"unknown option: {', '.join(unknown)}")
+    _refuse_unknown(options, Options)
     include = _check_texts("include", options.get("include", ()))
     exclude = _check_texts("exclude", options.get("exclude", ()))
     rename = _check_texts("rename", options.get("rename", ()))
     _check_device(options.get("device", "auto"))
     return Request(
         percents=_check_percents(percents),
-        admitted=make_filter(options.get("region", "transformer"), include, exclude),
+        filters=tuple(
+            make_filter(region, include, exclude)
+            for region in _check_choices("region", options.get("region", "transformer"))
+        ),
         renames=tuple(parse_rename(text) for text in rename),
-        strategy=_check_strategy(options.get("strategy", "top")),
+        strategies=tuple(
+            map(_check_strategy, _check_choices("strategy", options.get("strategy", "top")))
+        ),
         seed=_check_integer("seed", options.get("seed", DEFAULT_SEED)),
         dtype=_check_dtype(options.get("dtype", "auto")),
         approximate=_check_flag("approximate", options.get("approximate", False)),
         allow_nonfinite=_check_flag("allow_nonfinite", options.get("allow_nonfinite", False)),
-        workers=_check_workers(options.get("workers")),
+        profile=_check_path("profile", options.get("profile")),
+        workers=check_workers(options.get("workers")),
         max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
         overwrite=_check_flag("overwrite", options.get("overwrite", False)),
         include=include,
         exclude=exclude,
         rename=rename,
     )
+
+
+def _refuse_unknown(options: Mapping[str, object], known: type) -> None:
+    unknown = sorted(set(options) - set(get_type_hints(known)))
+    if unknown:
+        raise TypeError(f"unknown option: {', '.join(unknown)}")
 
 
 def _check_texts(option: str, texts: object) -> tuple[str, ...]:
@@ -141,6 +180,32 @@ def _check_texts(option: str, texts: object) -> tuple[str, ...]:
     if not all(isinstance(text, str) for text in checked):
         raise RequestError(f"{option} {checked!r}: expected a list of texts")
     return checked
+
+
+def _check_choices(option: str, choices: object) -> tuple[str, ...]:
+    """Return one choice, or several different ones, as a tuple."""
+    if not isinstance(choices, Iterable):
+        raise RequestError(f"{option} {choices!r}: expected a name, or a list of names")
+    checked = (choices,) if isinstance(choices, str) else _check_texts(option, choices)
+    if not checked:
+        raise RequestError(f"no {option}: name at least one")
+    repeated = [choice for choice in checked if checked.count(choice) > 1]
+    if repeated:
+        raise RequestError(f"{option} {repeated[0]} is asked for twice")
+    return checked
+
+
+def _check_path(option: str, path: object) -> Path | None:
+    if path is None:
+        return None
+    if not isinstance(path, (str, os.PathLike)):  # bytes, say: Path would not take them
+        raise RequestError(f"{option} {path!r}: expected a path")
+    if not os.fspath(path):
+        raise RequestError(f"{option} is empty: name a file")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise RequestError(f"{option} {os.fspath(path)}: {error}") from error
 
 
 def _check_integer(option: str, value: object) -> int:
@@ -190,7 +255,8 @@ def _check_dtype(dtype: object) -> str:
     return dtype
 
 
-def _check_workers(workers: int | None) -> int:
+def check_workers(workers: int | None) -> int:
+    """Return the number of worker threads: what is asked for, or one for each processor."""
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     checked = _check_integer("workers", workers)

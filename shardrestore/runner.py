@@ -6,56 +6,101 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from .checkpoint.acceptance import check_accepted
 from .checkpoint.config import CONFIG_FILE, recast_config
-from .checkpoint.folder import Checkpoint
 from .checkpoint.index import INDEX_FILE, encode_index
 from .checkpoint.staging import Staging
+from .errors import CheckpointError, MemoryBudgetError, ProfileError
 from .kernels import load_kernels
+from .outputs import check_outputs
 from .passes.context import Context
+from .passes.cuts import Goal, PlacedCut, place_cuts
+from .passes.gather import Gathered, gather
 from .passes.layout import OutputShard
 from .passes.meter import peak_resident_bytes
-from .passes.plan import Work
 from .passes.progress import Observer, SerialObserver, SilentObserver
-from .passes.refine import PlacedCut, place_at_bins, place_at_keys
+from .passes.recall import recall
 from .passes.restore import Restored
 from .passes.restore import restore as write_models
 from .passes.scan import Scan, refuse_nonfinite
-from .passes.scan import scan as scan_region
-from .passes.segment import is_resolved
+from .passes.scan import scan as scan_weights
 from .report.files import encode_reports
 from .report.result import Restoration, TensorResult
-from .request import Request
-from .selection.cut import find_bin, selected_histogram
+from .selection.cut import selected_histogram
 from .selection.histogram import describe_scores
+from .session import Session
+
+
+def run(
+    session: Session, outputs: Sequence[Path], observer: Observer | None, started: float
+) -> tuple[Restoration, ...]:
+    """Carry out a session's work: write one model for each of its goals.
+
+    Parameters
+    ----------
+    session : Session
+    outputs : sequence of Path
+        Where each goal is written.
+    observer : Observer or None
+    started : float
+        When the request was made, by ``time.perf_counter``.
+
+    Raises
+    ------
+    ShardRestoreError
+        Nothing is left behind then, and nothing that was there is lost.
+    """
+    check_outputs(outputs, session)
+    overwrite = session.request.overwrite
+    stagings: list[Staging] = []
+    try:
+        stagings.extend(Staging(output, overwrite=overwrite) for output in outputs)
+        return Runner(session, stagings, observer).carry_out(started)
+    except MemoryError as error:
+        raise MemoryBudgetError(
+            "the system refused memory that was planned "
+            f"({session.work.sizing.projected_bytes:,} bytes in all): lower --workers or "
+            "--max-memory, or raise the limit (`ulimit -v`)"
+        ) from error
+    finally:
+        for staging in reversed(stagings):
+            staging.discard()
 
 
 class Runner:
-    """One run, from the opened inputs to the finished folders."""
+    """One run, from the opened inputs to the finished folders.
+
+    Parameters
+    ----------
+    session : Session
+        The opened inputs and what is asked of them.
+    stagings : sequence of Staging
+        Where each goal of its work is written.
+    observer : Observer or None
+    """
 
     def __init__(
         self,
-        base: Checkpoint,
-        target: Checkpoint,
-        request: Request,
-        work: Work,
+        session: Session,
         stagings: Sequence[Staging],
         observer: Observer | None,
     ) -> None:
-        self.base = base
-        self.target = target
-        self.request = request
-        self.work = work
+        self.base = session.base
+        self.target = session.target
+        self.request = session.request
+        self.work = session.work
+        self.profile = session.profile
         self.stagings = stagings
-        self.config = recast_config(target.config, request.cast)
+        self.config = recast_config(session.target.config, session.request.cast)
         self.context = Context(
-            base=base,
-            target=target,
+            base=session.base,
+            target=session.target,
             kernels=load_kernels(),
-            sizing=work.sizing,
-            seed=request.key_seed,
-            allow_nonfinite=request.allow_nonfinite,
+            sizing=session.work.sizing,
+            seed=session.request.seed,
+            allow_nonfinite=session.request.allow_nonfinite,
             observer=SerialObserver(observer or SilentObserver()),
             folder=stagings[0].folder,
         )
@@ -63,13 +108,14 @@ class Runner:
     def carry_out(self, started: float) -> tuple[Restoration, ...]:
         """Scan, cut, restore, report, publish."""
         scan_started = time.perf_counter()
-        scan = scan_region(self.context, self.work.segments, self.work.twins)
+        scan = self._scan()
         try:
             if not self.request.allow_nonfinite:
                 refuse_nonfinite(scan)
-            cuts = self._place_cuts(scan)
+            gathered = gather(scan, self.work.regions)
+            cuts = place_cuts(self.context, scan, self.work.goals, gathered.regions)
         finally:
-            scan.key_bins.close()
+            scan.histograms.close()
         restore_started = time.perf_counter()
         restored = write_models(
             self.context,
@@ -79,18 +125,20 @@ class Runner:
             cuts,
             self.stagings,
         )
-        seconds = {
-            "scan_seconds": restore_started - scan_started,
-            "restore_seconds": time.perf_counter() - restore_started,
-        }
-        results = [
-            self._describe(scan, placed, done, staging, started, seconds)
-            for placed, done, staging in zip(cuts, restored, self.stagings, strict=True)
-        ]
-        prepared = [
-            self._prepare(result, staging)
-            for result, staging in zip(results, self.stagings, strict=True)
-        ]
+        self._check_counts(cuts, restored)
+        restored_at = time.perf_counter()
+        prepared = []
+        results = []
+        for goal, placed, done, staging in zip(
+            self.work.goals, cuts, restored, self.stagings, strict=True
+        ):
+            result = dataclasses.replace(
+                self._describe(goal, placed, gathered, done, staging),
+                scan_seconds=restore_started - scan_started,
+                restore_seconds=restored_at - restore_started,
+            )
+            results.append(result)
+            prepared.append(self._prepare(result, staging))
         self._publish(prepared)
         return tuple(
             dataclasses.replace(
@@ -101,75 +149,65 @@ class Runner:
             for result in results
         )
 
-    def _place_cuts(self, scan: Scan) -> list[PlacedCut]:
-        found = [
-            find_bin(scan.keys, percent=percent, selected=count, strategy=self.request.strategy)
-            for percent, count in zip(self.request.percents, self.work.counts, strict=True)
-        ]
-        if not self.work.refines:
-            return place_at_bins(scan, found)
-        return place_at_keys(self.context, scan, found)
+    def _scan(self) -> Scan:
+        """Read the weights, or what a profile knows of them."""
+        if self.profile is not None:
+            return recall(self.profile, self.work.segments)
+        return scan_weights(self.context, self.work.segments, self.work.twins)
+
+    def _check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:
+        """Refuse weights that are not those that the cuts were made for."""
+        for placed, done in zip(cuts, restored, strict=True):
+            planned, found = placed.cut.selected, sum(done.selected.values())
+            if planned == found:
+                continue
+            counts = f"{planned:,} elements were to be restored, {found:,} were"
+            folders = f"{self.base.folder} or {self.target.folder}"
+            if self.profile is not None:
+                raise ProfileError(
+                    f"profile {self.profile.path}: {folders} changed since it was made, or while "
+                    f"it was read: {counts}: scan again"
+                )
+            raise CheckpointError(f"{folders} changed while it was read: {counts}")
 
     def _describe(
         self,
-        scan: Scan,
+        goal: Goal,
         placed: PlacedCut,
+        gathered: Gathered,
         done: Restored,
         staging: Staging,
-        started: float,
-        seconds: dict[str, float],
     ) -> Restoration:
-        request, cut = self.request, placed.cut
-        elements = self.work.pairing.elements
-        random = request.key_seed is not None
-        chosen = done.scores if random else selected_histogram(scan.scores, cut)
+        region, cut = goal.region, placed.cut
+        found = gathered.regions[region.name]
+        chosen = done.scores if goal.random else selected_histogram(found.scores, cut)
         return Restoration(
             output=staging.output,
-            region=request.region,
-            strategy=request.strategy,
-            percent=cut.percent,
-            region_elements=elements,
+            region=region.name,
+            strategy=goal.strategy,
+            percent=goal.percent,
+            region_elements=region.elements,
             selected_elements=cut.selected,
             threshold=cut.threshold,
-            exact=self._is_exact(),
+            exact=goal.exact,
             tie_first=cut.tie_first,
             tie_span=cut.tie_span,
             ties=cut.ties,
             ties_taken=cut.ties_taken,
-            unchanged_share=scan.scores.unchanged() / elements,
-            zero_base_share=scan.zero_base / elements,
-            nonfinite=scan.nonfinite.total(),
-            total_scores=describe_scores(scan.scores),
+            unchanged_share=found.scores.unchanged() / region.elements,
+            zero_base_share=found.zero_base / region.elements,
+            nonfinite=found.nonfinite,
+            total_scores=describe_scores(found.scores),
             selected_scores=describe_scores(chosen),
-            tensors=self._tensor_results(scan, done),
+            tensors=_describe_tensors(goal, gathered, done),
             read_bytes=self.work.read_bytes,
-            written_bytes=sum(shard.nbytes for shard in self.work.shards),
-            seconds=time.perf_counter() - started,
+            written_bytes=self.work.weight_bytes,
+            scan_seconds=0.0,
+            restore_seconds=0.0,
+            seconds=0.0,
             workers=self.work.sizing.workers,
             projected_bytes=self.work.sizing.projected_bytes,
-            peak_rss_bytes=peak_resident_bytes(),
-            **seconds,
-        )
-
-    def _is_exact(self) -> bool:
-        """Whether the cut separates keys: refined, or through keys that are their bins."""
-        random = self.request.key_seed is not None
-        resolved = all(is_resolved(segment, random=random) for segment in self.work.segments)
-        return self.work.refines or resolved
-
-    def _tensor_results(self, scan: Scan, done: Restored) -> tuple[TensorResult, ...]:
-        means = scan.tensor_means()
-        return tuple(
-            TensorResult(
-                name=pair.name,
-                kind=pair.place.kind,
-                layer=pair.place.layer,
-                module=pair.place.module,
-                elements=pair.target.elements,
-                restored=done.selected.get(pair.name, 0),
-                mean_score=means.get(pair.name, 0.0),
-            )
-            for pair in self.work.pairing.pairs
+            peak_rss_bytes=0,
         )
 
     def _publish(self, prepared: Sequence[Sequence[str]]) -> None:
@@ -186,7 +224,9 @@ class Runner:
     def _prepare(self, result: Restoration, staging: Staging) -> list[str]:
         """Complete a model folder; return its files in the order they get their names."""
         inputs = {"base": self.base.identity(), "target": self.target.identity()}
-        files = encode_reports(result, inputs, self.request.record(result.percent))
+        files = encode_reports(
+            result, inputs, self.request.record(result.region, result.strategy, result.percent)
+        )
         if self.config is not None:
             files[CONFIG_FILE] = self.config
         for name, content in files.items():
@@ -201,6 +241,21 @@ class Runner:
             staging.write_file(INDEX_FILE, _index(self.work.shards))
             shards.append(INDEX_FILE)
         return [*(file.name for file in copied), *files, *shards]
+
+
+def _describe_tensors(goal: Goal, gathered: Gathered, done: Restored) -> tuple[TensorResult, ...]:
+    return tuple(
+        TensorResult(
+            name=pair.name,
+            kind=pair.place.kind,
+            layer=pair.place.layer,
+            module=pair.place.module,
+            elements=pair.target.elements,
+            restored=done.selected.get(pair.name, 0),
+            mean_score=gathered.tensor_means.get(pair.name, 0.0),
+        )
+        for pair in goal.region.pairs
+    )
 
 
 def _index(shards: Sequence[OutputShard]) -> bytes:

@@ -127,7 +127,7 @@ def expect(
     if strategy == "random":
         ranks = [_random_keys(seed, name, scores[name].size, segment_elements) for name in names]
         order = np.concatenate(empty + ranks).astype(np.uint32)
-        low_bits_count = not approximate
+        low_bits_count = True  # random keys are never cut approximately
     else:
         order = _rising(np.concatenate(empty + list(scores.values())))
         low_bits_count = not approximate

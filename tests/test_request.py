@@ -64,10 +64,22 @@ def bad(option: str, value: object, says: str) -> Any:
             for value in (1, 0, "yes", "", None)
         ),
         bad("region", "head", "region 'head': choose one of transformer"),
-        bad("region", None, "region None: choose one of"),
-        bad("region", ["mlp"], "region ['mlp']: choose one of"),
+        bad("region", None, "region None: expected"),
+        bad("region", 7, "region 7: expected"),
+        bad("region", ["mlp", None], "region ('mlp', None): expected"),
+        bad("region", [["mlp"]], "region (['mlp'],): expected"),
+        bad("region", [], "no region: name at least one"),
+        bad("region", "", "region '': choose one of transformer"),
+        bad("region", "attention,mlp", "region 'attention,mlp': choose one of"),
+        bad("region", ["mlp", "head"], "region 'head': choose one of transformer"),
+        bad("region", ["mlp", "all", "mlp"], "region mlp is asked for twice"),
         bad("strategy", "Top", "strategy 'Top': choose one of top, bottom, random"),
-        bad("strategy", None, "strategy None: choose one of"),
+        bad("strategy", None, "strategy None: expected"),
+        bad("strategy", (), "no strategy: name at least one"),
+        bad("strategy", ["top", "Top"], "strategy 'Top': choose one of top, bottom, random"),
+        bad("strategy", ["top", "top"], "strategy top is asked for twice"),
+        bad("profile", "", "profile is empty: name a file"),
+        bad("profile", "~no-such-user/x", "profile ~no-such-user/x: "),
         bad("dtype", "BF16", "dtype 'BF16': choose one of auto, bf16"),
         bad("dtype", None, "dtype None: choose one of"),
         bad("device", "tpu", "device 'tpu': choose auto or cpu"),
@@ -207,7 +219,11 @@ def test_a_tilde_in_any_path_is_the_home_folder(
     assert not (scene.base / "~").exists()
 
 
-# Values that escape as some other exception; each entry is a defect to be mended.
+# Values that would escape as some other exception, or pass.
+
+
+def sweep_targets(targets: Any) -> object:
+    return shardrestore.sweep_targets("b", targets, "o", percents=[1])
 
 
 @pytest.mark.parametrize(
@@ -219,6 +235,11 @@ def test_a_tilde_in_any_path_is_the_home_folder(
         pytest.param(lambda: shardrestore.restore("b", "t", "~no-such-user/x"), id="output=~user"),
         pytest.param(lambda: shardrestore.restore("~no-such-user/x", "t", "o"), id="base=~user"),
         pytest.param(lambda: shardrestore.make_demo_pair("~no-such-user/x"), id="demo=~user"),
+        pytest.param(lambda: make_request([10], {"profile": 7}), id="profile=7"),
+        pytest.param(lambda: make_request([10], {"profile": b"p"}), id="profile=bytes"),
+        pytest.param(lambda: sweep_targets("target"), id="targets=text"),
+        pytest.param(lambda: sweep_targets([]), id="targets=[]"),
+        pytest.param(lambda: sweep_targets(["t", "~no-such-user/x"]), id="targets=~user"),
     ],
 )
 def test_odd_values_are_refused_too(request_of: Any) -> None:

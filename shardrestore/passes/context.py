@@ -20,8 +20,8 @@ class Context:
     kernels: Kernels
     sizing: Sizing
     """Workers, and size of their blocks."""
-    seed: int | None
-    """Seed of the keys that are cut; None where they are scores."""
+    seed: int
+    """Seed of random keys."""
     allow_nonfinite: bool
     """Whether NaN and infinite weights are welcome."""
     observer: Observer

@@ -7,7 +7,7 @@ within the budget, or refuses before anything is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import MemoryBudgetError
 from ..kernels.interface import LANES
@@ -34,6 +34,9 @@ CUT_BYTES = 256
 Measured, with 46,080 tensors of 2,048 elements: 208 bytes; all terms together 135 MB with
 one cut, of 196 MB projected.
 """
+
+STATISTICS = 16
+"""Arrays over all bins that describing a distribution takes: values, counts, their order."""
 
 HEADER_FACTOR = 4
 """Memory of a header and its parsing, in multiples of its size."""
@@ -69,14 +72,31 @@ class Workload:
     """Headers of both checkpoints; one that is not ASCII counts four times."""
     document_bytes: int
     """Memory of their indexes and configurations while they are parsed."""
+    profile_bytes: int
+    """Memory of the profile that replaces the scan; 0 without one."""
     segments: int
-    """Segments of the region."""
+    """Segments of all regions together."""
+    regions: int
     cuts: int
     """Outputs that are written at once."""
-    refines: bool
-    """Whether low bits are counted, in one more scan."""
-    random: bool
-    """Whether random keys are counted besides the scores."""
+    refined: int
+    """How many of the cuts need low bits of scores, counted by one more scan."""
+    random: int
+    """How many of the cuts are random."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a run may take."""
+
+    workers: int
+    """Worker threads at most."""
+    max_memory_bytes: int
+    """Peak memory of the whole process."""
+
+    def with_work_for(self, tasks: int) -> Limits:
+        """Return the limits with no more workers than there are tasks."""
+        return replace(self, workers=min(self.workers, tasks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +126,19 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     int
         The sum of everything that is held at once.
     """
-    texts = HEADER_FACTOR * load.header_bytes + load.document_bytes
+    texts = HEADER_FACTOR * load.header_bytes + load.document_bytes + load.profile_bytes
     headers = texts + load.tensors * TENSOR_BYTES
     segments = load.segments * (SEGMENT_BYTES + load.cuts * CUT_BYTES)
-    histograms = (6 + 2 * load.random) * BINS * 8 + load.refines * load.cuts * LOWS * 8
+    histograms = (STATISTICS + 2 * load.regions + 3 * load.random) * BINS * 8 + LOWS * 8
     buffers = (2 + load.cuts) * block_bytes
-    counters = (1 + load.random) * LANES * BINS * 4 + (1 + load.random * load.cuts) * BINS * 4
-    lows = load.refines * load.cuts * LOWS * 4 * 2
+    counters = (LANES + 1 + load.random) * BINS * 4
+    # Scores are refined before random keys are: the two never coexist.
+    lows = max(load.refined, load.random) * LOWS * 4 * 2
     worker = WORKER_BYTES + buffers + CHUNK_SCRATCH_BYTES + counters + lows
     return load.runtime_bytes + headers + segments + histograms + workers * worker
 
 
-def fit(load: Workload, *, max_workers: int, max_memory_bytes: int) -> Sizing:
+def fit(load: Workload, limits: Limits) -> Sizing:
     """Choose workers and block size for a budget.
 
     Blocks shrink first, down to ``SMALLEST_BLOCK_BYTES``; then workers go.
@@ -127,18 +148,18 @@ def fit(load: Workload, *, max_workers: int, max_memory_bytes: int) -> Sizing:
     MemoryBudgetError
         If one worker with the smallest blocks needs more than the budget.
     """
-    for workers in range(max_workers, 0, -1):
+    for workers in range(limits.workers, 0, -1):
         block_bytes = BLOCK_BYTES
         while block_bytes >= SMALLEST_BLOCK_BYTES:
             projected = project(load, workers=workers, block_bytes=block_bytes)
-            if projected <= max_memory_bytes:
+            if projected <= limits.max_memory_bytes:
                 return Sizing(workers=workers, block_bytes=block_bytes, projected_bytes=projected)
             block_bytes //= 2
     least = project(load, workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
     raise MemoryBudgetError(
         f"this run needs at least {format_mib(least)} of memory (one worker, blocks of "
         f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(load.runtime_bytes)} of it is Python with "
-        f"its libraries), --max-memory allows {format_mib(max_memory_bytes)}: "
+        f"its libraries), --max-memory allows {format_mib(limits.max_memory_bytes)}: "
         f"raise it to {-(-least // MIB)}MiB"
     )
 

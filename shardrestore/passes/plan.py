@@ -6,23 +6,30 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
-from ..errors import RequestError
-from ..pairing.pairs import Filter, Pairing, Problem, match, survey
+from ..errors import MemoryBudgetError, RequestError
+from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
 from ..pairing.rename import Rename
-from ..selection.cut import selected_count
+from ..selection.cut import Strategy, selected_count
+from ..selection.stream import SEGMENT_ELEMENTS
+from .cuts import Goal
 from .layout import OutputShard, lay_out
-from .memory import MIB, RUNTIME_BYTES, Sizing, Workload, fit
+from .memory import MIB, RUNTIME_BYTES, SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
 from .meter import resident_bytes
 from .scan import segment_bytes
-from .segment import Segment, is_resolved, split_pairs, twin_segments
+from .segment import Region, Segment, split_pairs, twin_segments
 from .spool import BIN_BYTES
 from .tasks import COPY_BYTES
 
 SPOOL_BINS = 8192
 """Bins of a segment's histogram on disk, as a rule: bfloat16 pairs have a few thousand."""
+
+PROFILED_TENSOR_BYTES = 1024
+"""Memory of a tensor in a profile that is made: its entry, and its share of the text."""
 
 HOST_MARGIN_BYTES = 48 * MIB
 """What importing numba and its compiler adds to a process that is already large."""
@@ -32,41 +39,68 @@ HOST_MARGIN_BYTES = 48 * MIB
 class Work:
     """Everything that is known before a weight is read."""
 
-    pairing: Pairing
     segments: tuple[Segment, ...]
+    """Segments of all regions together, in canonical order."""
     twins: tuple[Segment, ...]
     """Segments of tied heads."""
+    goals: tuple[Goal, ...]
+    """What is to be written, one for each output."""
     shards: tuple[OutputShard, ...]
-    counts: tuple[int, ...]
-    """Elements to select, one number for each percent."""
-    refines: bool
-    """Whether cuts need the refining scan."""
+    """Shards of each output."""
+    scans: bool
+    """Whether pass 1 is needed: there is no profile."""
     reads: int
-    """How often the weights of the region are read, at most."""
+    """How often the weights of the regions are read, at most."""
     sizing: Sizing
     read_bytes: int
     """Bytes that all passes read from base and target."""
-    written_bytes: int
-    """Bytes of the weight files, of all outputs together."""
-    disk_bytes: int
-    """Disk that the run needs, work files and side files included."""
+    output_bytes: int
+    """Bytes of one output, side files included."""
+    spool_bytes: int
+    """Disk that work files take meanwhile."""
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions of the goals, each once."""
+        return tuple({goal.region.name: goal.region for goal in self.goals}.values())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weight files of one output."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that the run needs."""
+        return self.output_bytes * len(self.goals) + self.spool_bytes
 
 
 def plan_work(
     base: Checkpoint,
     target: Checkpoint,
-    admitted: Filter,
+    filters: Sequence[Filter],
     *,
     renames: Sequence[Rename],
+    strategies: Sequence[Strategy],
     percents: Sequence[float],
     dtype: str,
     cast: str | None,
     approximate: bool,
-    random: bool,
-    workers: int,
-    max_memory_bytes: int,
+    profile_bytes: int | None,
+    limits: Limits,
 ) -> Work:
-    """Plan a run.
+    """Plan a run: every percent by every strategy in every region.
+
+    Parameters
+    ----------
+    base, target : Checkpoint
+    filters : sequence of Filter
+        The regions.
+    renames, strategies, percents, dtype, cast, approximate
+        As in the request.
+    profile_bytes : int or None
+        Memory of the profile that makes pass 1 needless; None without one.
+    limits : Limits
 
     Raises
     ------
@@ -75,69 +109,158 @@ def plan_work(
     MemoryBudgetError
         If the budget is too small.
     """
-    pairing = match(base, target, admitted, renames=renames, dtype=dtype)
-    counts = tuple(_count(pairing.elements, percent) for percent in percents)
-    segments = split_pairs(pairing.pairs)
-    twins = twin_segments(pairing.twins, segments)
+    pairings = [match(base, target, one, renames=renames, dtype=dtype) for one in filters]
+    pairs, twins = _unite(pairings)
+    _check_size(pairs, limits)
+    segments = split_pairs(pairs)
+    twin_parts = twin_segments(twins, segments)
+    regions = [
+        _make_region(one.region, pairing, segments)
+        for one, pairing in zip(filters, pairings, strict=True)
+    ]
+    goals = tuple(
+        _make_goal(region, strategy, percent, approximate=approximate)
+        for region in regions
+        for strategy in strategies
+        for percent in percents
+    )
+    refined = sum(goal.refines and not goal.random for goal in goals)
     shards = lay_out(target, cast)
-    unresolved = [] if approximate else [s for s in segments if not is_resolved(s, random=random)]
-    refines = bool(unresolved)
     outside = target.nbytes - sum(
-        segment.pair.target.nbytes for segment in (*segments, *twins) if segment.index == 0
+        segment.pair.target.nbytes for segment in (*segments, *twin_parts) if segment.index == 0
     )
     sizing = fit(
-        _measure_workload(
-            base, target, segments, cuts=len(percents), refines=refines, random=random
+        Workload(
+            runtime_bytes=_runtime_bytes(),
+            **_weigh_inputs(base, target),
+            profile_bytes=profile_bytes or 0,
+            segments=len(segments),
+            regions=len(regions),
+            cuts=len(goals),
+            refined=refined,
+            random=sum(goal.random for goal in goals),
         ),
-        max_workers=min(workers, len(segments) + outside // COPY_BYTES + 1),
-        max_memory_bytes=max_memory_bytes,
+        limits.with_work_for(len(segments) + outside // COPY_BYTES + 1),
     )
-    scanned = sum(map(segment_bytes, [*segments, *twins]))
-    refined = 0 if random else sum(map(segment_bytes, unresolved))
-    written = sum(shard.nbytes for shard in shards) * len(percents)
-    side = sum(file.nbytes for file in target.side_files) * len(percents)
+    inside = sum(map(segment_bytes, [*segments, *twin_parts]))
+    open_segments = [segment for segment in segments if refined and not segment.pair.exact]
+    refining = sum(map(segment_bytes, open_segments))
+    scans = profile_bytes is None
+    written = sum(shard.nbytes for shard in shards)
     return Work(
-        pairing=pairing,
         segments=segments,
-        twins=twins,
+        twins=twin_parts,
+        goals=goals,
         shards=shards,
-        counts=counts,
-        refines=refines,
+        scans=scans,
+        reads=1 + scans + bool(refining),
         sizing=sizing,
-        read_bytes=2 * scanned + refined + outside,
-        written_bytes=written,
-        reads=3 if refined else 2,
-        disk_bytes=written + side + _estimate_spools(segments, len(unresolved), len(percents)),
+        read_bytes=inside * (1 + scans) + refining + outside,
+        output_bytes=written + sum(file.nbytes for file in target.side_files),
+        spool_bytes=_estimate_spools(segments, len(open_segments) * refined),
     )
 
 
-def _measure_workload(
-    base: Checkpoint,
-    target: Checkpoint,
-    segments: Sequence[Segment],
-    *,
-    cuts: int,
-    refines: bool,
-    random: bool,
-) -> Workload:
-    headers = [shard.header for shard in (*base.shards, *target.shards)]
-    return Workload(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanWork:
+    """What making a profile takes."""
+
+    segments: tuple[Segment, ...]
+    twins: tuple[Segment, ...]
+    """Segments of tied heads."""
+    sizing: Sizing
+    spool_bytes: int
+    """Disk that the work file takes meanwhile, and the profile afterwards."""
+
+
+def plan_scan(base: Checkpoint, target: Checkpoint, pairing: Pairing, limits: Limits) -> ScanWork:
+    """Plan a scan of all pairs.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If the budget is too small.
+    """
+    _check_size(pairing.pairs, limits)
+    segments = split_pairs(pairing.pairs)
+    load = Workload(
         runtime_bytes=_runtime_bytes(),
-        tensors=sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
-        header_bytes=sum(len(header.raw) * character_bytes(header.raw) for header in headers),
-        document_bytes=base.document_bytes + target.document_bytes,
+        **_weigh_inputs(base, target),
+        profile_bytes=len(pairing.pairs) * PROFILED_TENSOR_BYTES,
         segments=len(segments),
-        cuts=cuts,
-        refines=refines,
-        random=random,
+        regions=len(REGIONS),
+        cuts=0,
+        refined=0,
+        random=0,
+    )
+    return ScanWork(
+        segments=segments,
+        twins=twin_segments(pairing.twins, segments),
+        sizing=fit(load, limits.with_work_for(len(segments))),
+        spool_bytes=_estimate_spools(segments, 0),
     )
 
 
-def _estimate_spools(segments: Sequence[Segment], unresolved: int, cuts: int) -> int:
+def _unite(pairings: Sequence[Pairing]) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """Return the pairs and twins of all regions, each once, in canonical order."""
+    pairs = {pair.name: pair for pairing in pairings for pair in pairing.pairs}
+    twins = {pair.name: pair for pairing in pairings for pair in pairing.twins}
+    return (
+        tuple(pairs[name] for name in sorted(pairs)),
+        tuple(twins[name] for name in sorted(twins)),
+    )
+
+
+def _make_region(name: str, pairing: Pairing, segments: Sequence[Segment]) -> Region:
+    names = {pair.name for pair in pairing.pairs}
+    return Region(
+        name=name,
+        pairs=pairing.pairs,
+        elements=pairing.elements,
+        members=np.array([segment.pair.name in names for segment in segments], np.bool_),
+    )
+
+
+def _make_goal(region: Region, strategy: Strategy, percent: float, *, approximate: bool) -> Goal:
+    # Random keys are never cut approximately: counting their low bits reads no weight.
+    random = strategy == "random"
+    resolved = all(pair.exact for pair in region.pairs) and not random
+    refines = not resolved and (random or not approximate)
+    return Goal(
+        region=region,
+        strategy=strategy,
+        percent=percent,
+        selected=_count(region.elements, percent),
+        refines=refines,
+        exact=resolved or refines,
+    )
+
+
+def _weigh_inputs(base: Checkpoint, target: Checkpoint) -> dict[str, int]:
+    headers = [shard.header for shard in (*base.shards, *target.shards)]
+    return {
+        "tensors": sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
+        "header_bytes": sum(len(header.raw) * character_bytes(header.raw) for header in headers),
+        "document_bytes": base.document_bytes + target.document_bytes,
+    }
+
+
+def _estimate_spools(segments: Sequence[Segment], open_histograms: int) -> int:
     """Return the disk that the segments' histograms take meanwhile, in bytes."""
     bins = sum(min(segment.elements, SPOOL_BINS) for segment in segments)
-    lows = unresolved * cuts * SPOOL_BINS
-    return (bins + lows) * BIN_BYTES
+    return (bins + open_histograms * SPOOL_BINS) * BIN_BYTES
+
+
+def _check_size(pairs: Sequence[Pair], limits: Limits) -> None:
+    """Refuse sizes that only a sparse file can have, before their segments are listed."""
+    elements = sum(pair.target.elements for pair in pairs)
+    needed = elements // SEGMENT_ELEMENTS * SEGMENT_BYTES
+    if needed > limits.max_memory_bytes:
+        raise MemoryBudgetError(
+            f"the region has {elements:,} elements: to list its segments alone takes "
+            f"{format_mib(needed)} of memory, --max-memory allows "
+            f"{format_mib(limits.max_memory_bytes)}; is one of the files damaged, or sparse?"
+        )
 
 
 def _count(elements: int, percent: float) -> int:

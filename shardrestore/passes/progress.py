@@ -13,7 +13,7 @@ class Observer(Protocol):
     """
 
     def begin(self, stage: str, total_bytes: int) -> None:
-        """Begin the stage ``"scan"``, ``"refine"`` or ``"restore"``."""
+        """Begin a stage: ``scan``, ``refine``, ``random``, ``restore`` or ``verify``."""
 
     def advance(self, nbytes: int) -> None:
         """Note that `nbytes` more of the stage's bytes are done."""

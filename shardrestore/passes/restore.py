@@ -1,7 +1,7 @@
 """Pass 2: read both inputs again and write one model for every cut.
 
 The scores of a chunk are computed once and cut as often as there are outputs.
-What lies outside the region is copied, or cast, from the target.
+What lies outside a cut's region is the target's, cast if the output is.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 
 from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
-from ..errors import CheckpointError, NonFiniteError
+from ..errors import NonFiniteError
 from ..kernels.interface import Codes, Keys
 from ..selection.histogram import Histogram, sparse
 from ..selection.score import BINS
 from .context import Context
+from .cuts import PlacedCut
 from .layout import OutputShard
-from .refine import PlacedCut
 from .scan import segment_bytes
 from .segment import Segment
 from .tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
@@ -34,7 +34,7 @@ class Restored:
     """What pass 2 did for one cut."""
 
     selected: dict[str, int]
-    """Restored elements of each tensor of the region, in canonical order."""
+    """Restored elements of each tensor of its region, in canonical order."""
     scores: Histogram = field(default_factory=Histogram.empty)
     """Scores of the selected elements; counted for random cuts alone."""
 
@@ -53,7 +53,7 @@ def restore(
     ----------
     context : Context
     segments, twins : sequence of Segment
-        The region, and the tied heads that repeat parts of it.
+        All regions together, and the tied heads that repeat parts of them.
     shards : sequence of OutputShard
         What to write, see ``lay_out``.
     cuts : sequence of PlacedCut
@@ -73,7 +73,10 @@ def restore(
         If a shard cannot be written.
     """
     tasks = plan_tasks(context.target, shards, [*segments, *twins], workers=context.sizing.workers)
-    results = [Restored(selected={segment.pair.name: 0 for segment in segments}) for _ in cuts]
+    results = [
+        Restored(selected={s.pair.name: 0 for s in segments if placed.members[s.number]})
+        for placed in cuts
+    ]
     lock = threading.Lock()
     with Writers(shards, tasks, outputs) as writers:
 
@@ -92,13 +95,6 @@ def restore(
             writers.wait()
         finally:
             context.observer.end()
-    for placed, result in zip(cuts, results, strict=True):
-        selected = sum(result.selected.values())
-        if selected != placed.cut.selected:
-            raise CheckpointError(
-                f"{context.base.folder} or {context.target.folder} changed while it was read: "
-                f"{placed.cut.selected:,} elements were to be restored, {selected:,} were"
-            )
     return results
 
 
@@ -118,7 +114,6 @@ class _Restorer:
         self._space = Workspace(context, stop)
         self._target = context.target
         self._kernels = context.kernels
-        self._seed = context.seed
         self._observer = context.observer
         self._allow_nonfinite = context.allow_nonfinite
         self._shards = shards
@@ -129,8 +124,11 @@ class _Restorer:
         self._stop = stop
         self._out = [np.empty(context.sizing.block_bytes, np.uint8) for _ in cuts]
         # A random cut says nothing of the scores it selects: they are counted.
-        counted = 0 if context.seed is None else len(cuts)
-        self._selected_scores = [np.zeros((1, BINS), np.uint32) for _ in range(counted)]
+        self._selected_scores = {
+            number: np.zeros((1, BINS), np.uint32)
+            for number, placed in enumerate(cuts)
+            if placed.cut.strategy == "random"
+        }
 
     def do(self, task: Task) -> None:
         match task:
@@ -173,9 +171,9 @@ class _Restorer:
         pair = segment.pair
         output = self._shards[pair.target.shard].tensors[pair.name]
         out_size = output.nbytes // pair.target.elements
-        remainders = [placed.remainders[segment.number] for placed in self._cuts]
+        remainders = [int(placed.remainders[segment.number]) for placed in self._cuts]
         selected = [0] * len(self._cuts)
-        for counts in self._selected_scores:
+        for counts in self._selected_scores.values():
             counts.fill(0)
         for start, elements in self._space.blocks(segment):
             for chunk in self._space.chunks(pair, start, elements):
@@ -186,11 +184,16 @@ class _Restorer:
                 writer.write(output.offset + start * out_size, part)
             self._observer.advance(elements * segment_bytes(segment) // segment.elements)
         if not pair.twin:
-            with self._lock:
-                for result, count in zip(self._results, selected, strict=True):
-                    result.selected[pair.name] += count
-                for number, counts in enumerate(self._selected_scores):
-                    self._results[number].scores.add(sparse(counts), exact=pair.exact)
+            self._note(segment, selected)
+
+    def _note(self, segment: Segment, selected: Sequence[int]) -> None:
+        """Add what was selected in a segment to the results."""
+        with self._lock:
+            for placed, result, count in zip(self._cuts, self._results, selected, strict=True):
+                if placed.members[segment.number]:
+                    result.selected[segment.pair.name] += count
+            for number, counts in self._selected_scores.items():
+                self._results[number].scores.add(sparse(counts), exact=segment.pair.exact)
 
     def _cut_chunk(
         self,
@@ -201,14 +204,19 @@ class _Restorer:
         selected: list[int],
     ) -> None:
         scores, _ = self._space.score_keys(chunk)
-        keys = scores
-        if self._seed is not None:
-            keys = self._space.random_keys(segment, chunk.start, chunk.elements, self._seed)
+        randoms = scores
+        if self._selected_scores:
+            randoms = self._space.random_keys(segment, chunk.start, chunk.elements)
         low = chunk.block_start * out_size
         high = low + chunk.elements * out_size
         for number, placed in enumerate(self._cuts):
             out: Codes = self._out[number][low:high].view(chunk.target_codes.dtype)
-            if self._selected_scores:
+            if not placed.members[segment.number]:
+                out[:] = chunk.target_codes
+                continue
+            random = number in self._selected_scores
+            keys = randoms if random else scores
+            if random:
                 self._count_selected(number, keys, remainders[number], scores)
             cut = placed.cut
             count, remainders[number] = self._kernels.select(

@@ -1,20 +1,18 @@
-"""Pass 1: read both inputs once and count the key of every weight in the region."""
+"""Pass 1: read both inputs once and count the score of every weight."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.entry import show_name
+from ..checkpoint.entry import shorten, show_name
 from ..errors import NonFiniteError, PairingError
 from ..kernels.interface import LANES
 from ..pairing.pairs import Pair
-from ..selection.histogram import Histogram, sparse
+from ..selection.histogram import HistogramStore, sparse
 from ..selection.score import BINS, INFINITY_BIN
 from .context import Context
 from .segment import Segment
@@ -23,63 +21,44 @@ from .workers import StopSignal, run_tasks
 from .workspace import EXPONENTS, Chunk, Workspace, as_bytes
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What pass 1 knows of the region."""
+    """What pass 1 knows of every segment, whatever is asked of it afterwards.
+
+    Arrays have one entry for each segment.
+    """
 
     segments: tuple[Segment, ...]
     """In canonical order."""
 
-    scores: Histogram
-    """Scores of the whole region."""
+    histograms: HistogramStore
+    """Scores by bin."""
 
-    keys: npt.NDArray[np.uint64]
-    """Elements by bin of the key that is cut: scores, or random keys. Shape (BINS,)."""
-
-    key_bins: Spool
-    """The same for each segment."""
-
-    score_sums: npt.NDArray[np.float64]
-    """Sum of scores of each segment."""
-
-    zero_base: int = 0
+    zero_base: npt.NDArray[np.int64]
     """Elements whose base weight is zero."""
 
-    nonfinite: Counter[str] = field(default_factory=Counter)
-    """NaN and infinite weights of base and target together, by tensor."""
+    nonfinite: npt.NDArray[np.int64]
+    """NaN and infinite weights of base and target together."""
 
-    overflows: Counter[str] = field(default_factory=Counter)
-    """Finite weights that the output's format makes infinite, by tensor."""
-
-    def tensor_means(self) -> dict[str, float]:
-        """Return the mean score of each tensor, in canonical order; 0 for empty ones."""
-        sums: dict[str, float] = {}
-        for segment in self.segments:
-            total = float(self.score_sums[segment.number])
-            sums[segment.pair.name] = sums.get(segment.pair.name, 0.0) + total
-        return {
-            segment.pair.name: sums[segment.pair.name] / segment.pair.target.elements
-            for segment in self.segments
-            if segment.index == 0
-        }
+    overflows: npt.NDArray[np.int64]
+    """Finite weights of both that the output's format makes infinite."""
 
 
 def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]) -> Scan:
-    """Count the keys of all segments.
+    """Count the scores of all segments.
 
     Parameters
     ----------
     context : Context
-        With a seed, random keys are counted besides the scores.
     segments : sequence of Segment
-        The region, in canonical order.
+        What is ranked, in canonical order.
     twins : sequence of Segment
         Tied heads; compared with their embeddings, not counted.
 
     Returns
     -------
     Scan
-        The caller closes its ``key_bins``.
+        The caller closes its ``histograms``.
 
     Raises
     ------
@@ -88,23 +67,23 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
     CheckpointError
         If an input cannot be read.
     """
+    spool = Spool(context.folder, len(segments))
     result = Scan(
         segments=tuple(segments),
-        scores=Histogram.empty(),
-        keys=np.zeros(BINS, np.uint64),
-        key_bins=Spool(context.folder, len(segments)),
-        score_sums=np.zeros(len(segments)),
+        histograms=spool,
+        zero_base=np.zeros(len(segments), np.int64),
+        nonfinite=np.zeros(len(segments), np.int64),
+        overflows=np.zeros(len(segments), np.int64),
     )
-    lock = threading.Lock()
 
     def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        scanner = _Scanner(context, stop)
+        scanner = _Scanner(context, stop, result, spool)
 
         def work(segment: Segment) -> None:
             if segment.pair.twin:
                 scanner.compare_twin(segment)
             else:
-                scanner.count(segment, result, lock)
+                scanner.count(segment)
 
         return work
 
@@ -114,7 +93,7 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
         context.observer.begin("scan", sum(map(segment_bytes, tasks)))
         run_tasks(tasks, context.sizing.workers, make_work)
     except BaseException:
-        result.key_bins.close()
+        spool.close()
         raise
     finally:
         context.observer.end()
@@ -137,45 +116,31 @@ def _file_order(segment: Segment) -> tuple[int, int, int]:
 class _Scanner:
     """One worker of pass 1: its workspace and its counters."""
 
-    def __init__(self, context: Context, stop: StopSignal) -> None:
+    def __init__(self, context: Context, stop: StopSignal, result: Scan, spool: Spool) -> None:
         self._space = Workspace(context, stop)
         self._target = context.target
         self._kernels = context.kernels
-        self._seed = context.seed
         self._observer = context.observer
-        self._scores = np.zeros((LANES, BINS), np.uint32)
-        self._random = np.zeros((LANES, BINS), np.uint32) if context.seed is not None else None
+        self._result = result
+        self._spool = spool
+        self._counts = np.zeros((LANES, BINS), np.uint32)
 
-    def count(self, segment: Segment, result: Scan, lock: threading.Lock) -> None:
-        zeros = overflows = 0
-        self._scores.fill(0)
-        if self._random is not None:
-            self._random.fill(0)
+    def count(self, segment: Segment) -> None:
+        number, result = segment.number, self._result
+        self._counts.fill(0)
         for start, elements in self._space.blocks(segment):
             for chunk in self._space.chunks(segment.pair, start, elements):
                 keys, zero_base = self._space.score_keys(chunk)
-                self._kernels.count_bins(keys, self._scores)
-                zeros += zero_base
-                overflows += self._count_overflows(segment.pair, chunk)
-                if self._random is not None and self._seed is not None:
-                    keys = self._space.random_keys(segment, chunk.start, chunk.elements, self._seed)
-                    self._kernels.count_bins(keys, self._random)
+                self._kernels.count_bins(keys, self._counts)
+                result.zero_base[number] += zero_base
+                result.overflows[number] += self._count_overflows(segment.pair, chunk)
             self._observer.advance(elements * segment_bytes(segment) // segment.elements)
-        scores = sparse(self._scores)
-        ranked = scores if self._random is None else sparse(self._random)
+        histogram = sparse(self._counts)
         # A non-finite weight gives a score that is infinite or no number; so
         # may finite ones, by overflow. Rare enough to read the segment again.
-        suspicious = scores.bins[-1] >= INFINITY_BIN
-        nonfinite = self._count_nonfinite(segment) if suspicious else 0
-        exact = segment.pair.exact
-        with lock:
-            result.scores.add(scores, exact=exact)
-            result.keys[ranked.bins] += ranked.counts
-            result.score_sums[segment.number] = scores.score_sum(exact=exact)
-            result.zero_base += zeros
-            result.nonfinite[segment.pair.name] += nonfinite
-            result.overflows[segment.pair.name] += overflows
-        result.key_bins.put(segment.number, ranked)
+        if histogram.bins[-1] >= INFINITY_BIN:
+            result.nonfinite[number] = self._count_nonfinite(segment)
+        self._spool.put(number, histogram)
 
     def _count_overflows(self, pair: Pair, chunk: Chunk) -> int:
         count, out = self._space.count_overflows, pair.out_dtype
@@ -214,11 +179,14 @@ def refuse_nonfinite(scan: Scan) -> None:
         (scan.nonfinite, "are NaN or infinite", "NaN then counts as the largest change"),
         (scan.overflows, "are too large for the output's format", "they then become infinite"),
     ):
-        total = found.total()
-        if total:
-            names = sorted(name for name in found if found[name])
-            lines = [f"{total:,} weights of {len(names)} tensors of the region {what}:"]
-            lines += [f"  {show_name(name)}: {found[name]:,}" for name in names]
+        if found.any():
+            counts: dict[str, int] = {}
+            for number in np.flatnonzero(found):
+                name = scan.segments[number].pair.name
+                counts[name] = counts.get(name, 0) + int(found[number])
+            lines = [f"{found.sum():,} weights of {len(counts)} tensors of the region {what}:"]
+            listed = sorted(counts.items())
+            lines += shorten([f"  {show_name(name)}: {count:,}" for name, count in listed])
             lines.append(
                 "next step: leave those tensors out with --exclude, choose another --dtype, or "
                 f"pass --allow-nonfinite ({advice})"

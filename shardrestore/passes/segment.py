@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from ..pairing.pairs import Pair
 from ..selection.stream import SEGMENT_ELEMENTS
 
@@ -34,9 +37,19 @@ class Segment:
         return self.pair.twin or self.pair.name
 
 
-def is_resolved(segment: Segment, *, random: bool) -> bool:
-    """Whether a histogram holds each key of a segment: bfloat16 scores, not random keys."""
-    return segment.pair.exact and not random
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A region of a run, which may have others beside it: some of the run's segments."""
+
+    name: str
+
+    pairs: tuple[Pair, ...]
+    """In canonical order, empty ones included."""
+
+    elements: int
+
+    members: npt.NDArray[np.bool_]
+    """By segment number: whether the segment belongs to the region."""
 
 
 def split_pairs(pairs: Sequence[Pair]) -> tuple[Segment, ...]:

@@ -186,12 +186,25 @@ class Workspace:
         zeros = self._kernels.score_keys(chunk.base_scored, chunk.target_scored, keys)
         return keys, zeros
 
-    def random_keys(self, segment: Segment, start: int, elements: int, seed: int) -> Keys:
+    def random_keys(self, segment: Segment, start: int, elements: int) -> Keys:
         """Return the random keys of elements of a segment, at most a chunk of them."""
         keys = self._random_keys[:elements]
-        words = stream_words(seed, segment.stream, segment.index)
+        words = stream_words(self._context.seed, segment.stream, segment.index)
         self._kernels.random_keys(*words, start - segment.start, keys)
         return keys
+
+    def score_segment(self, segment: Segment) -> Iterator[Keys]:
+        """Read a segment; yield its score keys chunk by chunk."""
+        for start, elements in self.blocks(segment):
+            for chunk in self.chunks(segment.pair, start, elements):
+                yield self.score_keys(chunk)[0]
+
+    def random_segment(self, segment: Segment) -> Iterator[Keys]:
+        """Yield a segment's random keys chunk by chunk; no weight is read."""
+        end = segment.start + segment.elements
+        for start in range(segment.start, end, CHUNK_ELEMENTS):
+            self._stop.check()
+            yield self.random_keys(segment, start, min(CHUNK_ELEMENTS, end - start))
 
 
 def view_codes(buffer: npt.NDArray[np.uint8], dtype: str, low: int, high: int) -> Codes:

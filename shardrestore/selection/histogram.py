@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,16 @@ class SparseHistogram:
     def score_sum(self, *, exact: bool) -> float:
         """Return the sum of all scores; `exact` as in ``bin_scores``."""
         return float(np.sum(bin_scores(exact=exact)[self.bins] * self.counts))
+
+
+class HistogramStore(Protocol):
+    """Histograms by number: a work file's, or a profile's."""
+
+    def get(self, number: int) -> SparseHistogram:
+        """Return one histogram; empty if none was stored."""
+
+    def close(self) -> None:
+        """Release what the store holds."""
 
 
 def sparse(counts: npt.NDArray[np.uint32]) -> SparseHistogram:

@@ -28,18 +28,17 @@ from shardrestore_cli.main import app
 from shardrestore_cli.run import describe
 from tests.cli.tree import (
     INDEX,
-    MAIN,
     SIDE_FILES,
     SINGLE,
     STAGING,
     Scene,
     cli,
-    entry,
-    header_file,
+    make_large_pair,
     offline,
     read_tensors,
     shard_names,
     snapshot,
+    start,
     write_index,
     write_shard,
 )
@@ -284,8 +283,15 @@ def test_plan_json_is_what_the_run_then_does(scene: Scene) -> None:
         "embedding",
         "all",
     ]
-    assert planned["region_elements"] == found["region_elements"]
-    assert planned["selected_elements"] == [found["selected_elements"]]
+    (model,) = planned["models"]
+    assert model == {
+        "output": "out",
+        "region": "transformer",
+        "strategy": "top",
+        "percent": 10,
+        "region_elements": found["region_elements"],
+        "selected_elements": found["selected_elements"],
+    }
     for key in ("read_bytes", "written_bytes", "workers", "projected_bytes"):
         assert planned[key] == found[key]
     assert set(planned["side_files"]) == {"config.json", *SIDE_FILES}
@@ -479,20 +485,6 @@ def test_an_output_that_links_to_an_empty_folder_is_filled(scene: Scene) -> None
 # The end: interrupted and killed -----------------------------------------------------------------
 
 
-def start(scene: Scene, *args: str) -> subprocess.Popen[str]:
-    # A shell that runs tests in the background would have SIGINT ignored. Not -m, where
-    # CPython 3.11 kills itself with SIGINT at times although KeyboardInterrupt was handled.
-    prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\n{MAIN}", *RUN, *args],
-        cwd=scene.root,
-        env=offline(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def stop_at(
     milestone: Path, sent: signal.Signals, begin: Callable[[], subprocess.Popen[str]]
 ) -> tuple[int, str, str]:
@@ -507,24 +499,6 @@ def stop_at(
             return process.returncode, stdout, stderr
         shutil.rmtree(milestone.parents[1] if milestone.name != STAGING else milestone.parent)
     raise AssertionError("five runs were done before the signal came")
-
-
-def make_large_pair(scene: Scene) -> None:
-    """Replace the pair by one of 640 MB a side that takes no disk: zeros in sparse files."""
-    rows, columns, layers = 10_000, 16_000, 2
-    nbytes = rows * columns * 2
-    tensors = {
-        f"model.layers.{layer}.mlp.up_proj.weight": entry(
-            "BF16", [rows, columns], layer * nbytes, (layer + 1) * nbytes
-        )
-        for layer in range(layers)
-    }
-    for side in (scene.base, scene.target):
-        shutil.rmtree(side)
-        side.mkdir()
-        header = header_file(tensors)
-        (side / SINGLE).write_bytes(header)
-        os.truncate(side / SINGLE, len(header) + layers * nbytes)
 
 
 @pytest.mark.parametrize("stage", ["scan", "restore"])
@@ -593,12 +567,13 @@ def test_what_a_killed_run_leaves_behind_does_not_block_the_next(scene: Scene) -
 # A thin command line ---------------------------------------------------------------------------
 
 RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
-    (["--region", "mlp"], "region", "mlp"),
+    (["--region", "mlp"], "region", ["mlp"]),
     (["--include", "a", "--include", "b"], "include", ["a", "b"]),
     (["--exclude", "c"], "exclude", ["c"]),
     (["--rename", "x=y"], "rename", ["x=y"]),
-    (["--strategy", "random"], "strategy", "random"),
+    (["--strategy", "random"], "strategy", ["random"]),
     (["--seed", "7"], "seed", 7),
+    (["--profile", "P"], "profile", "P"),
     (["--device", "cpu"], "device", "cpu"),
     (["--workers", "3"], "workers", 3),
     (["--max-memory", "1GiB"], "max_memory", "1GiB"),
@@ -608,12 +583,13 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--overwrite"], "overwrite", True),
 ]
 RUN_DEFAULTS = {
-    "region": "transformer",
+    "region": ["transformer"],
     "include": [],
     "exclude": [],
     "rename": [],
-    "strategy": "top",
+    "strategy": ["top"],
     "seed": 32,
+    "profile": None,
     "device": "auto",
     "workers": None,
     "max_memory": "512MiB",
@@ -666,6 +642,22 @@ def test_run_is_one_call_into_the_library(
     assert positional == ("B", "T", "O")
     assert type(named.pop("observer")).__name__ == "ProgressBars"
     assert named == expected | argument
+
+
+def test_several_regions_or_strategies_are_one_call_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["--region", "mlp,all", "--strategy", "top", "--strategy", "bottom, random"]
+    positional, named = call(monkeypatch, "sweep", ["run", *PATHS, *args])
+    assert positional == ("B", "T", "O")
+    assert named.pop("observer")
+    chosen = {"region": ["mlp", "all"], "strategy": ["top", "bottom", "random"]}
+    assert named == RUN_DEFAULTS | chosen | {"percents": [10.0]}
+
+
+def test_several_targets_are_one_call_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    positional, named = call(monkeypatch, "sweep_targets", ["run", *PATHS, "--target", "U"])
+    assert positional == ("B", ["T", "U"], "O")
+    assert named.pop("observer")
+    assert named == RUN_DEFAULTS | {"percents": [10.0]}
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "all_options"])

@@ -129,9 +129,14 @@ class Scene:
     def cli(
         self, *args: str | Path, command: str = "run", **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command on the pair; an option that is given again replaces the first."""
-        paths = ["--base", "base", "--target", "target", "--output", "out"]
-        return cli(command, *paths, *args, **{"cwd": self.root} | options)
+        """Run a command on the pair; see `words`."""
+        return cli(command, *self.words(*args), **{"cwd": self.root} | options)
+
+    def words(self, *args: str | Path) -> list[str]:
+        """Return the arguments of a command on the pair, into ``out`` unless they say else."""
+        usual = {"--base": "base", "--target": "target", "--output": "out"}
+        paths = [word for pair in usual.items() if pair[0] not in args for word in pair]
+        return [*paths, *map(str, args)]
 
     def run(self, *args: str | Path, **options: Any) -> dict[str, Any]:
         """Run ``shardrestore run --json``, which must succeed; return its document."""
@@ -203,3 +208,36 @@ def header_file(document: object, data: bytes = b"") -> bytes:
 def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, object]:
     """Return a header's entry."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+def start(scene: Scene, *args: str | Path, command: str = "run") -> subprocess.Popen[str]:
+    """Begin a command on the pair, which the test will stop."""
+    # A shell that runs tests in the background would have SIGINT ignored. Not -m, where
+    # CPython 3.11 kills itself with SIGINT at times although KeyboardInterrupt was handled.
+    prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{prelude}\n{MAIN}", command, *scene.words(*args)],
+        cwd=scene.root,
+        env=offline(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def make_large_pair(scene: Scene) -> None:
+    """Replace the pair by one of 640 MB a side that takes no disk: zeros in sparse files."""
+    rows, columns, layers = 10_000, 16_000, 2
+    nbytes = rows * columns * 2
+    tensors = {
+        f"model.layers.{layer}.mlp.up_proj.weight": entry(
+            "BF16", [rows, columns], layer * nbytes, (layer + 1) * nbytes
+        )
+        for layer in range(layers)
+    }
+    for side in (scene.base, scene.target):
+        shutil.rmtree(side)
+        side.mkdir()
+        header = header_file(tensors)
+        (side / SINGLE).write_bytes(header)
+        os.truncate(side / SINGLE, len(header) + layers * nbytes)

@@ -7,160 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
 import shardrestore
 from tests import oracle
-from tests.checkpoints import (
-    UNITS,
-    Case,
-    Layout,
-    Units,
-    cases,
-    layouts,
-    read_tree,
-    using,
-    write_checkpoint,
-)
+from tests.checkpoints import read_tree
+from tests.runs import BUDGET, PERCENTS, WAYS, Run, assert_same_tensors, examples, runs, scratch
 
-# A process that has loaded torch is larger than the default budget by itself.
-BUDGET = "16GiB"
 REPORTS = {"diff_summary.tsv", "restore_stats.tsv", "selected_param_stats.json"}
-
-
-TIMES = int(os.environ.get("SHARDRESTORE_TEST_TIMES", "1"))
-"""How many times the usual number of examples; more than once, they differ every time."""
-
-
-def examples(count: int) -> settings:
-    return settings(
-        max_examples=count * TIMES,
-        deadline=None,
-        derandomize=TIMES == 1,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Run:
-    """A pair, what is asked of it, and how its files and the work are laid out."""
-
-    case: Case
-    options: dict[str, Any]
-    percent: float
-    layouts: tuple[Layout, Layout]
-    units: Units
-    workers: int
-    kernels: str
-    expected: oracle.Expected
-
-    def __repr__(self) -> str:
-        sides = {
-            name: (self.case.base.get(name), stored) for name, stored in self.case.target.items()
-        }
-        how = self.layouts, self.units, self.workers, self.kernels
-        return f"Run({sides}, {self.options}, {self.percent}, {how})"
-
-    def write(self, folder: Path) -> tuple[Path, Path]:
-        return (
-            write_checkpoint(folder / "base", self.case.base, self.layouts[0]),
-            write_checkpoint(
-                folder / "target", self.case.target, self.layouts[1], self.case.side_files
-            ),
-        )
-
-    def restore(self, folder: Path, output: str = "output") -> shardrestore.Restoration:
-        with using(self.units, self.kernels):
-            return shardrestore.restore(
-                folder / "base",
-                folder / "target",
-                folder / output,
-                percent=self.percent,
-                workers=self.workers,
-                max_memory=BUDGET,
-                **self.options,
-            )
-
-
-WAYS = st.tuples(
-    st.tuples(layouts(), layouts()),
-    UNITS,
-    st.integers(1, 4),
-    st.sampled_from(["cpu", "cpu", "reference"]),
-)
-PERCENTS = st.sampled_from([0.5, 1, 10, 33.3, 50, 77.7, 99.9, 100])
-
-
-@st.composite
-def runs(
-    draw: st.DrawFn, *, nonfinite: bool | None = False, percents: Any = PERCENTS, **fixed: Any
-) -> Run:
-    """Draw a run that selects at least one element and, if asked for, meets no NaN."""
-    case = draw(cases(nonfinite=nonfinite))
-    regions = [
-        region
-        for region in oracle.REGIONS
-        if any(
-            stored.data and oracle.in_region(name, region) and not name.startswith("quantised")
-            for name, stored in case.target.items()
-        )
-    ]
-    assume(regions)
-    options = {
-        "region": draw(st.sampled_from(regions)),
-        "exclude": ["^quantised"],
-        "strategy": draw(st.sampled_from(["top", "top", "bottom", "random"])),
-        "seed": draw(st.integers(0, 3)),
-        "dtype": draw(st.sampled_from(["auto", "auto", "auto", "bf16", "fp16", "fp32"])),
-        "approximate": draw(st.booleans()),
-        "allow_nonfinite": nonfinite is None,
-        **fixed,
-    }
-    percent = draw(percents)
-    files, units, workers, kernels = draw(WAYS)
-    expected = oracle.expect(
-        case.base,
-        case.target,
-        percent=percent,
-        segment_elements=units.segment_elements,
-        twins=case.twins,
-        **(options | {"exclude": ["quantised"]}),
-    )
-    assume(expected.selected)
-    # Casts to float16 may overflow: such runs are another test's.
-    overflows = expected.overflows or expected.outside_overflows
-    assume(nonfinite is None or not (expected.nonfinite or overflows))
-    return Run(case, options, percent, files, units, workers, kernels, expected)
-
-
-# Thousands of small files are synchronised: in memory that takes a third of the time.
-MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="shardrestore-test-", dir=MEMORY_DISK) as folder:
-        yield Path(folder)
-
-
-def assert_same_tensors(
-    found: dict[str, oracle.Stored], expected: dict[str, oracle.Stored]
-) -> None:
-    assert found.keys() == expected.keys()
-    wrong = [name for name in found if not oracle.same_weights(found[name], expected[name])]
-    assert not wrong
 
 
 @examples(120)
@@ -464,17 +325,8 @@ def test_a_sweep_writes_what_single_runs_write(run: Run, others: list[float]) ->
     percents = [*others, run.percent]
     assume(all(int(run.expected.elements * percent / 100) for percent in percents))
     with scratch() as folder:
-        base, target = run.write(folder)
-        with using(run.units, run.kernels):
-            results = shardrestore.sweep(
-                base,
-                target,
-                folder / "sweep",
-                percents=percents,
-                workers=run.workers,
-                max_memory=BUDGET,
-                **run.options,
-            )
+        run.write(folder)
+        results = run.sweep(folder, percents)
         names = [
             f"restore_{run.options['region']}_{run.options['strategy']}_{percent:g}pct"
             for percent in percents
@@ -524,8 +376,16 @@ def test_plan_foretells_counts_and_sizes(run: Run, workers: int) -> None:
         assert not (folder / "output").exists()
         result = run.restore(folder)
         weights = sum(path.stat().st_size for path in (folder / "output").glob("*.safetensors"))
-    assert plan.region_elements == run.expected.elements
-    assert plan.selected_elements == (run.expected.selected,)
-    assert plan.tensors == len(run.expected.taken)
+    (model,) = plan.models
+    assert model == shardrestore.PlannedModel(
+        output=folder / "output",
+        region=run.options["region"],
+        strategy=run.options["strategy"],
+        percent=run.percent,
+        region_elements=run.expected.elements,
+        selected_elements=run.expected.selected,
+    )
+    (chosen,) = [survey for survey in plan.regions if survey.region == model.region]
+    assert (chosen.tensors, chosen.elements) == (len(run.expected.taken), model.region_elements)
     assert plan.written_bytes == weights == result.written_bytes
     assert plan.side_files == tuple(sorted(run.case.side_files))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shardrestore.errors import MemoryBudgetError
 from shardrestore.kernels.interface import LANES
 from shardrestore.passes import memory
-from shardrestore.passes.memory import MIB, Sizing, Workload, fit, format_mib, project
+from shardrestore.passes.memory import MIB, Limits, Sizing, Workload, fit, format_mib, project
 from shardrestore.selection.score import BINS, LOWS
 
 LOAD = Workload(
@@ -20,10 +20,12 @@ LOAD = Workload(
     tensors=103,
     header_bytes=10_007,
     document_bytes=20_011,
+    profile_bytes=0,
     segments=107,
+    regions=1,
     cuts=1,
-    refines=False,
-    random=False,
+    refined=0,
+    random=0,
 )
 
 
@@ -34,6 +36,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "TENSOR_BYTES": 1_000_003,
         "SEGMENT_BYTES": 1_100_009,
         "CUT_BYTES": 1_200_007,
+        "STATISTICS": 19,
         "HEADER_FACTOR": 17,
         "BINS": 2_000_003,
         "LOWS": 3_000_017,
@@ -44,7 +47,10 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(memory, name, value)
 
 
-# runtime, headers, segments, histograms; then for each worker: thread, buffers, scratch, counters
+# Runtime; headers, documents and profile; segments; arrays over all bins of 8 bytes (describing
+# one distribution, two of each region, three of each random cut) and one over all low bits; then
+# for each worker: thread, a block of each input and output, scratch, counters of 4 bytes (scores
+# in lanes, their sum, those of each random cut), low bits of refined or of random cuts, twice.
 @pytest.mark.parametrize(
     ("changes", "workers", "expected"),
     [
@@ -54,7 +60,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
-            + 6 * 2_000_003 * 8
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
         ),
         (  # three workers
@@ -63,27 +69,38 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
-            + 6 * 2_000_003 * 8
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + 3 * (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
         ),
-        (  # five float32 cuts: an output buffer each, low bits each
-            {"cuts": 5, "refines": True},
+        (  # from a profile, five cuts, three of them of float32 scores
+            {"cuts": 5, "refined": 3, "profile_bytes": 30_011},
             1,
             101 * MIB
-            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + (17 * 10_007 + 20_011 + 30_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 5 * 1_200_007)
-            + (6 * 2_000_003 * 8 + 5 * 3_000_017 * 8)
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 7 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4)
-            + 5 * 3_000_017 * 4 * 2,
+            + 3 * 3_000_017 * 4 * 2,
         ),
         (  # random keys besides the scores, and the scores that each of three cuts selects
-            {"random": True, "cuts": 3},
+            {"cuts": 3, "random": 3},
             2,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 3 * 1_200_007)
-            + 8 * 2_000_003 * 8
-            + 2 * (11_000_027 + 5 * 13_000_027 + 5_000_011 + (2 * 7 + 1 + 3) * 2_000_003 * 4),
+            + ((19 + 2 * 1 + 3 * 3) * 2_000_003 + 3_000_017) * 8
+            + 2 * (11_000_027 + 5 * 13_000_027 + 5_000_011 + (7 + 1 + 3) * 2_000_003 * 4)
+            + 2 * 3 * 3_000_017 * 4 * 2,
+        ),
+        (  # four regions by all strategies: low bits of scores are gone when random ones come
+            {"regions": 4, "cuts": 12, "refined": 8, "random": 4},
+            1,
+            101 * MIB
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 12 * 1_200_007)
+            + ((19 + 2 * 4 + 3 * 4) * 2_000_003 + 3_000_017) * 8
+            + (11_000_027 + 14 * 13_000_027 + 5_000_011 + (7 + 1 + 4) * 2_000_003 * 4)
+            + 8 * 3_000_017 * 4 * 2,
         ),
         (  # a long sweep: remainders for every segment
             {"cuts": 16},
@@ -91,11 +108,11 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 16 * 1_200_007)
-            + 6 * 2_000_003 * 8
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 18 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
         ),
     ],
-    ids=["plain", "workers", "refining", "random", "sweep"],
+    ids=["plain", "workers", "profile", "random", "regions", "sweep"],
 )
 @pytest.mark.usefixtures("primes")
 def test_the_projection_is_the_sum_of_what_is_held(
@@ -112,10 +129,12 @@ def test_the_projection_is_the_sum_of_what_is_held(
         {"tensors": LOAD.tensors + 1},
         {"header_bytes": LOAD.header_bytes + 1},
         {"document_bytes": LOAD.document_bytes + 1},
+        {"profile_bytes": LOAD.profile_bytes + 1},
         {"segments": LOAD.segments + 1},
+        {"regions": LOAD.regions + 1},
         {"cuts": LOAD.cuts + 1},
-        {"refines": True},
-        {"random": True},
+        {"refined": LOAD.refined + 1},
+        {"random": LOAD.random + 1},
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -131,9 +150,11 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "tensors",
         "header_bytes",
         "document_bytes",
+        "profile_bytes",
         "segments",
+        "regions",
         "cuts",
-        "refines",
+        "refined",
         "random",
     }
 
@@ -144,10 +165,12 @@ LOADS = st.builds(
     tensors=st.integers(1, 50_000),
     header_bytes=st.integers(100, 20 * MIB),
     document_bytes=st.integers(0, MIB),
+    profile_bytes=st.integers(0, 20 * MIB),
     segments=st.integers(1, 50_000),
-    cuts=st.integers(1, 20),
-    refines=st.booleans(),
-    random=st.booleans(),
+    regions=st.integers(1, 5),
+    cuts=st.integers(0, 20),
+    refined=st.integers(0, 20),
+    random=st.integers(0, 20),
 )
 
 
@@ -159,7 +182,7 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
     budget = budget_mib * MIB
     smallest = memory.SMALLEST_BLOCK_BYTES
     try:
-        sizing = fit(load, max_workers=max_workers, max_memory_bytes=budget)
+        sizing = fit(load, Limits(workers=max_workers, max_memory_bytes=budget))
     except MemoryBudgetError:
         assert project(load, workers=1, block_bytes=smallest) > budget
         return
@@ -177,39 +200,39 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
 
 
 def test_with_room_enough_all_workers_have_the_preferred_blocks() -> None:
-    sizing = fit(LOAD, max_workers=8, max_memory_bytes=4096 * MIB)
+    sizing = fit(LOAD, Limits(workers=8, max_memory_bytes=4096 * MIB))
     assert (sizing.workers, sizing.block_bytes) == (8, memory.BLOCK_BYTES)
 
 
 def test_blocks_shrink_before_workers_go() -> None:
     room = project(LOAD, workers=4, block_bytes=MIB)
-    assert fit(LOAD, max_workers=4, max_memory_bytes=room) == Sizing(
+    assert fit(LOAD, Limits(workers=4, max_memory_bytes=room)) == Sizing(
         workers=4, block_bytes=MIB, projected_bytes=room
     )
     least_of_four = project(LOAD, workers=4, block_bytes=memory.SMALLEST_BLOCK_BYTES)
-    sizing = fit(LOAD, max_workers=4, max_memory_bytes=least_of_four - 1)
+    sizing = fit(LOAD, Limits(workers=4, max_memory_bytes=least_of_four - 1))
     assert sizing.workers == 3
     assert sizing.block_bytes > memory.SMALLEST_BLOCK_BYTES
 
 
 def test_the_least_that_is_possible_is_accepted_and_a_byte_less_is_not() -> None:
     least = project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
-    assert fit(LOAD, max_workers=4, max_memory_bytes=least).projected_bytes == least
+    assert fit(LOAD, Limits(workers=4, max_memory_bytes=least)).projected_bytes == least
     with pytest.raises(MemoryBudgetError):
-        fit(LOAD, max_workers=4, max_memory_bytes=least - 1)
+        fit(LOAD, Limits(workers=4, max_memory_bytes=least - 1))
 
 
 def test_a_refusal_gives_both_numbers_and_a_budget_that_would_do() -> None:
     least = project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
     with pytest.raises(MemoryBudgetError) as error:
-        fit(LOAD, max_workers=4, max_memory_bytes=64 * MIB)
+        fit(LOAD, Limits(workers=4, max_memory_bytes=64 * MIB))
     message = str(error.value)
     assert format_mib(least) in message
     assert "--max-memory allows 64 MiB" in message
     advice = int(re.search(r"raise it to (\d+)MiB", message)[1])
-    assert fit(LOAD, max_workers=4, max_memory_bytes=advice * MIB).workers == 1
+    assert fit(LOAD, Limits(workers=4, max_memory_bytes=advice * MIB)).workers == 1
     with pytest.raises(MemoryBudgetError):
-        fit(LOAD, max_workers=4, max_memory_bytes=(advice - 1) * MIB)
+        fit(LOAD, Limits(workers=4, max_memory_bytes=(advice - 1) * MIB))
 
 
 def test_a_chunk_fits_into_the_smallest_block_and_its_scratch_is_counted() -> None:

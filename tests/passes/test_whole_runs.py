@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 import shardrestore
+from shardrestore.checkpoint.staging import Staging
 from shardrestore.errors import CheckpointError, OutputError
 from tests import oracle
 from tests.checkpoints import (
@@ -211,8 +211,11 @@ class Recorder:
         ({"approximate": True}, ["scan", "restore"]),
         ({"dtype": "bf16"}, ["scan", "restore"]),
         ({"dtype": "fp32"}, ["scan", "refine", "restore"]),
-        ({"strategy": "random"}, ["scan", "refine", "restore"]),
-        ({"strategy": "random", "dtype": "bf16", "region": "mlp"}, ["scan", "refine", "restore"]),
+        ({"strategy": "random"}, ["scan", "random", "random", "restore"]),
+        (
+            {"strategy": "random", "approximate": True, "dtype": "bf16", "region": "mlp"},
+            ["scan", "random", "random", "restore"],
+        ),
     ],
 )
 def test_progress_adds_up_to_what_was_announced(
@@ -359,8 +362,8 @@ def test_whatever_stands_under_its_final_name_is_complete(folder: Path, after: i
 
 def test_no_model_of_a_sweep_gets_its_name_before_all_are_complete(folder: Path) -> None:
     first_two = 2 * 2  # side files of two models
-    full = failing(shutil.copyfileobj, first_two, errno.ENOSPC)
-    with mock.patch.object(shutil, "copyfileobj", full), pytest.raises(OutputError):
+    full = failing(Staging.copy_file, first_two, errno.ENOSPC)
+    with mock.patch.object(Staging, "copy_file", full), pytest.raises(OSError, match="No space"):
         shardrestore.sweep(
             folder / "base",
             folder / "target",

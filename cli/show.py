@@ -1,0 +1,110 @@
+"""``shardrestore show``: what a profile or a finished model tells, without a look at weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import options as o
+from .distribution import describe_source, format_score
+from .outcome import print_result, reports_errors
+from .text import format_share, format_table
+
+if TYPE_CHECKING:
+    from shardrestore import Cell, Overview, OverviewCut
+
+
+@reports_errors
+def show(
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A profile, or the folder of a finished model.")
+    ],
+    percent: Annotated[
+        list[str],
+        typer.Option(
+            "-k",
+            "--percent",
+            metavar="PERCENT",
+            help="Of a profile: share of the region to restore: 10, or several: 1,3,5,10.",
+            show_default="10",
+        ),
+    ] = [],  # noqa: B006
+    region: Annotated[
+        list[str],
+        typer.Option(
+            "--region",
+            metavar="REGION",
+            help="Of a profile: transformer, attention, mlp, embedding or all, or several.",
+            show_default="transformer",
+        ),
+    ] = [],  # noqa: B006
+    strategy: Annotated[
+        list[str],
+        typer.Option(
+            "--strategy",
+            metavar="STRATEGY",
+            help="Of a profile: restore the most changed (top) or the least changed (bottom).",
+            show_default="top",
+        ),
+    ] = [],  # noqa: B006
+    as_json: o.Json = False,
+) -> None:
+    """Show how much each layer changed, and what a restoration takes from it."""
+    percents = o.parse_percents(percent) if percent else None
+    regions = o.parse_choices(region, o.REGIONS, "--region") if region else None
+    strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy") if strategy else None
+    import shardrestore
+
+    overview = shardrestore.show(path, percents=percents, region=regions, strategy=strategies)
+    if as_json:
+        print_result(json.dumps(shardrestore.summarize_overview(overview), indent=2))
+    else:
+        print_result(describe(overview))
+
+
+def describe(overview: Overview) -> str:
+    """Return an overview as people read it: facts, changes, and a table for each cut."""
+    parts = [describe_source(overview), _describe_means(overview)]
+    parts += [_describe_cut(overview, number) for number in range(len(overview.cuts))]
+    return "\n\n".join(parts)
+
+
+def _describe_means(overview: Overview) -> str:
+    table = _tabulate(overview, lambda cell: format_score(cell.mean_score))
+    return f"mean relative change\n\n{table}"
+
+
+def _describe_cut(overview: Overview, number: int) -> str:
+    def show_share(cell: Cell) -> str:
+        share = cell.restored_share(number)
+        return "" if share is None else format_share(share)
+
+    return f"{_name_cut(overview.cuts[number])}\n\n{_tabulate(overview, show_share)}"
+
+
+def _name_cut(cut: OverviewCut) -> str:
+    order = {"top": "most changed", "bottom": "least changed", "random": "random"}
+    lines = [
+        f"restored: {order[cut.strategy]} {cut.percent:g} % of {cut.region}",
+        f"  {cut.selected_elements:,} of {cut.region_elements:,} elements",
+    ]
+    if cut.threshold is not None:
+        sign = "≥" if cut.strategy == "top" else "≤"
+        about = "" if cut.exact else " (approximate)"
+        lines.append(f"  relative change {sign} {cut.threshold:.6g}{about}")
+    return "\n".join(lines)
+
+
+def _tabulate(overview: Overview, show_cell: Callable[[Cell], str]) -> str:
+    """Return a table of layers by module kinds with totals, but for empty rows and columns."""
+    totals = overview.totals()
+    kinds = [kind for kind, cell in totals.cells.items() if show_cell(cell)]
+    table = [["layer", *kinds, "all"]]
+    for row in (*overview.rows(), totals):
+        cells = [show_cell(row.cells[kind]) if kind in row.cells else "" for kind in kinds]
+        if show_cell(row.total):
+            table.append([row.label, *cells, show_cell(row.total)])
+    return format_table(table)

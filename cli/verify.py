@@ -1,0 +1,95 @@
+"""``shardrestore verify``: check a finished model folder against its record and inputs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options as o
+from .outcome import print_result, reports_errors
+from .progress import ProgressBars
+from .text import format_bytes, format_facts, format_mib
+
+if TYPE_CHECKING:
+    from shardrestore import Verification
+
+
+@reports_errors
+def verify(
+    output: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A model that `run` has written.")
+    ],
+    base: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the base is, if it has moved.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the target is, if it has moved.")
+    ] = None,
+    workers: o.Workers = None,
+    max_memory: o.MaxMemory = "512MiB",
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+) -> None:
+    """Check every element of a finished model against its inputs."""
+    import shardrestore
+
+    result = shardrestore.verify(
+        output,
+        base=base,
+        target=target,
+        workers=workers,
+        max_memory=max_memory,
+        observer=ProgressBars(quiet=quiet),
+    )
+    if as_json:
+        print_result(json.dumps(_summarize(result), indent=2))
+    elif not quiet:
+        print_result(describe(result))
+    for problem in result.problems:
+        typer.echo(f"error: {problem}", err=True)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def describe(result: Verification) -> str:
+    """Return what was found, as people read it."""
+    if result.ok:
+        head = (
+            "verified: every element is the base's or the target's, exactly "
+            f"{result.selected_elements:,} of {result.region_elements:,} restored, none out of rank"
+        )
+    else:
+        head = "NOT verified: the model is not what its record says"
+    if result.differing_elements:
+        head += f"; wrong elements: {result.differing_elements:,}"
+    speed = format_bytes(result.compared_bytes / max(result.seconds, 1e-9))
+    compared = f"{result.tensors} tensors, {format_bytes(result.compared_bytes)}"
+    facts = [("output", str(result.output)), ("compared", compared)]
+    if result.threshold is not None:
+        facts.append(("threshold", f"relative change {result.threshold:.6g}"))
+    facts += [
+        ("ties", f"{result.ties:,} at the cut, {result.ties_taken:,} of them restored"),
+        ("time", f"{result.seconds:.2f} s: {speed}/s of the output"),
+        ("peak memory", format_mib(result.peak_rss_bytes)),
+    ]
+    return "\n".join([head, "", format_facts(facts)])
+
+
+def _summarize(result: Verification) -> dict[str, Any]:
+    return {
+        "output": str(result.output),
+        "ok": result.ok,
+        "problems": list(result.problems),
+        "differing_elements": result.differing_elements,
+        "region_elements": result.region_elements,
+        "selected_elements": result.selected_elements,
+        "threshold": result.threshold,
+        "ties": result.ties,
+        "ties_taken": result.ties_taken,
+        "tensors": result.tensors,
+        "compared_bytes": result.compared_bytes,
+        "seconds": round(result.seconds, 3),
+        "peak_rss_bytes": result.peak_rss_bytes,
+    }

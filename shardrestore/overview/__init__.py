@@ -1,0 +1,7 @@
+"""Overviews: made from a profile, or read back from a finished model; no weight is read."""
+
+from .folder import overview_of_folder
+from .profile import overview_of_profile
+from .source import overview_of
+
+__all__ = ["overview_of", "overview_of_folder", "overview_of_profile"]

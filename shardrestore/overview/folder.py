@@ -1,0 +1,192 @@
+"""From the reports of a finished model to its overview."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.document import read_document
+from ..checkpoint.entry import show
+from ..errors import CheckpointError
+from ..pairing.regions import locate
+from ..report.files import RECORD_FILE, REPORT_FILES
+from ..report.overview import Overview, OverviewCut, TensorOverview, make_cells
+from ..verification.record import Record, read_record
+
+_SUMMARY_FILE, _STATS_FILE = REPORT_FILES[:2]
+_SUMMARY_HEAD = ["param_name", "layer_name", "average_mean_diff", "numel"]
+_STATS_HEAD = ["param_name", "layer_name", "restored_numel", "numel", "restored_ratio"]
+_COPY_AGAIN = "copy it again from where the model was written, or restore again"
+
+
+def overview_of_folder(folder: Path) -> Overview:
+    """Return what the reports in a finished model's folder say of it.
+
+    It has no quantiles, and no tensors but those of the region.
+
+    Raises
+    ------
+    CheckpointError
+        If a report is missing or damaged.
+    """
+    if not (os.path.lexists(folder / RECORD_FILE) or any(folder.glob(f"*/{RECORD_FILE}"))):
+        raise CheckpointError(
+            f"{folder}: not a finished model, there is no {RECORD_FILE} in it: name a folder that "
+            "`shardrestore run` has written, or a profile that `shardrestore scan` has"
+        )
+    record = read_record(folder)
+    path = folder / RECORD_FILE
+    document = json.loads(read_document(path))
+    cut = _Facts(document["cut"], path)
+    tensors = _read_tensors(folder)
+    _compare_sums(folder, tensors, record)
+    return Overview(
+        source=folder,
+        origin="model",
+        inputs={role: document[role] for role in ("base", "target")},
+        options=document["options"],
+        elements=record.region_elements,
+        unchanged_share=cut.share("unchanged_share"),
+        zero_base_share=cut.share("zero_base_share"),
+        nonfinite=cut.count("nonfinite_weights"),
+        regions=(),
+        kinds=(),
+        layers=(),
+        cells=make_cells(tensors),
+        tensors=tensors,
+        cuts=(
+            OverviewCut(
+                region=record.region,
+                strategy=record.strategy,
+                percent=record.percent,
+                region_elements=record.region_elements,
+                selected_elements=record.selected_elements,
+                threshold=record.threshold,
+                exact=cut.flag("exact"),
+            ),
+        ),
+        unpaired={},
+    )
+
+
+def _compare_sums(folder: Path, tensors: Sequence[TensorOverview], record: Record) -> None:
+    """Refuse a table of tensors that is not of the record's run."""
+    for what, found, recorded in (
+        ("elements", sum(tensor.elements for tensor in tensors), record.region_elements),
+        ("restored", sum(tensor.restored[0] or 0 for tensor in tensors), record.selected_elements),
+    ):
+        if found != recorded:
+            raise CheckpointError(
+                f"{folder / _STATS_FILE}: damaged: {found:,} {what} in all, {RECORD_FILE} says "
+                f"{recorded:,}; {_COPY_AGAIN}"
+            )
+
+
+class _Facts:
+    """Values of the record's cut that ``read_record`` leaves out."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+        self._values = values
+        self._path = path
+
+    def share(self, key: str) -> float:
+        value = self._values.get(key)
+        if isinstance(value, (int, float)) and type(value) is not bool and 0 <= value <= 1:
+            return float(value)
+        raise self._damaged(key, "a number from 0 to 1")
+
+    def count(self, key: str) -> int:
+        value = self._values.get(key)
+        if type(value) is not int or value < 0:
+            raise self._damaged(key, "a whole number")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._values.get(key)
+        if type(value) is not bool:
+            raise self._damaged(key, "true or false")
+        return value
+
+    def _damaged(self, key: str, expected: str) -> CheckpointError:
+        found = f"is {self._values[key]!r:.80}" if key in self._values else "is missing"
+        return CheckpointError(
+            f"{self._path}: damaged: cut.{key} {found}, expected {expected}; {_COPY_AGAIN}"
+        )
+
+
+def _read_tensors(folder: Path) -> tuple[TensorOverview, ...]:
+    """Read both tables of tensors, which have the same rows."""
+    means = _read_table(folder / _SUMMARY_FILE, _SUMMARY_HEAD)
+    stats = _read_table(folder / _STATS_FILE, _STATS_HEAD)
+    if [(row[0], row[3]) for row in means] != [(row[0], row[3]) for row in stats]:
+        raise CheckpointError(
+            f"{folder / _STATS_FILE}: its tensors are not those of {_SUMMARY_FILE}: one of the two "
+            f"is damaged or another run's; {_COPY_AGAIN}"
+        )
+    tensors = []
+    for number, (mean, stat) in enumerate(zip(means, stats, strict=True), start=2):
+        try:
+            tensors.append(_read_tensor(stat[0], mean[2], stat[2], stat[3]))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{folder}: line {number} of {_SUMMARY_FILE} or {_STATS_FILE} is damaged: "
+                f"{error}; {_COPY_AGAIN}"
+            ) from error
+    return tuple(tensors)
+
+
+def _read_table(path: Path, head: Sequence[str]) -> list[list[str]]:
+    try:
+        text = read_document(path).decode("utf-8", "surrogatepass")
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; {_COPY_AGAIN}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path}: damaged: not UTF-8; {_COPY_AGAIN}") from error
+    *lines, rest = text.split("\n")
+    rows = [line.split("\t") for line in lines]
+    if rest or not rows or rows[0] != list(head):
+        raise CheckpointError(
+            f"{path}: damaged: it has not the columns {', '.join(head)}, or does not end with a "
+            f"line; {_COPY_AGAIN}"
+        )
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(head):
+            raise CheckpointError(
+                f"{path}: damaged: line {number} has {len(row)} columns, expected {len(head)}; "
+                f"{_COPY_AGAIN}"
+            )
+    return rows[1:]
+
+
+def _read_tensor(name: str, mean: str, restored: str, elements: str) -> TensorOverview:
+    place = locate(name, ())
+    counts = _read_count(restored), _read_count(elements)
+    if counts[0] > counts[1]:
+        raise ValueError(f"{counts[0]:,} of {counts[1]:,} elements")
+    return TensorOverview(
+        name=name,
+        tower=place.tower,
+        layer=place.layer,
+        kind=place.kind,
+        module=place.module,
+        elements=counts[1],
+        mean_score=_read_mean(mean),
+        unchanged_share=None,
+        restored=(counts[0],),
+    )
+
+
+def _read_count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise ValueError(f"{show(text)} is no count")
+    return int(text)
+
+
+def _read_mean(text: str) -> float:
+    mean = float(text[:40])
+    if mean < 0:
+        raise ValueError(f"{show(text)} is below zero")
+    return mean

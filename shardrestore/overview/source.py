@@ -1,0 +1,85 @@
+"""What an overview is asked of: a path, which may be a profile or a finished model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import CheckpointError, RequestError
+from ..profile.file import Profile
+from ..report.overview import Overview
+from ..request import make_request
+from .folder import overview_of_folder
+from .profile import overview_of_profile
+
+DEFAULT_PERCENTS = (10.0,)
+
+
+def overview_of(
+    path: str | os.PathLike[str],
+    *,
+    percents: Sequence[float] | None = None,
+    region: str | Sequence[str] | None = None,
+    strategy: str | Sequence[str] | None = None,
+) -> Overview:
+    """Return the overview of a profile or of a finished model.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A profile, or a folder that a restoration has written.
+    percents : sequence of float, optional
+        Shares that would be restored; 10 if left out.
+    region : str or sequence of str, optional
+        Regions that would be restored; ``transformer`` if left out.
+    strategy : str or sequence of str, optional
+        ``top`` or ``bottom``, or both; ``top`` if left out.
+
+    Raises
+    ------
+    RequestError
+        If a cut cannot be made, or is asked of a finished model, which shows its own.
+    CheckpointError
+        If there is no such path, or the folder is no finished model or a damaged one.
+    ProfileError
+        If the file is no profile or a damaged one.
+    """
+    place = _find(path)
+    if os.path.isdir(place):
+        if (percents, region, strategy) != (None, None, None):
+            raise RequestError(
+                f"{place}: a finished model shows its own cut only: leave out percent, region and "
+                "strategy, or name a profile, which answers any"
+            )
+        return overview_of_folder(place)
+    request = make_request(
+        DEFAULT_PERCENTS if percents is None else percents,
+        {
+            "region": "transformer" if region is None else region,
+            "strategy": "top" if strategy is None else strategy,
+        },
+    )
+    with Profile(place) as profile:
+        return overview_of_profile(
+            profile,
+            percents=request.percents,
+            regions=[chosen.region for chosen in request.filters],
+            strategies=request.strategies,
+        )
+
+
+def _find(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    if not text:
+        raise RequestError("the path is empty: name a profile or a finished model's folder")
+    try:
+        place = Path(text).expanduser()
+        if os.path.lexists(place):
+            return place
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{text!r}: not a usable path: {error}") from error
+    raise CheckpointError(
+        f"{place}: no such file or folder: name a profile that `shardrestore scan` has written, "
+        "or the folder of a finished model"
+    )

@@ -1,0 +1,140 @@
+"""Counting beyond the scan's histogram: low bits of keys, and random keys.
+
+The scan knows a score to its bin. Where that does not tell one key from the next
+(float32 scores, random keys), the low 16 bits of the keys within chosen bins are
+counted as well, per segment.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels.interface import LANES, Keys
+from ..selection.histogram import SparseHistogram, sparse
+from ..selection.score import BINS, LOWS
+from .context import Context
+from .scan import Scan, segment_bytes
+from .segment import Region, Segment
+from .spool import Spool
+from .workers import StopSignal, run_tasks
+from .workspace import Workspace
+
+
+class LowBits:
+    """Elements by the low bits of their key, for each segment and each of some bins.
+
+    Parameters
+    ----------
+    context : Context
+    scan : Scan
+    bins : sequence of int
+    random : bool
+        Whether keys are random; else they are scores.
+    """
+
+    def __init__(self, context: Context, scan: Scan, bins: Sequence[int], *, random: bool) -> None:
+        self._scan = scan
+        self._rows = {bin_: row for row, bin_ in enumerate(sorted(set(bins)))}
+        self._random = random
+        self._spool = Spool(context.folder, len(scan.segments) * len(self._rows))
+
+    def count(self, context: Context, members: npt.NDArray[np.bool_]) -> None:
+        """Count in the segments that are members, as far as the scan leaves it open."""
+        slots = np.full(BINS, -1, np.int32)
+        for bin_, row in self._rows.items():
+            slots[bin_] = row
+
+        def make_work(stop: StopSignal) -> Callable[[Segment], None]:
+            space = Workspace(context, stop)
+            counts = np.zeros((len(self._rows), LOWS), np.uint32)
+
+            def work(segment: Segment) -> None:
+                counts.fill(0)
+                for keys in self._keys(context, space, segment):
+                    context.kernels.count_lows(keys, slots, counts)
+                for row in range(len(self._rows)):
+                    self._spool.put(self._number(segment, row), sparse(counts[row : row + 1]))
+
+            return work
+
+        tasks = [s for s in self._scan.segments if members[s.number] and not self._resolved(s)]
+        context.observer.begin(
+            "random" if self._random else "refine", sum(map(segment_bytes, tasks))
+        )
+        try:
+            run_tasks(tasks, context.sizing.workers, make_work)
+        finally:
+            context.observer.end()
+
+    def _keys(self, context: Context, space: Workspace, segment: Segment) -> Iterator[Keys]:
+        keys = space.random_segment(segment) if self._random else space.score_segment(segment)
+        per_element = segment_bytes(segment) // segment.elements
+        for chunk in keys:
+            yield chunk
+            context.observer.advance(chunk.size * per_element)
+
+    def _resolved(self, segment: Segment) -> bool:
+        """Whether the scan's histogram holds each key: bfloat16 scores, not random keys."""
+        return segment.pair.exact and not self._random
+
+    def _number(self, segment: Segment, row: int) -> int:
+        return segment.number * len(self._rows) + row
+
+    def get(self, segment: Segment, bin_: int) -> SparseHistogram:
+        """Return a segment's elements in a bin by their low bits."""
+        if not self._resolved(segment):
+            return self._spool.get(self._number(segment, self._rows[bin_]))
+        # The key of a bfloat16 score has no low bits: its bin's count is at 0.
+        found = np.array([self._scan.histograms.get(segment.number).count(bin_)], np.uint32)
+        return sparse(found[np.newaxis])
+
+    def total(self, region: Region, bin_: int) -> npt.NDArray[np.uint64]:
+        """Return a region's elements in a bin by their low bits, shape (LOWS,)."""
+        lows = np.zeros(LOWS, np.uint64)
+        for segment in self._scan.segments:
+            if region.members[segment.number]:
+                part = self.get(segment, bin_)
+                lows[part.bins] += part.counts
+        return lows
+
+    def close(self) -> None:
+        """Release the work file."""
+        self._spool.close()
+
+
+def count_random_bins(
+    context: Context, scan: Scan, regions: Sequence[Region]
+) -> list[npt.NDArray[np.uint64]]:
+    """Return the elements of each region by the bin of their random key; no weight is read."""
+    totals = [np.zeros(BINS, np.uint64) for _ in regions]
+    lock = threading.Lock()
+
+    def make_work(stop: StopSignal) -> Callable[[Segment], None]:
+        space = Workspace(context, stop)
+        counts = np.zeros((LANES, BINS), np.uint32)
+
+        def work(segment: Segment) -> None:
+            counts.fill(0)
+            per_element = segment_bytes(segment) // segment.elements
+            for keys in space.random_segment(segment):
+                context.kernels.count_bins(keys, counts)
+                context.observer.advance(keys.size * per_element)
+            with lock:
+                for region, total in zip(regions, totals, strict=True):
+                    if region.members[segment.number]:
+                        total += counts.sum(axis=0, dtype=np.uint64)
+
+        return work
+
+    members = np.logical_or.reduce([region.members for region in regions])
+    tasks = [segment for segment in scan.segments if members[segment.number]]
+    context.observer.begin("random", sum(map(segment_bytes, tasks)))
+    try:
+        run_tasks(tasks, context.sizing.workers, make_work)
+    finally:
+        context.observer.end()
+    return totals

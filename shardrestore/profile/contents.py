@@ -1,0 +1,139 @@
+"""What a profile says besides its counts: inputs, options, tensors."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ..selection.stream import SEGMENT_ELEMENTS
+
+FORMAT = 1
+"""Version of the profile's contents; raised when a key or an array changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfiledTensor:
+    """A tensor whose scores a profile holds."""
+
+    name: str
+    """The target's name."""
+    shape: tuple[int, ...]
+    dtypes: tuple[str, str]
+    """Formats in base and target."""
+    exact: bool
+    """Whether its scores are bfloat16."""
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Everything in a profile but its counts."""
+
+    inputs: Mapping[str, Any]
+    """Identities of ``base`` and ``target``, see ``profile.identity``."""
+    dtype: str
+    """What ``--dtype`` said when it was made."""
+    rename: tuple[str, ...]
+    """What ``--rename`` said."""
+    tensors: tuple[ProfiledTensor, ...]
+    """In canonical order."""
+    unpaired: Mapping[str, str]
+    """Tensors of the target that could not be scored, and why."""
+
+    def count_segments(self) -> int:
+        """Return the number of segments, without a look at each: a file may claim any shape."""
+        return sum(-(-tensor.elements // SEGMENT_ELEMENTS) for tensor in self.tensors)
+
+    def segments(self) -> Iterator[tuple[ProfiledTensor, int]]:
+        """Yield the tensor and the number of elements of each segment, in canonical order."""
+        for tensor in self.tensors:
+            for start in range(0, tensor.elements, SEGMENT_ELEMENTS):
+                yield tensor, min(SEGMENT_ELEMENTS, tensor.elements - start)
+
+    def encode(self) -> str:
+        """Return the contents as JSON."""
+        document = {
+            "format": FORMAT,
+            "segment_elements": SEGMENT_ELEMENTS,
+            "inputs": self.inputs,
+            "dtype": self.dtype,
+            "rename": self.rename,
+            "tensors": [
+                [tensor.name, tensor.shape, *tensor.dtypes, tensor.exact] for tensor in self.tensors
+            ],
+            "unpaired": self.unpaired,
+        }
+        return json.dumps(document, separators=(",", ":"))
+
+
+def decode_contents(text: str) -> Contents:
+    """Read the JSON of ``Contents.encode``.
+
+    Raises
+    ------
+    ValueError
+        What is wrong with it, as the end of a sentence that begins with its file.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its contents are no JSON") from error
+    if not isinstance(document, dict) or "format" not in document:
+        raise ValueError("its contents name no format")
+    if document["format"] != FORMAT:
+        raise ValueError(
+            f"its format is {document['format']!r:.40}, this version of shardrestore reads {FORMAT}"
+        )
+    if document.get("segment_elements") != SEGMENT_ELEMENTS:
+        raise ValueError(
+            f"its segments have {document.get('segment_elements')!r:.40} elements, this version "
+            f"of shardrestore has {SEGMENT_ELEMENTS}"
+        )
+    try:
+        contents = Contents(
+            inputs={role: dict(document["inputs"][role]) for role in ("base", "target")},
+            dtype=_text(document["dtype"]),
+            rename=_texts(document["rename"]),
+            tensors=tuple(map(_decode_tensor, document["tensors"])),
+            unpaired={_text(name): _text(why) for name, why in document["unpaired"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError("its contents are incomplete or of another kind") from error
+    names = [tensor.name for tensor in contents.tensors]
+    if any(name >= following for name, following in pairwise(names)):
+        raise ValueError("its tensors are not in canonical order")
+    return contents
+
+
+def _decode_tensor(values: Any) -> ProfiledTensor:
+    name, shape, base_dtype, target_dtype, exact = values
+    if not (
+        isinstance(exact, bool) and all(type(length) is int and length >= 0 for length in shape)
+    ):
+        raise ValueError
+    return ProfiledTensor(
+        name=_text(name),
+        shape=tuple(shape),
+        dtypes=(_text(base_dtype), _text(target_dtype)),
+        exact=exact,
+    )
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError
+    return tuple(map(_text, values))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

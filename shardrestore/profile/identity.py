@@ -1,0 +1,109 @@
+"""Whether a profile is of these weights: sizes, header hashes, and a sample of the data."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..checkpoint.entry import show_name
+from ..checkpoint.folder import Checkpoint
+from ..errors import ProfileError
+from .file import Profile
+
+SAMPLE_BYTES = 1024
+"""Bytes of each tensor that are compared: an update that touches a tensor touches most of it."""
+
+
+def identify(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what tells a checkpoint's weights from others, as JSON values."""
+    return {**checkpoint.identity(), "sample_sha256": _hash_sample(checkpoint)}
+
+
+def _hash_sample(checkpoint: Checkpoint) -> str:
+    """Hash a kilobyte from the middle of every tensor, in canonical order."""
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(SAMPLE_BYTES))
+    for tensor in checkpoint.tensors.values():
+        part = buffer[: min(SAMPLE_BYTES, tensor.nbytes)]
+        begin = tensor.offset + (tensor.nbytes - len(part)) // 2
+        checkpoint.shards[tensor.shard].source.read_into(begin, part)
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def find_difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Say what differs between two identities, wherever their files lie; None if nothing does.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If `recorded` is no identity.
+    """
+    shards = {shard["name"]: shard for shard in recorded["shards"]}
+    for shard in found["shards"]:
+        known = shards.pop(shard["name"], None)
+        if known is None:
+            return f"{shard['name']} was not there"
+        if known["bytes"] != shard["bytes"]:
+            return f"{shard['name']} had {known['bytes']:,} bytes, it has {shard['bytes']:,}"
+        if known["header_sha256"] != shard["header_sha256"]:
+            hashes = _short(known["header_sha256"]), shard["header_sha256"][:12]
+            return f"the header of {shard['name']} had SHA-256 {hashes[0]}…, it has {hashes[1]}…"
+    if shards:
+        return f"{min(shards)} is missing"
+    if recorded["sample_sha256"] != found["sample_sha256"]:
+        hashes = _short(recorded["sample_sha256"]), found["sample_sha256"][:12]
+        return (
+            f"the weights differ: a sample of {SAMPLE_BYTES:,} bytes of each tensor had SHA-256 "
+            f"{hashes[0]}…, it has {hashes[1]}…"
+        )
+    return None
+
+
+def _short(recorded: Any) -> str:
+    """Return the beginning of a recorded hash; TypeError, ValueError if it is none."""
+    return f"{int(recorded[:12], 16):012x}"
+
+
+def _show_renames(renames: Sequence[str]) -> str:
+    """Return the options as a shell takes them: two lists that differ look different."""
+    return shlex.join(renames) or "none"
+
+
+def check_profile(
+    profile: Profile, base: Checkpoint, target: Checkpoint, dtype: str, rename: Sequence[str]
+) -> None:
+    """Refuse a profile that was made of other weights, or made otherwise.
+
+    Raises
+    ------
+    ProfileError
+        Saying what differs.
+    """
+    contents = profile.contents
+    for option, made, asked in (
+        ("--dtype", contents.dtype, dtype),
+        ("--rename", _show_renames(contents.rename), _show_renames(rename)),
+    ):
+        if made != asked:
+            raise ProfileError(
+                f"profile {profile.path}: was made with {option} {show_name(made)}, this run has "
+                f"{asked}: "
+                "scan again, or run with the same"
+            )
+    for role, checkpoint in (("base", base), ("target", target)):
+        recorded = contents.inputs[role]
+        try:
+            difference = find_difference(recorded, identify(checkpoint))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProfileError(
+                f"profile {profile.path}: its record of the {role} is damaged: scan again"
+            ) from error
+        if difference:
+            raise ProfileError(
+                f"profile {profile.path}: was made of another {role} than {checkpoint.folder}: "
+                f"{difference}. It was made of {show_name(str(recorded.get('path')))}: "
+                "name that one, or scan again"
+            )

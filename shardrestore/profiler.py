@@ -1,0 +1,171 @@
+"""Making a profile: pass 1 over every tensor that can be scored, kept in a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from .checkpoint.folder import Checkpoint, open_checkpoint
+from .checkpoint.writer import existing_parent, explain_write_error
+from .errors import OutputError
+from .kernels import load_kernels
+from .outputs import check_disk, refuse_overlap
+from .pairing.pairs import Pairing, Problem, match, survey
+from .passes.context import Context
+from .passes.plan import ScanWork, plan_scan
+from .passes.progress import Observer, SerialObserver, SilentObserver
+from .passes.scan import scan as scan_weights
+from .profile.contents import Contents, ProfiledTensor
+from .profile.file import Tallies, write_profile
+from .profile.identity import identify
+from .request import Request
+from .session import Reference
+
+
+def make_profile(
+    base: Reference,
+    target: Reference,
+    output: Path,
+    request: Request,
+    observer: Observer | None,
+) -> None:
+    """Scan two checkpoints and write their profile.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+    output : Path
+        The file to write; its folder is created if missing.
+    request : Request
+        For region ``all``.
+    observer : Observer or None
+
+    Raises
+    ------
+    ShardRestoreError
+        Nothing is left behind then, and a profile that was there is kept.
+    """
+    limit = request.limits.max_memory_bytes
+    with (
+        open_checkpoint(base, "base", max_memory_bytes=limit) as opened_base,
+        open_checkpoint(target, "target", max_memory_bytes=limit) as opened,
+    ):
+        _check_output(output, opened_base, opened, overwrite=request.overwrite)
+        pairing, problems = _pair(opened_base, opened, request)
+        work = plan_scan(opened_base, opened, pairing, request.limits)
+        check_disk(output, [(output, work.spool_bytes)], work.spool_bytes)
+        contents = _describe(opened_base, opened, request, pairing, problems)
+        with _NewFile(output) as file:
+            context = Context(
+                base=opened_base,
+                target=opened,
+                kernels=load_kernels(),
+                sizing=work.sizing,
+                seed=request.seed,
+                allow_nonfinite=True,
+                observer=SerialObserver(observer or SilentObserver()),
+                folder=file.folder,
+            )
+            _scan_into(context, work, contents, file.path)
+            file.publish()
+
+
+def _pair(
+    base: Checkpoint, target: Checkpoint, request: Request
+) -> tuple[Pairing, tuple[Problem, ...]]:
+    """Pair whatever can be paired; nothing at all is an error that says why."""
+    admitted, renames, dtype = request.filters[0], request.renames, request.dtype
+    pairing, problems = survey(base, target, admitted, renames=renames, dtype=dtype)
+    if not pairing.elements:
+        match(base, target, admitted, renames=renames, dtype=dtype)
+    return pairing, problems
+
+
+def _describe(
+    base: Checkpoint,
+    target: Checkpoint,
+    request: Request,
+    pairing: Pairing,
+    problems: tuple[Problem, ...],
+) -> Contents:
+    return Contents(
+        inputs={"base": identify(base), "target": identify(target)},
+        dtype=request.dtype,
+        rename=request.rename,
+        tensors=tuple(
+            ProfiledTensor(
+                name=pair.name,
+                shape=pair.target.shape,
+                dtypes=(pair.base.dtype, pair.target.dtype),
+                exact=pair.exact,
+            )
+            for pair in pairing.pairs
+        ),
+        unpaired={problem.name: problem.text for problem in problems},
+    )
+
+
+def _scan_into(context: Context, work: ScanWork, contents: Contents, path: Path) -> None:
+    found = scan_weights(context, work.segments, work.twins)
+    try:
+        tallies = Tallies(
+            zero_base=found.zero_base, nonfinite=found.nonfinite, overflows=found.overflows
+        )
+        write_profile(path, contents, found.histograms, tallies)
+    finally:
+        found.histograms.close()
+
+
+def _check_output(output: Path, base: Checkpoint, target: Checkpoint, *, overwrite: bool) -> None:
+    try:
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder: name the profile's file")
+        existing = existing_parent(output.absolute().parent)
+        if not existing.is_dir():
+            raise OutputError(f"{output}: {existing} is no folder: choose another --output")
+        if os.path.lexists(output) and not overwrite:
+            raise OutputError(f"{output}: exists: choose another --output, or pass --overwrite")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be the output: {error.strerror}") from error
+    for role, checkpoint in (("base", base), ("target", target)):
+        refuse_overlap(output, role, checkpoint)
+
+
+class _NewFile:
+    """A file that grows in a private folder beside its place, and is moved there when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._final = path
+        self._made = [parent for parent in path.parents if not parent.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(
+                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+            )
+        except OSError as error:
+            self._remove_parents()
+            raise explain_write_error(path, 0, error) from error
+        self.path = self.folder / path.name
+
+    def publish(self) -> None:
+        """Move the file to its place."""
+        try:
+            os.rename(self.path, self._final)
+        except OSError as error:
+            raise explain_write_error(self._final, 0, error) from error
+        self._made = []
+
+    def _remove_parents(self) -> None:
+        with suppress(OSError):
+            for parent in self._made:
+                parent.rmdir()
+
+    def __enter__(self) -> _NewFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_parents()

@@ -1,0 +1,74 @@
+"""Opened inputs, and what a request means for them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from .checkpoint.folder import Checkpoint, open_checkpoint
+from .passes.plan import Work, plan_work
+from .profile.file import Profile
+from .profile.identity import check_profile
+from .request import Request
+
+Reference = str | os.PathLike[str]
+
+
+class Session:
+    """Base, target and profile of a request, open; use it as a context manager.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+        The two checkpoints.
+    request : Request
+
+    Raises
+    ------
+    ShardRestoreError
+        If an input cannot be opened, the profile is not of these inputs, or the
+        request makes no sense for them. Headers are read, weights are not.
+    """
+
+    base: Checkpoint
+    target: Checkpoint
+    profile: Profile | None
+    work: Work
+
+    def __init__(self, base: Reference, target: Reference, request: Request) -> None:
+        self.request = request
+        with ExitStack() as stack:
+            limit = request.limits.max_memory_bytes
+            self.base = stack.enter_context(open_checkpoint(base, "base", max_memory_bytes=limit))
+            self.target = stack.enter_context(
+                open_checkpoint(target, "target", max_memory_bytes=limit)
+            )
+            self.profile = None
+            if request.profile is not None:
+                self.profile = stack.enter_context(Profile(request.profile))
+            self.work = self._plan_work()
+            if self.profile is not None:
+                check_profile(self.profile, self.base, self.target, request.dtype, request.rename)
+            self._opened = stack.pop_all()
+
+    def _plan_work(self) -> Work:
+        request = self.request
+        return plan_work(
+            self.base,
+            self.target,
+            request.filters,
+            renames=request.renames,
+            strategies=request.strategies,
+            percents=request.percents,
+            dtype=request.dtype,
+            cast=request.cast,
+            approximate=request.approximate,
+            profile_bytes=self.profile.memory_bytes if self.profile else None,
+            limits=request.limits,
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._opened.close()

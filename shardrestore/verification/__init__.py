@@ -1,0 +1,1 @@
+"""A second opinion on a finished model folder: it is checked against its inputs."""

@@ -1,0 +1,102 @@
+"""The inputs of a restoration, found again and proved to be the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ..checkpoint.folder import Checkpoint, open_checkpoint
+from ..errors import CheckpointError, RequestError
+from ..pairing.pairs import Pairing, make_filter, match
+from ..pairing.rename import parse_rename
+from .record import InputIdentity, Record
+
+Reference = str | os.PathLike[str]
+
+
+@contextmanager
+def open_inputs(
+    record: Record, *, base: Reference | None = None, target: Reference | None = None
+) -> Iterator[tuple[Checkpoint, Checkpoint]]:
+    """Open base and target; they are closed with the context.
+
+    Parameters
+    ----------
+    record : Record
+    base, target : str or path-like, optional
+        Where they are now; where the record says, if left out.
+
+    Raises
+    ------
+    CheckpointError
+        If one is not there, or is another one than was restored from: other
+        shards, sizes or headers. Weights are not hashed: a change of theirs
+        shows in the comparison.
+    """
+    with (
+        _open_input(record, record.base, base, "base") as opened_base,
+        _open_input(record, record.target, target, "target") as opened_target,
+    ):
+        yield opened_base, opened_target
+
+
+def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing:
+    """Match the tensors of the recorded region.
+
+    Raises
+    ------
+    CheckpointError
+        If a pattern of the record is no regular expression.
+    PairingError, RequestError
+        If the region cannot be paired, which no finished run leaves behind.
+    """
+    try:
+        admitted = make_filter(record.region, record.include, record.exclude)
+        renames = [parse_rename(text) for text in record.rename]
+    except RequestError as error:
+        raise CheckpointError(f"{record.where}: damaged: {error}") from error
+    return match(base, target, admitted, renames=renames, dtype=record.dtype)
+
+
+def _open_input(
+    record: Record, identity: InputIdentity, given: Reference | None, role: str
+) -> Checkpoint:
+    if given is None and not os.path.isdir(identity.path):
+        raise CheckpointError(
+            f"{role} {identity.path}: no longer there, where {record.where} says it was: if it "
+            f"has moved, pass --{role} with its folder"
+        )
+    opened = open_checkpoint(identity.path if given is None else given, role)
+    difference = _find_difference(opened.identity()["shards"], identity)
+    if difference is None:
+        return opened
+    opened.close()
+    advice = (
+        f"pass --{role} if it has moved"
+        if given is None
+        else f"pass the folder that was restored from as --{role}"
+    )
+    raise CheckpointError(
+        f"{role} {opened.folder}: not the checkpoint of {record.where}: {difference}: {advice}"
+    )
+
+
+def _find_difference(found: list[Mapping[str, Any]], recorded: InputIdentity) -> str | None:
+    """Return the first thing in which a checkpoint differs from the recorded one."""
+    names = [shard["name"] for shard in found]
+    expected = [shard.name for shard in recorded.shards]
+    if names != expected:
+        odd = sorted(set(names) ^ set(expected)) or names
+        owner = "only the record has" if odd[0] in expected else "the record lacks"
+        return f"{len(names)} shards, {len(expected)} in the record; {owner} {odd[0]}"
+    for shard, was in zip(found, recorded.shards, strict=True):
+        if shard["bytes"] != was.nbytes:
+            return f"{was.name} has {shard['bytes']} bytes, {was.nbytes} in the record"
+        if shard["header_sha256"] != was.header_sha256:
+            return (
+                f"the header of {was.name} has SHA-256 {shard['header_sha256']}, "
+                f"{was.header_sha256} in the record"
+            )
+    return None

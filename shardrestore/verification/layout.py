@@ -1,0 +1,255 @@
+"""Files, headers and index of an output, compared with the target's.
+
+Every tensor that its header still tells where to find can be compared; of the
+others it is said that they were not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ..checkpoint.document import read_document, weigh_document
+from ..checkpoint.entry import DTYPE_BITS, show_name
+from ..checkpoint.folder import Checkpoint, Shard
+from ..checkpoint.header import Header, header_length, parse_header
+from ..checkpoint.index import INDEX_FILE, SINGLE_FILE, parse_index
+from ..checkpoint.source import ByteSource, LocalFile
+from ..errors import CheckpointError
+from ..pairing.pairs import FLOAT_DTYPES
+from .findings import Findings
+
+SHARD_PATTERN = "model-*.safetensors"
+
+_HEADER_FACTOR = 3
+_HEADER_SLACK_BYTES = 1 << 16
+"""A header this much longer than the target's is not read: a damaged length asks for
+up to 100 MB. An entry that a cast writes anew is less than three times as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedTensor:
+    """Where a tensor of the output lies; its dtype and shape are as expected."""
+
+    source: ByteSource
+    dtype: str
+    offset: int
+    """First byte, from the start of the file."""
+    nbytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class OutputFolder:
+    """An opened output; use it as a context manager to close its files."""
+
+    tensors: dict[str, PlacedTensor] = field(default_factory=dict)
+    """Those that can be compared, by name."""
+    sources: list[LocalFile] = field(default_factory=list)
+    headers: list[Header] = field(default_factory=list)
+    """Headers held besides the target's."""
+    document_bytes: int = 0
+    """Memory that parsing the index takes."""
+
+    def __enter__(self) -> OutputFolder:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for source in self.sources:
+            source.close()
+
+
+def open_output(
+    folder: Path, target: Checkpoint, cast: str | None, findings: Findings
+) -> OutputFolder:
+    """Open an output's shards, and note in what its files differ from what they must be.
+
+    Parameters
+    ----------
+    folder : Path
+    target : Checkpoint
+        Gives file names and headers.
+    cast : str or None
+        Format that floating tensors must have; None: headers must be the
+        target's, byte for byte.
+    findings : Findings
+
+    Raises
+    ------
+    CheckpointError
+        If a file cannot be opened or read. One that is missing or damaged is a
+        finding.
+    """
+    opened = OutputFolder()
+    try:
+        _check_names(folder, target, findings)
+        for shard in target.shards:
+            _open_shard(opened, folder, shard, cast, findings)
+        opened.document_bytes = _check_index(folder, target, cast, findings)
+    except BaseException:
+        opened.__exit__()
+        raise
+    return opened
+
+
+def output_dtype(dtype: str, cast: str | None) -> str:
+    """Return the format that a tensor of the target has in the output."""
+    return cast if cast is not None and dtype in FLOAT_DTYPES else dtype
+
+
+def _check_names(folder: Path, target: Checkpoint, findings: Findings) -> None:
+    expected = {shard.filename for shard in target.shards}
+    for name in sorted(os.listdir(folder)):
+        is_weights = name == SINGLE_FILE or fnmatchcase(name, SHARD_PATTERN)
+        if is_weights and name not in expected:
+            findings.add(f"{folder / name}: an extra shard: the target has none of this name")
+    if not target.indexed and os.path.lexists(folder / INDEX_FILE):
+        findings.add(f"{folder / INDEX_FILE}: an extra index: the target has none")
+
+
+def _open_shard(
+    opened: OutputFolder, folder: Path, shard: Shard, cast: str | None, findings: Findings
+) -> None:
+    path = folder / shard.filename
+    if not path.is_file():
+        what = "not a file" if os.path.lexists(path) else "missing"
+        findings.add(f"{path}: {what}: {_not_compared(shard)}")
+        return
+    source = LocalFile(path)
+    opened.sources.append(source)
+    is_same = cast is None and _has_header(source, shard, findings)
+    if is_same and source.nbytes == shard.source.nbytes:
+        _place(opened, source, shard.header, shard, cast, findings)
+        return
+    try:
+        header = _read_header(source, shard)
+    except CheckpointError as error:
+        findings.add(f"{error}: {_not_compared(shard)}")
+        return
+    opened.headers.append(header)
+    if cast is not None and header.metadata != shard.header.metadata:
+        findings.add(f"{path}: the header's metadata differ from the target's")
+    _place(opened, source, header, shard, cast, findings)
+
+
+def _not_compared(shard: Shard) -> str:
+    return f"its {len(shard.header.tensors)} tensors were not compared"
+
+
+def _has_header(source: LocalFile, shard: Shard, findings: Findings) -> bool:
+    """Return whether a file begins with the target's header, to the last byte."""
+    raw = shard.header.raw
+    expected = len(raw).to_bytes(8, "little") + raw
+    found = bytearray(min(len(expected), source.nbytes))
+    source.read_into(0, memoryview(found))
+    if found == expected:
+        return True
+    pairs = enumerate(zip(found, expected, strict=False))
+    differing = next(((at, codes) for at, codes in pairs if codes[0] != codes[1]), None)
+    if differing is not None:
+        at, (one, other) = differing
+        findings.add(
+            f"{source.where}: the header differs from the target's: byte {at} of the file is "
+            f"0x{one:02x}, not 0x{other:02x}"
+        )
+    return False
+
+
+def _read_header(source: LocalFile, shard: Shard) -> Header:
+    prefix = bytearray(min(8, source.nbytes))
+    source.read_into(0, memoryview(prefix))
+    length = header_length(bytes(prefix), source.nbytes, source.where)
+    usual = len(shard.header.raw)
+    if length > _HEADER_FACTOR * usual + _HEADER_SLACK_BYTES:
+        raise CheckpointError(
+            f"{source.where}: says that its header has {length} bytes, the target's has {usual}"
+        )
+    raw = bytearray(length)
+    source.read_into(8, memoryview(raw))
+    return parse_header(bytes(raw), source.nbytes, source.where)
+
+
+def _place(
+    opened: OutputFolder,
+    source: LocalFile,
+    header: Header,
+    shard: Shard,
+    cast: str | None,
+    findings: Findings,
+) -> None:
+    """Note where a shard's tensors lie, and those that are not what they must be."""
+    for name, wanted in shard.header.tensors.items():
+        entry, label = header.tensors.get(name), f"{source.where}: tensor {show_name(name)}"
+        dtype = output_dtype(wanted.dtype, cast)
+        if entry is None:
+            findings.add(f"{label}: missing, not compared")
+        elif (entry.dtype, entry.shape) != (dtype, wanted.shape):
+            findings.add(
+                f"{label}: is {entry.dtype} of shape {list(entry.shape)}, expected {dtype} of "
+                f"shape {list(wanted.shape)}: not compared"
+            )
+        else:
+            opened.tensors[name] = PlacedTensor(
+                source=source,
+                dtype=dtype,
+                offset=header.data_start + entry.begin,
+                nbytes=entry.nbytes,
+            )
+    for name in header.tensors.keys() - shard.header.tensors.keys():
+        findings.add(f"{source.where}: tensor {show_name(name)}: the target's shard has none")
+
+
+def _check_index(folder: Path, target: Checkpoint, cast: str | None, findings: Findings) -> int:
+    """Compare what an index says; return the memory that reading it took.
+
+    Its meaning counts, not its bytes: white space and escapes may differ.
+    """
+    path = folder / INDEX_FILE
+    if not target.indexed:
+        return 0
+    if not path.is_file():
+        findings.add(f"{path}: missing: the target has one")
+        return 0
+    text = read_document(path)
+    try:
+        weight_map = parse_index(text, str(path))
+    except CheckpointError as error:
+        findings.add(str(error))
+    else:
+        _compare_map(weight_map, target, str(path), findings)
+        _compare_size(text, target, cast, str(path), findings)
+    return weigh_document(text)
+
+
+def _compare_map(
+    weight_map: Mapping[str, str], target: Checkpoint, where: str, findings: Findings
+) -> None:
+    home = {name: target.shards[tensor.shard].filename for name, tensor in target.tensors.items()}
+    for name in sorted(home.keys() | weight_map.keys()):
+        found, wanted = weight_map.get(name), home.get(name)
+        label = f"{where}: tensor {show_name(name)}"
+        if found is None:
+            findings.add(f"{label}: not in the index; it is in {wanted}")
+        elif wanted is None:
+            findings.add(f"{label}: said to be in {found}, but no shard should have it")
+        elif found != wanted:
+            findings.add(f"{label}: said to be in {found}, but it is in {wanted}")
+
+
+def _compare_size(
+    text: bytes, target: Checkpoint, cast: str | None, where: str, findings: Findings
+) -> None:
+    document = json.loads(text)
+    metadata = document.get("metadata")
+    found = metadata.get("total_size") if isinstance(metadata, dict) else None
+    wanted = sum(
+        tensor.elements * DTYPE_BITS[output_dtype(tensor.dtype, cast)] // 8
+        for tensor in target.tensors.values()
+    )
+    if type(found) is not int or found != wanted:
+        findings.add(f"{where}: metadata.total_size is {found!r}, the tensors have {wanted} bytes")
+    for key in sorted(document.keys() - {"metadata", "weight_map"}):
+        findings.add(f"{where}: holds {key!r}, which is no part of an index")

@@ -1,0 +1,92 @@
+"""What lies outside the region: the target's, byte for byte, or cast as was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint.entry import DTYPE_BITS
+from ..checkpoint.folder import Tensor
+from ..selection.stream import SEGMENT_ELEMENTS
+from .blocks import Blocks
+from .elements import show_code
+from .findings import Difference, Findings
+from .layout import PlacedTensor
+
+_UNIT_BYTES = 24
+"""Divided by the size of every element, of 4 and 6 bits too: blocks hold whole ones."""
+
+_CODE_TYPES: dict[int, Any] = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A run of elements of a tensor outside the region."""
+
+    tensor: Tensor
+    placed: PlacedTensor
+    start: int
+    elements: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes to read of target and output together."""
+        bits = DTYPE_BITS[self.tensor.dtype] + DTYPE_BITS[self.placed.dtype]
+        return self.elements * bits // 8
+
+
+def split_tensor(tensor: Tensor, placed: PlacedTensor) -> Iterator[Piece]:
+    """Split a tensor into pieces of whole bytes, for workers to share."""
+    step = max(SEGMENT_ELEMENTS // 8 * 8, 8)
+    for start in range(0, tensor.elements, step):
+        elements = min(step, tensor.elements - start)
+        yield Piece(tensor=tensor, placed=placed, start=start, elements=elements)
+
+
+class OutsideCheck:
+    """One worker's look at tensors that must be the target's."""
+
+    def __init__(self, blocks: Blocks, findings: Findings) -> None:
+        self._blocks = blocks
+        self._findings = findings
+
+    def compare(self, piece: Piece) -> None:
+        """Compare a piece with the target's."""
+        if piece.tensor.dtype == piece.placed.dtype:
+            self._compare_bytes(piece)
+        else:
+            self._compare_cast(piece)
+
+    def _compare_cast(self, piece: Piece) -> None:
+        chunks = self._blocks.cast_chunks(piece.tensor, piece.placed, piece.start, piece.elements)
+        for start, wanted, found in chunks:
+            self._compare(piece, start, wanted, found)
+
+    def _compare_bytes(self, piece: Piece) -> None:
+        bits = DTYPE_BITS[piece.tensor.dtype]
+        begin, nbytes = piece.start * bits // 8, piece.elements * bits // 8
+        blocks = self._blocks.byte_blocks(piece.tensor, piece.placed, begin, nbytes, _UNIT_BYTES)
+        # Elements smaller than a byte are compared, counted and shown as bytes.
+        code_type = _CODE_TYPES.get(bits, np.uint8)
+        for position, wanted, found in blocks:
+            start = position * 8 // bits
+            self._compare(piece, start, wanted.view(code_type), found.view(code_type))
+
+    def _compare(self, piece: Piece, start: int, wanted: Any, found: Any) -> None:
+        wrong = wanted != found
+        if not wrong.any():
+            return
+        at = int(wrong.argmax())
+        self._findings.differ(
+            Difference(
+                file=piece.placed.source.where,
+                name=piece.tensor.name,
+                count=int(np.count_nonzero(wrong)),
+                element=start + at * found.itemsize * 8 // DTYPE_BITS[piece.placed.dtype],
+                text=f"is {show_code(found, at)} (target {show_code(wanted, at)}): outside the "
+                "region everything is the target's",
+            )
+        )

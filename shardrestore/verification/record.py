@@ -1,0 +1,270 @@
+"""The record of a restoration, ``shardrestore.json``: read strictly, believed in nothing.
+
+Here its values are only made sure to be of their kind. Whether they are true is
+what verification finds out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from ..checkpoint.document import read_document
+from ..checkpoint.entry import show
+from ..errors import CheckpointError
+from ..pairing.pairs import CAST_DTYPES
+from ..pairing.regions import REGIONS
+from ..selection.score import KEYS
+
+RECORD_FILE = "shardrestore.json"
+RECORD_FORMAT = 1
+"""The format read here. Not taken from ``report``: this is the reader's own idea of it."""
+
+STRATEGIES = ("top", "bottom", "random")
+
+_LARGEST_COUNT = 1 << 45
+"""Beyond any model, and small enough for the arithmetic of ties to stay in 64 bits."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardIdentity:
+    """What the record says of a shard of an input."""
+
+    name: str
+    nbytes: int
+    header_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputIdentity:
+    """What the record says of an input."""
+
+    path: str
+    """Where it was."""
+    shards: tuple[ShardIdentity, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a model folder says of how it was made."""
+
+    where: str
+    """Name of the file, for messages."""
+    base: InputIdentity
+    target: InputIdentity
+    percent: float
+    region: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    rename: tuple[str, ...]
+    strategy: str
+    seed: int | None
+    """Of the random strategy; None for the others."""
+    dtype: str
+    """A key of ``CAST_DTYPES``."""
+    region_elements: int
+    selected_elements: int
+    threshold: float | None
+    """None for random, and where the score at the cut is not finite."""
+    tie_first_key: int
+    tie_keys: int
+    ties: int
+    ties_taken: int
+
+    @property
+    def cast(self) -> str | None:
+        """Format that tensors were cast to; None for their own."""
+        return CAST_DTYPES[self.dtype]
+
+
+def read_record(folder: Path) -> Record:
+    """Read the record of a finished model folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or none that this version can read.
+    """
+    path = folder / RECORD_FILE
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder: name one that shardrestore has written")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing: {_explain_absence(folder)}")
+    try:
+        document = json.loads(read_document(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged, not JSON: {error}; {_ADVICE}") from error
+    return _parse(_check_format(document, path), str(path))
+
+
+def _explain_absence(folder: Path) -> str:
+    inside = sorted(found.parent.name for found in folder.glob(f"*/{RECORD_FILE}"))
+    if inside:
+        return f"{folder} holds several models: name one of them, for example {folder / inside[0]}"
+    return f"without it nothing says what the folder should hold; {_ADVICE}"
+
+
+_ADVICE = "copy it again from where the model was written, or restore again"
+
+
+def _check_format(document: object, path: Path) -> Mapping[str, Any]:
+    if not isinstance(document, dict) or "format" not in document or "cut" not in document:
+        raise CheckpointError(
+            f'{path}: not a record of shardrestore: it has no "format" and "cut"; {_ADVICE}'
+        )
+    found = document["format"]
+    if type(found) is not int or found != RECORD_FORMAT:
+        raise CheckpointError(
+            f"{path}: its format is {_show(found)}, this version reads {RECORD_FORMAT}: verify it "
+            "with the version of shardrestore that wrote it"
+        )
+    return document
+
+
+def _parse(document: Mapping[str, Any], where: str) -> Record:
+    root = _Reader(document, "", where)
+    options, cut = root.open("options"), root.open("cut")
+    strategy = options.take("strategy", _one_of(STRATEGIES))
+    record = Record(
+        where=where,
+        base=_parse_input(root.open("base")),
+        target=_parse_input(root.open("target")),
+        percent=options.take("percent", _number),
+        region=options.take("region", _one_of(REGIONS)),
+        include=options.take("include", _texts),
+        exclude=options.take("exclude", _texts),
+        rename=options.take("rename", _texts),
+        strategy=strategy,
+        seed=options.take("seed", _integer if strategy == "random" else _nothing),
+        dtype=options.take("dtype", _one_of(CAST_DTYPES)),
+        region_elements=cut.take("region_elements", _count),
+        selected_elements=cut.take("selected_elements", _count),
+        threshold=cut.take("threshold", _number_or_null),
+        tie_first_key=cut.take("tie_first_key", _count),
+        tie_keys=cut.take("tie_keys", _count),
+        ties=cut.take("ties", _count),
+        ties_taken=cut.take("ties_taken", _count),
+    )
+    if not 0 < record.tie_keys <= KEYS - record.tie_first_key:
+        cut.refuse("tie_keys", f"a number from 1 to {KEYS} less tie_first_key")
+    return record
+
+
+def _parse_input(entry: _Reader) -> InputIdentity:
+    return InputIdentity(
+        path=entry.take("path", _text),
+        shards=tuple(
+            ShardIdentity(
+                name=shard.take("name", _text),
+                nbytes=shard.take("bytes", _count),
+                header_sha256=shard.take("header_sha256", _text),
+            )
+            for shard in entry.open_all("shards")
+        ),
+    )
+
+
+class _Reader:
+    """An object of the record, read value by value; what is not as it must be is named."""
+
+    def __init__(self, values: Mapping[str, Any], prefix: str, where: str) -> None:
+        self._values = values
+        self._prefix = prefix
+        self._where = where
+
+    def take(self, key: str, convert: Callable[[Any], Value]) -> Value:
+        """Return a value; `convert` raises ValueError with what was expected instead."""
+        try:
+            return convert(self._values.get(key))
+        except ValueError as error:
+            self.refuse(key, str(error), error)
+
+    def open(self, key: str) -> _Reader:
+        return _Reader(self.take(key, _object), f"{self._prefix}{key}.", self._where)
+
+    def open_all(self, key: str) -> list[_Reader]:
+        prefix = f"{self._prefix}{key}."
+        return [_Reader(value, prefix, self._where) for value in self.take(key, _objects)]
+
+    def refuse(self, key: str, expected: str, cause: Exception | None = None) -> NoReturn:
+        """Raise CheckpointError for a value."""
+        found = f"is {_show(self._values[key])}" if key in self._values else "is missing"
+        raise CheckpointError(
+            f"{self._where}: damaged: {self._prefix}{key} {found}, expected {expected}; {_ADVICE}"
+        ) from cause
+
+
+def _show(value: object) -> str:
+    return f"an object of {len(value)}" if isinstance(value, dict) else show(value)  # type: ignore[arg-type]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("an object")
+    return value
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("a list of objects")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError("a list of texts")
+    return tuple(value)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:  # a bool is an int to isinstance
+        raise ValueError("a whole number")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not 0 <= _integer(value) < _LARGEST_COUNT:
+        raise ValueError(f"a whole number from 0 to {_LARGEST_COUNT - 1}")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) < _LARGEST_COUNT * 2.0**100:
+        raise ValueError("a number")
+    if not math.isfinite(value):
+        raise ValueError("a finite number")
+    return float(value)
+
+
+def _number_or_null(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _nothing(value: Any) -> None:
+    if value is not None:
+        raise ValueError("null: only the random strategy has a seed")
+
+
+def _one_of(choices: Any) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"one of {', '.join(choices)}")
+        return value
+
+    return convert

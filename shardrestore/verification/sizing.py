@@ -1,0 +1,102 @@
+"""Projected memory of a verification, and the work sized to fit it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import MemoryBudgetError
+from ..passes.memory import (
+    BLOCK_BYTES,
+    HEADER_FACTOR,
+    MIB,
+    RUNTIME_BYTES,
+    SEGMENT_BYTES,
+    SMALLEST_BLOCK_BYTES,
+    TENSOR_BYTES,
+    WORKER_BYTES,
+    Sizing,
+    format_mib,
+)
+from ..passes.meter import resident_bytes
+from .blocks import CHUNK_ELEMENTS
+from .rule import TURNS
+
+HOST_MARGIN_BYTES = 48 * MIB
+"""What importing numba and its compiler adds to a process that is already large."""
+
+INPUTS = 3
+"""Buffers of a worker: base, target and output."""
+
+DIFFERENCE_BYTES = 1024
+"""A tensor's first wrong element, as text."""
+
+ELEMENT_SCRATCH_BYTES = 4 + 3 * 4 + 2 * 4 + 5 + 8
+"""Scratch for an element of a chunk: a key, three float32 values, two codes and five
+masks, and its place where everything ties."""
+
+TURN_BYTES = 5 * 8
+"""Scratch for a tie whose turn is computed: 64-bit integers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What the memory of a verification depends on, besides blocks and workers."""
+
+    runtime_bytes: int
+    """The process before the first buffer."""
+    tensors: int
+    """Tensors of all three checkpoints together, and lines of their metadata."""
+    header_bytes: int
+    """Headers of all three; one that is not ASCII counts four times."""
+    document_bytes: int
+    """Memory of indexes and configurations while they are parsed."""
+    tasks: int
+    """Segments of the region, and pieces of what lies outside."""
+
+
+def measure_runtime() -> int:
+    """Return what the process holds before the first buffer."""
+    return max(RUNTIME_BYTES, resident_bytes() + HOST_MARGIN_BYTES)
+
+
+def project(load: Load, *, workers: int, block_bytes: int) -> int:
+    """Return the projected peak memory of a verification in bytes.
+
+    Parameters
+    ----------
+    load : Load
+    workers : int
+        Number of worker threads.
+    block_bytes : int
+        Size of each of a worker's buffers.
+    """
+    texts = HEADER_FACTOR * load.header_bytes + load.document_bytes
+    tensors = load.tensors * (TENSOR_BYTES + DIFFERENCE_BYTES)
+    tasks = load.tasks * SEGMENT_BYTES
+    scratch = CHUNK_ELEMENTS * ELEMENT_SCRATCH_BYTES + TURNS * TURN_BYTES
+    worker = WORKER_BYTES + INPUTS * block_bytes + scratch
+    return load.runtime_bytes + texts + tensors + tasks + workers * worker
+
+
+def fit(load: Load, *, max_workers: int, max_memory_bytes: int) -> Sizing:
+    """Choose workers and block size for a budget: blocks shrink first, then workers go.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one worker with the smallest blocks needs more than the budget.
+    """
+    for workers in range(max_workers, 0, -1):
+        block_bytes = BLOCK_BYTES
+        while block_bytes >= SMALLEST_BLOCK_BYTES:
+            projected = project(load, workers=workers, block_bytes=block_bytes)
+            if projected <= max_memory_bytes:
+                return Sizing(workers=workers, block_bytes=block_bytes, projected_bytes=projected)
+            block_bytes //= 2
+    least = project(load, workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
+    raise MemoryBudgetError(
+        f"verifying needs at least {format_mib(least)} of memory (one worker, blocks of "
+        f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(load.runtime_bytes)} of it is Python with "
+        f"its libraries), --max-memory allows {format_mib(max_memory_bytes)}: "
+        f"raise it to {-(-least // MIB)}MiB"
+    )

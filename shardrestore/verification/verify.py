@@ -1,0 +1,306 @@
+"""Verification of a finished model folder against its inputs and its record."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.document import character_bytes
+from ..checkpoint.folder import Checkpoint
+from ..errors import CheckpointError, MemoryBudgetError
+from ..kernels import load_kernels
+from ..pairing.pairs import Pairing
+from ..passes.memory import Sizing
+from ..passes.meter import peak_resident_bytes
+from ..passes.progress import Observer, SerialObserver, SilentObserver
+from ..passes.segment import Segment, split_pairs, twin_segments
+from ..passes.workers import StopSignal, run_tasks
+from ..selection.score import score_of_key
+from .blocks import Blocks
+from .elements import ElementCheck
+from .findings import Findings
+from .inputs import Reference, open_inputs, pair_inputs
+from .layout import OutputFolder, open_output
+from .outside import OutsideCheck, Piece, split_tensor
+from .record import Record, read_record
+from .rule import Rule
+from .sizing import Load, fit, measure_runtime
+from .tally import TieTally
+
+Task = Segment | Piece
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was found out about a model folder."""
+
+    output: Path
+    problems: tuple[str, ...]
+    """Sentences that name file, tensor and element; at most 20, and how many more."""
+    differing_elements: int
+    """Elements, of the region and outside, that are not what they must be."""
+    region_elements: int
+    """Elements of the region, counted."""
+    selected_elements: int
+    """Elements that had to be restored, counted by their keys."""
+    threshold: float | None
+    """As recorded; None for random."""
+    ties: int
+    """Elements that tie at the cut, counted."""
+    ties_taken: int
+    """As recorded."""
+    tensors: int
+    """Tensors of the output that were compared, of the region and outside."""
+    compared_bytes: int
+    """Bytes of the output's tensors that were compared."""
+    seconds: float
+    peak_rss_bytes: int
+    """Peak resident memory of the process so far."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the folder is what its record says, in everything that is checked."""
+        return not self.problems
+
+
+def verify_folder(
+    output: Reference,
+    *,
+    base: Reference | None = None,
+    target: Reference | None = None,
+    workers: int | None = None,
+    max_memory_bytes: int,
+    observer: Observer | None = None,
+) -> Verification:
+    """Check a finished model folder against its inputs.
+
+    Nothing of what selects and writes is used, but the definitions of a score,
+    of a random key and of a cast: every key is computed again, and every element
+    compared with the one that the record's cut demands.
+
+    Parameters
+    ----------
+    output : str or path-like
+        A folder that a restoration has written, with its ``shardrestore.json``.
+    base, target : str or path-like, optional
+        Where the inputs are now, if not where the record says.
+    workers : int, optional
+        Worker threads at most; one for each processor if left out.
+    max_memory_bytes : int
+        Budget for the whole process.
+    observer : Observer, optional
+        Told about the stage ``"verify"``.
+
+    Returns
+    -------
+    Verification
+        Whatever is wrong with the folder is a result, not an exception.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no readable record, or an input is gone, changed or unreadable.
+    MemoryBudgetError
+        If the budget is too small.
+    """
+    started = time.perf_counter()
+    folder, findings = _folder(output), Findings()
+    try:
+        record = read_record(folder)
+        _check_record(record, findings)
+        with (
+            open_inputs(record, base=base, target=target) as (opened_base, opened_target),
+            open_output(folder, opened_target, record.cast, findings) as opened,
+        ):
+            verifier = _Verifier(opened_base, opened_target, opened, record, findings)
+            verifier.carry_out(workers or _count_processors(), max_memory_bytes, observer)
+    except MemoryError as error:
+        raise MemoryBudgetError(
+            "the system refused memory that was planned: lower --workers or --max-memory, or "
+            "raise the limit (`ulimit -v`)"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or output}: cannot be read: {error.strerror}"
+        ) from error
+    return Verification(
+        output=folder,
+        problems=findings.problems(),
+        differing_elements=findings.differing_elements,
+        region_elements=verifier.pairing.elements,
+        selected_elements=verifier.tally.beyond + record.ties_taken,
+        threshold=record.threshold,
+        ties=verifier.tally.ties,
+        ties_taken=record.ties_taken,
+        tensors=len(opened.tensors),
+        compared_bytes=sum(placed.nbytes for placed in opened.tensors.values()),
+        seconds=time.perf_counter() - started,
+        peak_rss_bytes=peak_resident_bytes(),
+    )
+
+
+def _folder(output: Reference) -> Path:
+    if not os.fspath(output):  # it would silently be the current folder
+        raise CheckpointError("the output's name is empty: name a folder")
+    try:
+        return Path(output).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise CheckpointError(f"{os.fspath(output)}: {error}") from error
+
+
+class _Verifier:
+    """The comparison of one output, with everything opened."""
+
+    def __init__(
+        self,
+        base: Checkpoint,
+        target: Checkpoint,
+        output: OutputFolder,
+        record: Record,
+        findings: Findings,
+    ) -> None:
+        self.base = base
+        self.target = target
+        self.output = output
+        self.record = record
+        self.findings = findings
+        self.rule = Rule.of(record)
+        self.pairing = pair_inputs(record, base, target)
+        self.segments = split_pairs(self.pairing.pairs)
+        self.tally = TieTally(len(self.segments))
+
+    def carry_out(self, workers: int, max_memory_bytes: int, observer: Observer | None) -> None:
+        """Compare everything, then the counts."""
+        tasks = self._plan_tasks()
+        sizing = fit(
+            self._measure(len(tasks)),
+            max_workers=max(min(workers, len(tasks)), 1),
+            max_memory_bytes=max_memory_bytes,
+        )
+        watched = SerialObserver(observer or SilentObserver())
+        watched.begin("verify", sum(map(self._count_bytes, tasks)))
+        try:
+            run_tasks(tasks, sizing.workers, self._make_worker(sizing, watched))
+        finally:
+            watched.end()
+        _check_counts(self.record, self.pairing, self.tally, self.findings)
+
+    def _plan_tasks(self) -> list[Task]:
+        """List segments in canonical order, as the tally needs; then everything else."""
+        twins = twin_segments(self.pairing.twins, self.segments)
+        region = {pair.name for pair in (*self.pairing.pairs, *self.pairing.twins)}
+        pieces = [
+            piece
+            for name, tensor in self.target.tensors.items()
+            if name not in region and name in self.output.tensors
+            for piece in split_tensor(tensor, self.output.tensors[name])
+        ]
+        compared = [twin for twin in twins if twin.pair.name in self.output.tensors]
+        return [*self.segments, *compared, *pieces]
+
+    def _measure(self, tasks: int) -> Load:
+        inputs = [shard.header for shard in (*self.base.shards, *self.target.shards)]
+        headers = [*inputs, *self.output.headers]
+        documents = (self.base, self.target, self.output)
+        return Load(
+            runtime_bytes=measure_runtime(),
+            tensors=len(self.output.tensors)
+            + sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
+            header_bytes=sum(len(header.raw) * character_bytes(header.raw) for header in headers),
+            document_bytes=sum(document.document_bytes for document in documents),
+            tasks=tasks,
+        )
+
+    def _make_worker(
+        self, sizing: Sizing, observer: Observer
+    ) -> Callable[[StopSignal], Callable[[Task], None]]:
+        kernels = load_kernels()
+
+        def make_work(stop: StopSignal) -> Callable[[Task], None]:
+            blocks = Blocks(
+                self.base, self.target, kernels, self.rule.seed, sizing.block_bytes, stop
+            )
+            region = ElementCheck(blocks, self.rule, self.findings)
+            outside = OutsideCheck(blocks, self.findings)
+
+            def work(task: Task) -> None:
+                if isinstance(task, Piece):
+                    outside.compare(task)
+                else:
+                    self._check_segment(task, region, stop)
+                observer.advance(self._count_bytes(task))
+
+            return work
+
+        return make_work
+
+    def _check_segment(self, segment: Segment, check: ElementCheck, stop: StopSignal) -> None:
+        if not segment.pair.twin:
+            ties, beyond = check.count(segment)
+            self.tally.publish(segment.number, ties=ties, beyond=beyond)
+        placed = self.output.tensors.get(segment.pair.name)
+        if placed is not None:
+            check.compare(segment, placed, self.tally.first_tie(segment.number, stop))
+
+    def _count_bytes(self, task: Task) -> int:
+        """Return how many bytes a task stands for: each that it looks at, once."""
+        if isinstance(task, Piece):
+            return task.nbytes
+        pair = task.pair
+        sides: Sequence[int] = (pair.base.nbytes, pair.target.nbytes)
+        placed = self.output.tensors.get(pair.name)
+        total = sum(sides) + (placed.nbytes if placed else 0)
+        return total * task.elements // pair.target.elements
+
+
+def _check_record(record: Record, findings: Findings) -> None:
+    """Check that a record does not contradict itself."""
+    where = record.where
+    selected = int(record.region_elements * record.percent / 100.0)
+    if record.selected_elements != selected:
+        findings.add(
+            f"{where}: selected_elements is {record.selected_elements}, but {record.percent:.15g} "
+            f"% of {record.region_elements} elements is {selected}"
+        )
+    if not 0 < record.ties_taken <= record.ties:
+        findings.add(
+            f"{where}: ties_taken is {record.ties_taken}, expected a number from 1 to ties, "
+            f"{record.ties}"
+        )
+    threshold = _threshold(record)
+    if record.threshold != threshold:
+        findings.add(
+            f"{where}: threshold is {record.threshold}, but tie_first_key {record.tie_first_key} "
+            f"means {threshold}"
+        )
+
+
+def _threshold(record: Record) -> float | None:
+    """Return the threshold that a record's first tying key means; JSON has no infinity."""
+    score = score_of_key(record.tie_first_key)
+    return score if record.strategy != "random" and math.isfinite(score) else None
+
+
+def _check_counts(record: Record, pairing: Pairing, tally: TieTally, findings: Findings) -> None:
+    """Compare what a record counts with what base and target hold."""
+    where = record.where
+    if record.region_elements != pairing.elements:
+        findings.add(
+            f"{where}: region_elements is {record.region_elements}, the region has "
+            f"{pairing.elements}"
+        )
+    if record.ties != tally.ties:
+        findings.add(f"{where}: ties is {record.ties}, base and target have {tally.ties}")
+    if record.selected_elements != tally.beyond + record.ties_taken:
+        findings.add(
+            f"{where}: selected_elements is {record.selected_elements}, but {tally.beyond} "
+            f"elements lie beyond the cut and {record.ties_taken} ties are taken"
+        )
+
+
+def _count_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
