@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --constraint const
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"shardrestore needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Name another one: make PYTHON=python3.11")' && $(PYTHON) -m venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean distclean
+.PHONY: help demo test lint format bench fuzz clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,11 @@ format: .venv-dev/.installed ## let ruff fix and format the tree
 bench: .venv-dev/.installed ## run the benchmarks (ARGS goes to them)
 	@echo "==> benchmarks"
 	@$(DEV)/python -m benchmarks $(ARGS)
+
+fuzz: .venv-dev/.installed ## compare the header parser with safetensors on mutated files, for a minute (ARGS)
+	@echo "==> fuzz"
+	@$(DEV)/python $(PIP_INSTALL) --editable '.[fuzz]' || echo "no atheris for this Python"
+	@$(DEV)/python tests/fuzz/fuzz_header.py $(ARGS)
 
 clean: ## remove caches and build leftovers
 	@echo "==> clean"
