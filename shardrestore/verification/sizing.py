@@ -28,7 +28,7 @@ INPUTS = 3
 """Buffers of a worker: base, target and output."""
 
 DIFFERENCE_BYTES = 1024
-"""A tensor's first wrong element, as text."""
+"""A tensor's first wrong element, as text; of a tensor there is a task at least."""
 
 ELEMENT_SCRATCH_BYTES = 4 + 3 * 4 + 2 * 4 + 5 + 8
 """Scratch for an element of a chunk: a key, three float32 values, two codes and five
@@ -71,8 +71,8 @@ def project(load: Load, *, workers: int, block_bytes: int) -> int:
         Size of each of a worker's buffers.
     """
     texts = HEADER_FACTOR * load.header_bytes + load.document_bytes
-    tensors = load.tensors * (TENSOR_BYTES + DIFFERENCE_BYTES)
-    tasks = load.tasks * SEGMENT_BYTES
+    tensors = load.tensors * TENSOR_BYTES
+    tasks = load.tasks * (SEGMENT_BYTES + DIFFERENCE_BYTES)
     scratch = CHUNK_ELEMENTS * ELEMENT_SCRATCH_BYTES + TURNS * TURN_BYTES
     worker = WORKER_BYTES + INPUTS * block_bytes + scratch
     return load.runtime_bytes + texts + tensors + tasks + workers * worker
