@@ -18,7 +18,7 @@ from pathlib import Path
 from .pairs import BILLION, TENTH, add_folder_option, make_pair
 from .process import Cost, measure
 from .table import MIB, Spread, markdown, summarize, write_results
-from .tool import COMMAND, measure_run
+from .tool import COMMAND, make_profile, measure_run
 
 Samples = dict[str, list[Cost]]
 
@@ -76,7 +76,8 @@ class Contest:
         self.big = make_pair(BILLION, folder)
         self.small = make_pair(TENTH, folder)
         self.output = folder / "output"
-        self.profile = folder / "compare.profile.safetensors"
+        self.profile = Path()
+        """Of the big pair, once it has been made."""
         shutil.rmtree(self.output, ignore_errors=True)
         self.selections: dict[str, tuple[int, float]] = {}
 
@@ -106,12 +107,6 @@ class Contest:
     def fresh_sweep(self) -> Cost:
         """Take the turn of a sweep that scans first."""
         return measure_run(self.big, self.output, percents=PERCENTS)[0]
-
-    def make_profile(self) -> None:
-        """Scan the big pair."""
-        sides = ["--base", str(self.big / "base"), "--target", str(self.big / "target")]
-        output = ["--output", str(self.profile), "--overwrite", "--quiet"]
-        measure([*COMMAND, "scan", *sides, *output])
 
     def ours_small(self) -> Cost:
         """Take the command line's turn on the small pair."""
@@ -187,7 +182,7 @@ def run_contest(folder: Path, *, runs: int, in_memory_runs: int) -> Samples:
                 samples[label].append(turn())
     samples |= take_turns({FLOOR: contest.floor, OURS: contest.ours}, runs)
     samples |= take_turns({SMALL: contest.ours_small}, runs)
-    contest.make_profile()
+    contest.profile = make_profile(contest.big, folder)
     sweeps = {SWEEP_FLOOR: contest.sweep_floor, SWEEP: contest.sweep}
     sweeps |= {FRESH_FLOOR: contest.fresh_floor, FRESH_SWEEP: contest.fresh_sweep}
     samples |= take_turns(sweeps, runs)

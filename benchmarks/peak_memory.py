@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .pairs import Pair, add_folder_option, growing_llama, make_pair, one_tensor
 from .table import MIB, markdown, summarize, write_results
-from .tool import measure_run
+from .tool import make_profile, measure_run
 
 TITLE = "Peak memory of shardrestore run, 2 workers"
 
@@ -36,6 +36,7 @@ SERIES = tuple(growing_llama(width) for width in (768, 1024, 1280, 1536, 2048, 2
 SMALL_SERIES = SERIES[:3]
 
 COMPILES = "nothing compiled yet"
+PROFILED = "-k 1,3,5,10,20,40,60 from a profile"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class Case:
     percents: str = "10"
     compiles: bool = False
     """Whether numba finds no compiled kernels, as in the first run after installation."""
+    profiled: bool = False
+    """Whether the pair was scanned before, and its profile is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,11 +94,25 @@ def option_cases(pair: Pair, float32: Pair) -> list[Case]:
         Case(label="--region all", pair=pair, options=("--region", "all")),
         Case(label="-k 1,3,5,10,20,40,60", pair=pair, percents="1,3,5,10,20,40,60"),
         Case(label="float32, -k 1,3,5,10,20,40,60", pair=float32, percents="1,3,5,10,20,40,60"),
+        Case(
+            label="2 regions × 3 strategies × 2 percents",
+            pair=pair,
+            options=("--region", "attention,mlp", "--strategy", "top,bottom,random"),
+            percents="1,10",
+        ),
+        Case(label=PROFILED, pair=pair, percents="1,3,5,10,20,40,60", profiled=True),
+        Case(label="--checksum", pair=pair, options=("--checksum",)),
         Case(label=COMPILES, pair=pair, compiles=True),
     ]
 
 
-SMALL_OPTIONS = ("float32", "--dtype fp32", "--strategy random", "float32, -k 1,3,5,10,20,40,60")
+SMALL_OPTIONS = (
+    "float32",
+    "--dtype fp32",
+    "--strategy random",
+    "float32, -k 1,3,5,10,20,40,60",
+    PROFILED,
+)
 
 
 def measure_case(case: Case, folder: Path, *, runs: int) -> Sample:
@@ -106,10 +123,13 @@ def measure_case(case: Case, folder: Path, *, runs: int) -> Sample:
     for _ in range(runs):
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             environment = {"NUMBA_CACHE_DIR": scratch} if case.compiles else None
+            options = case.options
+            if case.profiled:
+                options += ("--profile", str(make_profile(pair, Path(scratch))))
             cost, result = measure_run(
                 pair,
                 Path(scratch) / "output",
-                case.options,
+                options,
                 percents=case.percents,
                 environment=environment,
             )

@@ -14,6 +14,14 @@ from .process import Cost, measure
 COMMAND = (sys.executable, "-m", "shardrestore_cli.main")
 
 
+def make_profile(pair: Path, folder: Path) -> Path:
+    """Scan a pair; return the profile, which is written into `folder` anew."""
+    profile = folder / "benchmark.profile.safetensors"
+    sides = ["--base", str(pair / "base"), "--target", str(pair / "target")]
+    measure([*COMMAND, "scan", *sides, "--output", str(profile), "--overwrite", "--quiet"])
+    return profile
+
+
 def measure_run(
     pair: Path,
     output: Path,

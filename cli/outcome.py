@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import typer
 
@@ -43,16 +44,33 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
             try:
                 command(*args, **kwargs)
             except ShardRestoreError as error:
-                typer.echo(printable(f"error: {error}"), err=True)
+                advice = _tell_resume(kwargs) if error.resumable else ""
+                typer.echo(printable(f"error: {error}{advice}"), err=True)
                 raise typer.Exit(1) from error
         except (Exception, KeyboardInterrupt) as error:
             if not received and not isinstance(error, KeyboardInterrupt):
                 raise
-            typer.echo("interrupted: no unfinished file was left behind", err=True)
+            kept = _tell_resume(kwargs) or ": no unfinished file was left behind"
+            typer.echo(printable(f"interrupted{kept}"), err=True)
             status = SIGNAL_STATUS + (received[0] if received else signal.SIGINT)
             raise typer.Exit(status) from None
 
     return wrapper
+
+
+def _tell_resume(options: Mapping[str, Any]) -> str:
+    """Return how to go on with what a run has left unfinished; empty if it has not."""
+    from shardrestore import ShardRestoreError, find_unfinished
+
+    try:
+        unfinished = "resume" in options and find_unfinished(options["output"])
+    except (OSError, ShardRestoreError):
+        unfinished = False
+    if not unfinished:
+        return ""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
+    command = shlex.join(["shardrestore", *arguments, "--resume"])
+    return f"\nwhat is finished is kept; to go on:\n  {command}"
 
 
 def printable(text: str) -> str:

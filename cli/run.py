@@ -45,7 +45,10 @@ def run(
     allow_nonfinite: o.AllowNonfinite = False,
     overwrite: o.Overwrite = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run (not yet available).")
+        bool, typer.Option("--resume", help="Go on with an unfinished run of the same command.")
+    ] = False,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Write SHA256SUMS beside the model's files.")
     ] = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
@@ -56,11 +59,6 @@ def run(
     strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
     import shardrestore
 
-    if resume:
-        raise shardrestore.RequestError(
-            "--resume is not available yet: run again without it, an interrupted run leaves "
-            "nothing behind"
-        )
     settings = shardrestore.Options(
         region=regions,
         include=include,
@@ -76,6 +74,8 @@ def run(
         dtype=dtype,
         allow_nonfinite=allow_nonfinite,
         overwrite=overwrite,
+        resume=resume,
+        checksum=checksum,
     )
     bars = ProgressBars(quiet=quiet)
     if len(target) > 1:
@@ -181,8 +181,10 @@ def _describe_costs(results: Sequence[Restoration]) -> str:
     """Return time, throughput and memory, which the models of a sweep share."""
     result = results[0]
     passes_seconds = result.scan_seconds + result.restore_seconds
+    if not passes_seconds:
+        return format_facts([("time", f"{result.seconds:.2f} s: it was finished already")])
     written_bytes = sum(one.written_bytes for one in results)
-    speed = format_bytes((result.read_bytes + written_bytes) / max(passes_seconds, 1e-9))
+    speed = format_bytes((result.read_bytes + written_bytes) / passes_seconds)
     passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
     rest = f"start and reports {max(result.seconds - passes_seconds, 0):.2f}"
     read, written = format_bytes(result.read_bytes), format_bytes(written_bytes)

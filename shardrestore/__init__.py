@@ -8,9 +8,21 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 (0.0242919921875, 0.32)
 """
 
-from .api import Plan, PlannedModel, plan, restore, scan, show, sweep, sweep_targets, verify
+from .api import (
+    Plan,
+    PlannedModel,
+    find_unfinished,
+    plan,
+    restore,
+    scan,
+    show,
+    sweep,
+    sweep_targets,
+    verify,
+)
 from .errors import (
     CheckpointError,
+    InputChangedError,
     MemoryBudgetError,
     NonFiniteError,
     OutputError,
@@ -44,6 +56,7 @@ __all__ = [
     "Cell",
     "CellRow",
     "CheckpointError",
+    "InputChangedError",
     "MemoryBudgetError",
     "ModuleKind",
     "NonFiniteError",
@@ -69,6 +82,7 @@ __all__ = [
     "TensorResult",
     "Verification",
     "__version__",
+    "find_unfinished",
     "make_demo_pair",
     "parse_size",
     "plan",

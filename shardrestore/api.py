@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
+from .checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, OutputError, RequestError
 from .outputs import check_outputs
@@ -393,6 +394,23 @@ def verify(
         max_memory_bytes=parse_size(max_memory),
         observer=observer,
     )
+
+
+def find_unfinished(output: Reference) -> tuple[Path, ...]:
+    """Return the outputs in and below a folder whose run was not finished and can be resumed.
+
+    Parameters
+    ----------
+    output : str or path-like
+        As for ``restore``, ``sweep`` or ``sweep_targets``.
+    """
+    path = _output_path(output)
+    journals = (
+        journal
+        for depth in ("", "*/", "*/*/")
+        for journal in path.glob(f"{depth}{STAGING_FOLDER}/{JOURNAL_FILE}")
+    )
+    return tuple(journal.parent.parent for journal in journals)
 
 
 def _output_path(output: Reference) -> Path:

@@ -3,6 +3,7 @@
 ShardRestoreError
 ├── RequestError            the request itself: percent, region, option, Hub id
 ├── CheckpointError         a folder or file that is no readable checkpoint
+│   └── InputChangedError   an input that was changed while it was read
 ├── PairingError            base and target do not fit together in the region
 ├── ProfileError            a profile that is damaged, or not of these weights
 ├── NonFiniteError          NaN or infinite weights in the region
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "InputChangedError",
     "MemoryBudgetError",
     "NonFiniteError",
     "OutputError",
@@ -30,6 +32,9 @@ __all__ = [
 class ShardRestoreError(Exception):
     """Base of every error that shardrestore raises on purpose."""
 
+    resumable: bool = False
+    """Whether the run that it ended can go on with ``resume``."""
+
 
 class RequestError(ShardRestoreError):
     """The request cannot be carried out as it stands."""
@@ -37,6 +42,10 @@ class RequestError(ShardRestoreError):
 
 class CheckpointError(ShardRestoreError):
     """A folder or file is missing, unreadable, or not a safetensors checkpoint."""
+
+
+class InputChangedError(CheckpointError):
+    """An input was written, replaced or removed while it was read."""
 
 
 class PairingError(ShardRestoreError):

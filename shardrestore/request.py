@@ -58,6 +58,10 @@ class Options(ScanOptions, total=False):
     """A profile of these weights (see ``scan``): pass 1 is not repeated."""
     allow_nonfinite: bool
     """Go on with NaN or infinite weights in the region."""
+    checksum: bool
+    """Write ``SHA256SUMS`` beside each model's files."""
+    resume: bool
+    """Go on with an unfinished run of the same request; anew if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,8 @@ class Request:
     workers: int
     max_memory_bytes: int
     overwrite: bool
+    checksum: bool
+    resume: bool
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     rename: tuple[str, ...]
@@ -160,6 +166,8 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         workers=check_workers(options.get("workers")),
         max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
         overwrite=_check_flag("overwrite", options.get("overwrite", False)),
+        checksum=_check_flag("checksum", options.get("checksum", False)),
+        resume=_check_flag("resume", options.get("resume", False)),
         include=include,
         exclude=exclude,
         rename=rename,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -22,11 +23,22 @@ def read_document(path: Path) -> bytes:
     CheckpointError
         If it is no regular file, or larger than ``MAX_DOCUMENT_BYTES``.
     """
+    return read_file(path, MAX_DOCUMENT_BYTES)
+
+
+def read_file(path: Path, max_bytes: int = sys.maxsize) -> bytes:
+    """Read a regular file whole.
+
+    Raises
+    ------
+    CheckpointError
+        If it is none, or larger than `max_bytes`.
+    """
     source = LocalFile(path)
     try:
-        if source.nbytes > MAX_DOCUMENT_BYTES:
+        if source.nbytes > max_bytes:
             raise CheckpointError(
-                f"{path}: {source.nbytes:,} bytes, at most {MAX_DOCUMENT_BYTES:,} are read"
+                f"{path}: {source.nbytes:,} bytes, at most {max_bytes:,} are read"
             )
         text = bytearray(source.nbytes)
         source.read_into(0, memoryview(text))

@@ -83,6 +83,11 @@ class Checkpoint:
             ],
         }
 
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if a shard is not what it was when it was opened."""
+        for shard in self.shards:
+            shard.source.check_unchanged()
+
     def close(self) -> None:
         """Close all shards."""
         for shard in self.shards:

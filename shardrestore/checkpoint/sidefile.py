@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from .checksum import CHECKSUM_FILE
 
 WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".onnx_data"}
@@ -21,8 +22,9 @@ SKIPPED_FOLDERS = frozenset({"__pycache__", "runs", "wandb", "onnx", "openvino",
 
 OWN_FILES = frozenset(
     {"diff_summary.tsv", "restore_stats.tsv", "selected_param_stats.json", "shardrestore.json"}
+    | {CHECKSUM_FILE}
 )
-"""Reports of an earlier restoration: they describe that one, not the next."""
+"""Reports and checksums of an earlier restoration: they describe that one, not the next."""
 
 MAX_DEPTH = 32
 """Folders within each other; a model has two or three, a trap has a thousand."""

@@ -11,9 +11,9 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputChangedError
 
 
 class ByteSource(Protocol):
@@ -29,6 +29,12 @@ class ByteSource(Protocol):
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes from `offset` on, or raise CheckpointError."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this state of the shard from another, as JSON values."""
+
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if the shard is not what it was when it was opened."""
 
     def close(self) -> None:
         """Release what the source holds."""
@@ -61,8 +67,14 @@ class LocalFile:
             full = isinstance(error, OSError) and error.errno == errno.EMFILE
             advice = ": raise the limit, for example with `ulimit -n 4096`" if full else ""
             raise CheckpointError(f"{path}: cannot be opened: {reason}{advice}") from error
-        status = os.fstat(self._descriptor)
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            self.close()
+            raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
         self.nbytes = status.st_size
+        self._opened = status
+        self._path = path
         if not stat.S_ISREG(status.st_mode):
             self.close()
             raise CheckpointError(f"{path}: not a regular file")
@@ -79,11 +91,34 @@ class LocalFile:
                     f"{error.strerror}"
                 ) from error
             if count == 0:
-                raise CheckpointError(
+                raise InputChangedError(
                     f"{self.where}: ends at byte {offset + filled} of {self.nbytes}: "
                     "the file was cut short while it was read"
                 )
             filled += count
+
+    def identity(self) -> dict[str, Any]:
+        """Return size in bytes and time of the last change in nanoseconds."""
+        return {"bytes": self.nbytes, "mtime_ns": self._opened.st_mtime_ns}
+
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if the file was written, replaced or removed meanwhile."""
+        try:
+            now = os.stat(self._path)
+        except OSError as error:
+            raise InputChangedError(
+                f"{self.where}: vanished while it was read: {error.strerror}"
+            ) from error
+        for what, was, is_now in (
+            ("bytes", self._opened.st_size, now.st_size),
+            ("modification time", self._opened.st_mtime_ns, now.st_mtime_ns),
+            ("inode", self._opened.st_ino, now.st_ino),
+        ):
+            if was != is_now:
+                raise InputChangedError(
+                    f"{self.where}: changed while it was read: {what} {was}, now {is_now}: run "
+                    "again when nothing writes to it"
+                )
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

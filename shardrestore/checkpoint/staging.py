@@ -2,8 +2,11 @@
 
 All files are written into a hidden folder inside the output. When every one of
 them is complete and on disk, they are renamed into place, the index last. What
-they replace is kept meanwhile: if a rename fails, all of them are undone.
-Renaming replaces a symbolic link, it never writes through it.
+they replace is kept meanwhile: if a rename fails, all of them are undone; if the
+process is killed between them, the rest can be done later. Renaming replaces a
+symbolic link, it never writes through it.
+
+Names in the hidden folder that begin with a dot are its own: no model has such.
 """
 
 from __future__ import annotations
@@ -16,15 +19,24 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
-from ..errors import OutputError
+from ..errors import InputChangedError, OutputError
+from .checksum import CHECKSUM_FILE
 from .index import INDEX_FILE, SINGLE_FILE, read_shard_names
 from .source import LocalFile
 from .writer import existing_parent, explain_write_error
 
 STAGING_FOLDER = ".shardrestore-partial"
+JOURNAL_FILE = ".journal.jsonl"
+"""In the hidden folder: says that an unfinished run can be resumed."""
+
 _REPLACED_FOLDER = ".replaced"
+_UNFINISHED_FOLDER = ".unfinished"
 _COPY_BYTES = 1 << 20
 _SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+
+
+Move = tuple[str, str]
+"""A rename: from where to where, both relative to the output."""
 
 
 class Staging:
@@ -36,6 +48,8 @@ class Staging:
         The folder to fill; created with its parents if missing.
     overwrite : bool
         Whether it may already hold files.
+    resume : bool
+        Whether to keep what an unfinished run has left in the hidden folder.
 
     Raises
     ------
@@ -44,7 +58,7 @@ class Staging:
         `overwrite` is false, or is being written by another run.
     """
 
-    def __init__(self, output: Path, *, overwrite: bool) -> None:
+    def __init__(self, output: Path, *, overwrite: bool, resume: bool = False) -> None:
         self.output = output
         self.folder = output / STAGING_FOLDER
         self._lock = -1
@@ -57,10 +71,10 @@ class Staging:
             output.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(output)
             # Again, now that no other run can change it.
-            check_output(output, overwrite=overwrite)
-            if os.path.lexists(self.folder):
+            check_output(output, overwrite=overwrite, resume=resume)
+            if os.path.lexists(self.folder) and not resume:
                 shutil.rmtree(self.folder)
-            self.folder.mkdir(mode=0o700)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             self._release()
             raise OutputError(
@@ -70,8 +84,32 @@ class Staging:
             self._release()
             raise
 
-    def path(self, name: str) -> Path:
+    def clear(self, keep: Iterable[str] = ()) -> None:
+        """Remove whatever an earlier run left, but for the files named `keep`."""
+        kept = {self.folder / name for name in keep}
+        for root, folders, files in os.walk(self.folder, topdown=False):
+            for path in (Path(root, name) for name in (*files, *folders)):
+                if path.is_dir() and not path.is_symlink():
+                    with suppress(OSError):  # something in it is kept
+                        path.rmdir()
+                elif path not in kept:
+                    path.unlink()
+
+    def unfinished_path(self, name: str) -> Path:
         """Return where the file `name` grows; its folder exists afterwards."""
+        return self.path(f"{_UNFINISHED_FOLDER}/{name}")
+
+    def complete(self, name: str) -> None:
+        """Give the file that grew at ``unfinished_path``, now on disk, its name in here."""
+        path = self.path(name)
+        try:
+            os.rename(self.unfinished_path(name), path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise explain_write_error(path, 0, error) from error
+
+    def path(self, name: str) -> Path:
+        """Return where the complete file `name` is staged; its folder exists afterwards."""
         path = self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +137,11 @@ class Staging:
         path = self.path(name)
         buffer = memoryview(bytearray(min(nbytes, _COPY_BYTES)))
         with closing(LocalFile(source)) as reader:
+            if reader.nbytes != nbytes:
+                raise InputChangedError(
+                    f"{source}: changed during the run: bytes {nbytes}, now {reader.nbytes}: run "
+                    "again when nothing writes to it"
+                )
             try:
                 with open(path, "xb") as writer:
                     for begin in range(0, nbytes, _COPY_BYTES):
@@ -110,28 +153,42 @@ class Staging:
             except OSError as error:
                 raise explain_write_error(path, nbytes, error) from error
 
-    def publish(self, names: Sequence[str]) -> None:
-        """Rename the files `names` into the output, in this order.
+    def plan_moves(self, names: Sequence[str]) -> list[Move]:
+        """List the renames that publish the files `names`, in this order.
 
-        Weights of the model that the output held before leave it first, index
-        foremost: shards without an index are no model, an old index over new
-        shards would be a wrong one. Until ``finish`` everything can be undone.
+        Weights of the model that the output holds leave it first, index foremost:
+        shards without an index are no model, an old index over new shards would be
+        a wrong one.
+        """
+        here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{_REPLACED_FOLDER}"
+        leaving = dict.fromkeys(find_old_weights(self.output))
+        if exists(self.output / CHECKSUM_FILE):
+            leaving[CHECKSUM_FILE] = None  # of those weights
+        moves = [(name, f"{replaced}/{name}") for name in leaving]
+        for name in names:
+            if exists(self.output / name) and name not in leaving:
+                moves.append((name, f"{replaced}/{name}"))
+            moves.append((f"{here}/{name}", name))
+        return moves
+
+    def publish(self, moves: Sequence[Move]) -> None:
+        """Carry out the renames of ``plan_moves``, but for those that are done already.
+
+        Until ``finish`` everything can be undone.
 
         Raises
         ------
         OutputError
             If a rename fails; the output is then as it was.
         """
-        replaced = self.folder / _REPLACED_FOLDER
         try:
-            for name in find_old_weights(self.output):
-                self._rename(self.output / name, replaced / name)
-            for name in names:
-                if os.path.lexists(self.output / name):
-                    self._rename(self.output / name, replaced / name)
-                if name in (INDEX_FILE, SINGLE_FILE):
+            for source, destination in moves:
+                if self._is_done(source, destination):
+                    continue
+                if destination in (INDEX_FILE, SINGLE_FILE):
                     _sync_folder(self.output)
-                self._rename(self.folder / name, self.output / name)
+                self._rename(self.output / source, self.output / destination)
+            self._check_published(moves)
             _sync_folder(self.output)
         except BaseException as error:
             self.undo()
@@ -142,8 +199,23 @@ class Staging:
                 ) from error
             raise
 
+    def _is_done(self, source: str, destination: str) -> bool:
+        # What leaves is never overwritten: once it has left, its place is taken by the new.
+        left = destination.startswith(STAGING_FOLDER) and exists(self.output / destination)
+        return left or not exists(self.output / source)
+
+    def _check_published(self, moves: Sequence[Move]) -> None:
+        """Refuse to end with a file that is neither here nor there."""
+        for source, destination in moves:
+            if source.startswith(STAGING_FOLDER) and not exists(self.output / destination):
+                raise OutputError(
+                    f"{self.output / destination}: was complete in {STAGING_FOLDER} and has "
+                    "vanished from it: start anew with --overwrite"
+                )
+
     def _rename(self, source: Path, destination: Path) -> None:
-        missing = [path for path in destination.parents if not path.exists()]
+        inside = [path for path in destination.parents if self.output in path.parents]
+        missing = [path for path in inside if not path.exists()]
         destination.parent.mkdir(parents=True, exist_ok=True)
         self._made += reversed(missing)
         # Noted before it is done: a signal may come between.
@@ -161,7 +233,7 @@ class Staging:
         while self._renamed:
             source, destination = self._renamed[-1]
             try:
-                if os.path.lexists(destination) and not os.path.lexists(source):
+                if exists(destination) and not exists(source):
                     os.rename(destination, source)
                 self._renamed.pop()
             except KeyboardInterrupt:
@@ -181,6 +253,8 @@ class Staging:
     def finish(self) -> None:
         """End the staging: what ``publish`` replaced is removed for good."""
         self._renamed, self._made, self._created = [], [], []
+        with suppress(OSError):  # the journal goes last: until then this can be repeated
+            self.clear(keep=[JOURNAL_FILE])
         self.discard()
 
     def discard(self) -> None:
@@ -190,7 +264,15 @@ class Staging:
         """
         if not self._discarded:
             self._discarded = True
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):  # CPython 3.11 raises some in spite of ignore_errors
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self._release()
+
+    def leave(self) -> None:
+        """End the staging, and leave everything as it is, to be resumed."""
+        if not self._discarded:
+            self._discarded = True
+            self._created = []
             self._release()
 
     def _release(self) -> None:
@@ -202,13 +284,25 @@ class Staging:
             self._lock = -1
 
 
+def exists(path: Path) -> bool:
+    """Say whether a path exists; a disk that does not answer is an error, not a "no".
+
+    ``os.path.lexists`` takes every error for absence.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def find_old_weights(output: Path) -> list[str]:
     """Return the weights that a model folder holds, its index first.
 
     Files that belong to no model by their name or by the index, such as an
     adapter, are not among them.
     """
-    names = [INDEX_FILE] if os.path.lexists(output / INDEX_FILE) else []
+    names = [INDEX_FILE] if exists(output / INDEX_FILE) else []
     shards = read_shard_names(output / INDEX_FILE) if names else set()
     names += sorted(
         entry.name
@@ -218,8 +312,16 @@ def find_old_weights(output: Path) -> list[str]:
     return [name for name in names if not (output / name).is_dir()]
 
 
-def check_output(output: Path, *, overwrite: bool) -> None:
+def check_output(output: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Refuse an output folder that cannot be one, before anything is written.
+
+    Parameters
+    ----------
+    output : Path
+    overwrite : bool
+        Whether it may hold files.
+    resume : bool
+        Whether an unfinished run may have left its work in it.
 
     Raises
     ------
@@ -228,18 +330,18 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         written.
     """
     try:
-        _check_output(output, overwrite=overwrite)
+        _check_output(output, overwrite=overwrite, resume=resume)
     except (OSError, RuntimeError, ValueError) as error:
         # A name that is too long, a loop of links, a folder that may not be listed.
         reason = error.strerror if isinstance(error, OSError) else error
         raise OutputError(f"{output}: cannot be the output: {reason}") from error
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
+def _check_output(output: Path, *, overwrite: bool, resume: bool) -> None:
     if os.path.lexists(output) and not output.is_dir():
         raise OutputError(f"{output}: exists and is no folder: choose another --output")
     if output.is_dir():
-        _check_emptiness(output, overwrite=overwrite)
+        _check_emptiness(output, overwrite=overwrite, resume=resume)
     existing = existing_parent(output)
     if not existing.is_dir():
         raise OutputError(f"{output}: {existing} is no folder: choose another --output")
@@ -249,19 +351,27 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{output}: no permission to write into {existing}")
 
 
-def _check_emptiness(output: Path, *, overwrite: bool) -> None:
-    names = sorted(os.listdir(output))
+def _check_emptiness(output: Path, *, overwrite: bool, resume: bool) -> None:
     staging = output / STAGING_FOLDER
     if os.path.lexists(staging) and (staging.is_symlink() or not staging.is_dir()):
         raise OutputError(f"{staging}: is in the way, and no folder of an earlier run: remove it")
+    unfinished = exists(staging / JOURNAL_FILE)
+    if resume and unfinished:
+        return
     replaced = staging / _REPLACED_FOLDER
     if replaced.is_dir():
+        advice = "go on with --resume" if unfinished else f"move its files back into {output}"
         raise OutputError(
-            f"{replaced}: holds the model that a killed run was about to replace: move its files "
-            f"back into {output}, or delete that folder"
+            f"{replaced}: holds the model that a killed run was about to replace: {advice}, or "
+            "delete that folder"
+        )
+    if unfinished and not overwrite:
+        raise OutputError(
+            f"{output}: holds the work of an unfinished run: go on with --resume, or start anew "
+            "with --overwrite"
         )
     # Whatever else a killed run left behind is nothing of the user's.
-    names = [name for name in names if name != STAGING_FOLDER]
+    names = [name for name in sorted(os.listdir(output)) if name != STAGING_FOLDER]
     if names and not overwrite:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         listed = ", ".join(names[:3]) + more

@@ -51,6 +51,14 @@ class ShardWriter:
         except OSError as error:
             raise explain_write_error(self.path, self.nbytes, error) from error
 
+    def flush(self) -> None:
+        """Wait until what has been written is on disk; nothing to do once it is closed."""
+        if self._descriptor >= 0:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                raise explain_write_error(self.path, self.nbytes, error) from error
+
     def finish(self) -> None:
         """Wait until the file is on disk, then close it."""
         try:
@@ -73,14 +81,13 @@ def explain_write_error(path: Path, nbytes: int, error: OSError) -> OutputError:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             advice = (
-                f": the file needs {nbytes:,} bytes, {free_bytes(path.parent):,} are free. Nothing "
-                "was left behind: free some space (or files, if those are what is short) or "
-                "choose another --output"
+                f": the file needs {nbytes:,} bytes, {free_bytes(path.parent):,} are free: free "
+                "some space (or files, if those are what is short) or choose another --output"
             )
         case errno.EFBIG:
             advice = (
-                f": the file needs {nbytes:,} bytes. Nothing was left behind: raise the limit on "
-                "file sizes (`ulimit -f`) or choose another file system for --output"
+                f": the file needs {nbytes:,} bytes: raise the limit on file sizes (`ulimit -f`) "
+                "or choose another file system for --output"
             )
         case errno.EMFILE | errno.ENFILE:
             advice = ": raise the limit on open files, for example with `ulimit -n 4096`"

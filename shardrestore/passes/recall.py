@@ -1,18 +1,71 @@
-"""Pass 1 from memory: a scan read back from a profile instead of the weights."""
+"""Scans and profiles: a scan written into one, and read back instead of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.entry import show_name
 from ..errors import ProfileError
-from ..profile.file import Profile
+from ..pairing.pairs import Pair, Problem
+from ..profile.contents import Contents, ProfiledTensor
+from ..profile.file import Profile, Tallies, write_profile
 from ..selection.histogram import SparseHistogram
 from .scan import Scan
 from .segment import Segment
+
+
+def remember(
+    path: Path,
+    scan: Scan,
+    pairs: Sequence[Pair],
+    inputs: Mapping[str, Any],
+    *,
+    dtype: str,
+    rename: Sequence[str],
+    problems: Sequence[Problem] = (),
+) -> None:
+    """Write what a scan found as the new file `path`.
+
+    Parameters
+    ----------
+    path : Path
+    scan : Scan
+    pairs : sequence of Pair
+        What was scanned, empty tensors included, in canonical order.
+    inputs : mapping
+        Identities of ``base`` and ``target``.
+    dtype, rename
+        Options that decided what was scanned.
+    problems : sequence of Problem
+        Tensors that could not be paired.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    contents = Contents(
+        inputs=inputs,
+        dtype=dtype,
+        rename=tuple(rename),
+        tensors=tuple(
+            ProfiledTensor(
+                name=pair.name,
+                shape=pair.target.shape,
+                dtypes=(pair.base.dtype, pair.target.dtype),
+                exact=pair.exact,
+            )
+            for pair in pairs
+        ),
+        unpaired={problem.name: problem.text for problem in problems},
+    )
+    tallies = Tallies(zero_base=scan.zero_base, nonfinite=scan.nonfinite, overflows=scan.overflows)
+    write_profile(path, contents, scan.histograms, tallies)
 
 
 def recall(profile: Profile, segments: Sequence[Segment]) -> Scan:

@@ -7,7 +7,7 @@ What lies outside a cut's region is the target's, cast if the output is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
 from ..errors import NonFiniteError
 from ..kernels.interface import Codes, Keys
-from ..selection.histogram import Histogram, sparse
+from ..selection.histogram import Histogram, SparseHistogram, sparse
 from ..selection.score import BINS
 from .context import Context
 from .cuts import PlacedCut
@@ -31,12 +31,25 @@ from .writers import Writers
 
 @dataclass(slots=True, kw_only=True)
 class Restored:
-    """What pass 2 did for one cut."""
+    """What pass 2 did for one cut, in one shard or in all."""
 
-    selected: dict[str, int]
-    """Restored elements of each tensor of its region, in canonical order."""
-    scores: Histogram = field(default_factory=Histogram.empty)
+    selected: dict[str, int] = field(default_factory=dict)
+    """Restored elements of each tensor of the cut's region that has any element."""
+    scores: Histogram | None = None
     """Scores of the selected elements; counted for random cuts alone."""
+
+    def add(self, other: Restored) -> None:
+        """Add what was done in another shard, or in another part of the same."""
+        for name, count in other.selected.items():
+            self.selected[name] = self.selected.get(name, 0) + count
+        if other.scores is not None:
+            self.scores = self.scores or Histogram.empty()
+            self.scores.exact += other.scores.exact
+            self.scores.binned += other.scores.binned
+
+
+ShardResult = Sequence[Restored]
+"""What was done in one shard, for each cut."""
 
 
 def restore(
@@ -46,6 +59,8 @@ def restore(
     shards: Sequence[OutputShard],
     cuts: Sequence[PlacedCut],
     outputs: Sequence[Staging],
+    finished: Mapping[int, ShardResult],
+    completed: Callable[[int, ShardResult], None],
 ) -> list[Restored]:
     """Write the shards of one model for every cut.
 
@@ -58,7 +73,11 @@ def restore(
         What to write, see ``lay_out``.
     cuts : sequence of PlacedCut
     outputs : sequence of Staging
-        Where each cut's shards are written, under their own names.
+        Where each cut's shards are staged, under their own names.
+    finished : mapping
+        Shards that an earlier run has completed in all outputs, by their number.
+    completed : callable
+        Called with number and result of each shard that is safely on disk.
 
     Returns
     -------
@@ -72,16 +91,21 @@ def restore(
     OutputError
         If a shard cannot be written.
     """
-    tasks = plan_tasks(context.target, shards, [*segments, *twins], workers=context.sizing.workers)
-    results = [
-        Restored(selected={s.pair.name: 0 for s in segments if placed.members[s.number]})
-        for placed in cuts
-    ]
-    lock = threading.Lock()
-    with Writers(shards, tasks, outputs) as writers:
+    everything = plan_tasks(
+        context.target, shards, [*segments, *twins], workers=context.sizing.workers
+    )
+    tasks = [task for task in everything if task.shard not in finished]
+    ledger = _Ledger(cuts, finished)
+
+    def complete(shard: int) -> None:
+        context.base.check_unchanged()
+        context.target.check_unchanged()
+        completed(shard, ledger.close(shard))
+
+    with Writers(shards, tasks, outputs, complete) as writers:
 
         def make_work(stop: StopSignal) -> Callable[[Task], None]:
-            restorer = _Restorer(context, shards, cuts, writers, results, lock, stop)
+            restorer = _Restorer(context, shards, cuts, writers, ledger, stop)
 
             def work(task: Task) -> None:
                 restorer.do(task)
@@ -91,11 +115,51 @@ def restore(
 
         context.observer.begin("restore", sum(task.nbytes for task in tasks))
         try:
+            for number in range(len(shards)):
+                if number not in finished and all(task.shard != number for task in tasks):
+                    writers.complete(number)  # a shard without a byte of data
             run_tasks(tasks, context.sizing.workers, make_work)
             writers.wait()
         finally:
             context.observer.end()
-    return results
+    return ledger.totals
+
+
+class _Ledger:
+    """What was done, shard by shard while they are written, and in all."""
+
+    def __init__(self, cuts: Sequence[PlacedCut], finished: Mapping[int, ShardResult]) -> None:
+        self.totals = [Restored() for _ in cuts]
+        self._cuts = cuts
+        self._open: dict[int, list[Restored]] = {}
+        self._lock = threading.Lock()
+        for result in finished.values():
+            self._add(result)
+
+    def note(
+        self, segment: Segment, selected: Sequence[int], counted: Mapping[int, SparseHistogram]
+    ) -> None:
+        """Note what each cut selected in a segment, and the scores that some of them did."""
+        pair = segment.pair
+        with self._lock:
+            parts = self._open.setdefault(pair.target.shard, [Restored() for _ in self._cuts])
+            for placed, part, count in zip(self._cuts, parts, selected, strict=True):
+                if placed.members[segment.number]:
+                    part.selected[pair.name] = part.selected.get(pair.name, 0) + count
+            for number, histogram in counted.items():
+                scores = parts[number].scores = parts[number].scores or Histogram.empty()
+                scores.add(histogram, exact=pair.exact)
+
+    def close(self, shard: int) -> ShardResult:
+        """Add a complete shard to the totals; return what was done in it."""
+        with self._lock:
+            result = self._open.pop(shard, [Restored() for _ in self._cuts])
+            self._add(result)
+        return result
+
+    def _add(self, result: ShardResult) -> None:
+        for total, part in zip(self.totals, result, strict=True):
+            total.add(part)
 
 
 class _Restorer:
@@ -107,8 +171,7 @@ class _Restorer:
         shards: Sequence[OutputShard],
         cuts: Sequence[PlacedCut],
         writers: Writers,
-        results: Sequence[Restored],
-        lock: threading.Lock,
+        ledger: _Ledger,
         stop: StopSignal,
     ) -> None:
         self._space = Workspace(context, stop)
@@ -119,8 +182,7 @@ class _Restorer:
         self._shards = shards
         self._cuts = cuts
         self._writers = writers
-        self._results = results
-        self._lock = lock
+        self._ledger = ledger
         self._stop = stop
         self._out = [np.empty(context.sizing.block_bytes, np.uint8) for _ in cuts]
         # A random cut says nothing of the scores it selects: they are counted.
@@ -139,6 +201,12 @@ class _Restorer:
             case CastTask():
                 self._cast(task)
 
+    def _write(self, shard: int, offset: int, parts: Sequence[memoryview]) -> None:
+        """Write each output's part of a shard."""
+        for writer, part in zip(self._writers.get(shard), parts, strict=True):
+            writer.write(offset, part)
+        self._writers.wrote(sum(map(len, parts)))
+
     def _copy(self, task: CopyTask) -> None:
         source = self._target.shards[task.shard].source
         buffer = as_bytes(self._space.target_buffer)
@@ -146,8 +214,7 @@ class _Restorer:
             self._stop.check()
             part = buffer[: min(len(buffer), task.nbytes - begin)]
             source.read_into(task.offset + begin, part)
-            for writer in self._writers.get(task.shard):
-                writer.write(task.out_offset + begin, part)
+            self._write(task.shard, task.out_offset + begin, [part] * len(self._cuts))
             self._observer.advance(len(part))
 
     def _cast(self, task: CastTask) -> None:
@@ -163,8 +230,8 @@ class _Restorer:
                     f"large for {output.dtype}: choose another --dtype, or pass --allow-nonfinite "
                     "(they then become infinite)"
                 )
-            for writer in self._writers.get(task.shard):
-                writer.write(output.offset + start * out_size, as_bytes(codes))
+            parts = [as_bytes(codes)] * len(self._cuts)
+            self._write(task.shard, output.offset + start * out_size, parts)
             self._observer.advance(chunk.nbytes)
 
     def _restore(self, segment: Segment) -> None:
@@ -178,22 +245,12 @@ class _Restorer:
         for start, elements in self._space.blocks(segment):
             for chunk in self._space.chunks(pair, start, elements):
                 self._cut_chunk(segment, chunk, out_size, remainders, selected)
-            writers = self._writers.get(pair.target.shard)
-            for writer, out in zip(writers, self._out, strict=True):
-                part = as_bytes(out)[: elements * out_size]
-                writer.write(output.offset + start * out_size, part)
+            parts = [as_bytes(out)[: elements * out_size] for out in self._out]
+            self._write(pair.target.shard, output.offset + start * out_size, parts)
             self._observer.advance(elements * segment_bytes(segment) // segment.elements)
         if not pair.twin:
-            self._note(segment, selected)
-
-    def _note(self, segment: Segment, selected: Sequence[int]) -> None:
-        """Add what was selected in a segment to the results."""
-        with self._lock:
-            for placed, result, count in zip(self._cuts, self._results, selected, strict=True):
-                if placed.members[segment.number]:
-                    result.selected[segment.pair.name] += count
-            for number, counts in self._selected_scores.items():
-                self._results[number].scores.add(sparse(counts), exact=segment.pair.exact)
+            counted = {number: sparse(counts) for number, counts in self._selected_scores.items()}
+            self._ledger.note(segment, selected, counted)
 
     def _cut_chunk(
         self,

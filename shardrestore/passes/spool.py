@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint.writer import explain_write_error
+from ..errors import OutputError
 from ..selection.histogram import SparseHistogram
 
 BIN_BYTES = 6
@@ -65,11 +66,24 @@ class Spool:
     def get(self, number: int) -> SparseHistogram:
         """Return the histogram of segment `number`; empty if none was stored."""
         bins = int(self._bins[number])
-        record = os.pread(self._file.fileno(), bins * BIN_BYTES, int(self._begin[number]))
+        record = self._read(bins * BIN_BYTES, int(self._begin[number]))
         return SparseHistogram(
             bins=np.frombuffer(record, np.uint16, bins),
             counts=np.frombuffer(record, np.uint32, bins, offset=bins * 2),
         )
+
+    def _read(self, nbytes: int, begin: int) -> bytes:
+        record = b""
+        try:
+            while len(record) < nbytes:
+                rest = nbytes - len(record)
+                part = os.pread(self._file.fileno(), rest, begin + len(record))
+                if not part:
+                    raise OutputError(f"{self._where}: the work file was cut short")
+                record += part
+        except OSError as error:
+            raise OutputError(f"{self._where}: cannot be read: {error.strerror}") from error
+        return record
 
     def close(self) -> None:
         """Release the file; it has no name, so nothing is left on disk."""

@@ -205,7 +205,8 @@ class Profile:
         if len(text) > _LARGEST_TEXT:
             raise ProfileError(
                 self._damaged(
-                    f"its description has {len(text):,} characters, at most {_LARGEST_TEXT:,} are read"
+                    f"its description has {len(text):,} characters, at most "
+                    f"{_LARGEST_TEXT:,} are read"
                 )
             )
         try:

@@ -21,10 +21,11 @@ from ..version import __version__
 from .result import Restoration, TensorResult
 
 RECORD_FILE = "shardrestore.json"
+STATISTICS_FILE = "selected_param_stats.json"
 REPORT_FILES = (
     "diff_summary.tsv",
     "restore_stats.tsv",
-    "selected_param_stats.json",
+    STATISTICS_FILE,
     RECORD_FILE,
 )
 RECORD_FORMAT = 1

@@ -21,6 +21,7 @@ from ..passes.segment import Segment, split_pairs, twin_segments
 from ..passes.workers import StopSignal, run_tasks
 from ..selection.score import score_of_key
 from .blocks import Blocks
+from .checksums import check_checksums
 from .elements import ElementCheck
 from .findings import Findings
 from .inputs import Reference, open_inputs, pair_inputs
@@ -112,6 +113,7 @@ def verify_folder(
     try:
         record = read_record(folder)
         _check_record(record, findings)
+        check_checksums(folder, findings)
         with (
             open_inputs(record, base=base, target=target) as (opened_base, opened_target),
             open_output(folder, opened_target, record.cast, findings) as opened,

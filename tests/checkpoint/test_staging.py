@@ -46,7 +46,7 @@ def stage(output: Path, *, overwrite: bool = True) -> Staging:
 
 
 def publish(staging: Staging, names: Sequence[str] = NAMES) -> None:
-    staging.publish(names)
+    staging.publish(staging.plan_moves(names))
     staging.finish()
 
 
@@ -147,7 +147,7 @@ def test_the_old_index_goes_first_and_the_new_one_comes_last(output: Path) -> No
     fill(output)
     staging = stage(output)
     with mock.patch.object(os, "rename", side_effect=os.rename) as rename:
-        staging.publish(NAMES)
+        staging.publish(staging.plan_moves(NAMES))
     moves = [call.args for call in rename.call_args_list]
     assert moves[0][0] == output / INDEX
     assert moves[-1][1] == output / INDEX
@@ -199,7 +199,7 @@ def test_a_rename_that_fails_is_undone_with_all_before_it(tmp_path: Path, filled
             mock.patch.object(os, "rename", at_call(number, full())),
             pytest.raises(OutputError, match=r"some file: .*No space left.*output is as it was"),
         ):
-            staging.publish(NAMES)
+            staging.publish(staging.plan_moves(NAMES))
         staging.discard()
         assert snapshot(output) == before, number
     assert number == (11 if filled else 4)
@@ -213,7 +213,7 @@ def test_a_publishing_that_is_interrupted_is_undone(
         before = snapshot(output)
         staging = stage(output)
         with mock.patch.object(os, "rename", at_call(number, error())), pytest.raises(error):
-            staging.publish(NAMES)
+            staging.publish(staging.plan_moves(NAMES))
         staging.discard()
         assert snapshot(output) == before, number
 
@@ -225,7 +225,7 @@ def test_an_interruption_during_the_rename_itself_is_undone(tmp_path: Path) -> N
         staging = stage(output)
         rename = at_call(number, KeyboardInterrupt(), too_late=True)
         with mock.patch.object(os, "rename", rename), pytest.raises(KeyboardInterrupt):
-            staging.publish(NAMES)
+            staging.publish(staging.plan_moves(NAMES))
         staging.discard()
         assert snapshot(output) == before, number
 
@@ -236,7 +236,7 @@ def test_folders_made_for_a_publishing_that_fails_go_again(output: Path, made: b
         output.mkdir(parents=True)
     staging = stage(output)
     with mock.patch.object(os, "rename", at_call(3, full())), pytest.raises(OutputError):
-        staging.publish(NAMES)
+        staging.publish(staging.plan_moves(NAMES))
     staging.discard()
     assert output.exists() == made
     assert not made or list(output.iterdir()) == []
@@ -253,7 +253,7 @@ def test_an_undoing_that_fails_deletes_nothing_of_the_old_model(output: Path) ->
         real(source, destination)
 
     with mock.patch.object(os, "rename", rename), suppress(OSError, OutputError):
-        staging.publish(NAMES)
+        staging.publish(staging.plan_moves(NAMES))
     staging.discard()
     old = [path for path in output.rglob("*") if path.is_file() and path.read_bytes() == b"old"]
     assert len(old) == 4
@@ -266,7 +266,7 @@ def test_a_whole_publishing_can_be_undone_until_it_is_finished(output: Path, fil
         fill(output)
     before = snapshot(output)
     staging = stage(output)
-    staging.publish(NAMES)
+    staging.publish(staging.plan_moves(NAMES))
     staging.undo()
     staging.undo()
     staging.discard()
@@ -279,7 +279,7 @@ def test_an_undoing_cannot_be_interrupted(tmp_path: Path, too_late: bool) -> Non
     for number, output in publishings(tmp_path, True):
         before = snapshot(output)
         staging = stage(output)
-        staging.publish(NAMES)
+        staging.publish(staging.plan_moves(NAMES))
         rename = at_call(number, KeyboardInterrupt(), too_late=too_late)
         with mock.patch.object(os, "rename", rename):
             staging.undo()
@@ -415,7 +415,7 @@ def test_only_the_owner_sees_a_staging_and_published_files_follow_the_umask(
 def test_a_model_that_a_killed_run_moved_aside_is_never_deleted(output: Path) -> None:
     fill(output)
     staging = stage(output)
-    staging.publish(NAMES)
+    staging.publish(staging.plan_moves(NAMES))
     os.close(staging._lock)  # killed: neither finished nor undone
     with pytest.raises(OutputError, match="move its files back"):
         Staging(output, overwrite=True)

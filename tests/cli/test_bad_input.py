@@ -22,9 +22,11 @@ import numpy as np
 import pytest
 
 import shardrestore
+from tests.checkpoints import read_tree
 from tests.cli.tree import (
     INDEX,
     SINGLE,
+    STAGING,
     Scene,
     Tensor,
     cli,
@@ -415,7 +417,6 @@ def test_weights_that_are_not_finite_pass_through_outside_the_region(scene: Scen
     Bad("gpu", ["device cuda", "--device cpu"], args=["--device", "cuda"]),
     Bad("a_certain_gpu", ["device cuda:0", "--device cpu"], args=["--device", "cuda:0"]),
     Bad("no_device", ["device 'tpu'", "auto or cpu"], args=["--device", "tpu"]),
-    Bad("resume", ["--resume is not available yet"], args=["--resume"]),
     Bad("include_is_no_expression", ["--include '('", "not a valid regular expression"],
         args=["--include", "("]),
     Bad("exclude_is_no_expression", ["--exclude '[a-'", "not a valid regular expression"],
@@ -665,21 +666,50 @@ def test_a_disk_too_small_is_refused_in_process(
     assert snapshot(scene.root) == before
 
 
-@pytest.mark.parametrize("overwrite", [False, True], ids=["new_output", "overwrite"])
-@pytest.mark.parametrize(
-    ("limit_bytes", "file"), [(1000, "histograms"), (16_384, "model-0000")], ids=["scan", "restore"]
-)
-def test_a_disk_that_fills_up_midway_loses_nothing(
-    scene: Scene, limit_bytes: int, file: str, overwrite: bool
-) -> None:
-    """No file may grow beyond a limit: a full disk, seen from the writer."""
+LIMIT_FILES = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({0}, {0}))"
+"""No file may grow beyond a limit: a full disk, seen from the writer."""
+
+
+def prepare_output(scene: Scene, overwrite: bool) -> list[str]:
+    """Leave an old model or none; return how to write over it."""
     scene.run()  # the old model, and the compiled kernels, which need their disk too
+    if overwrite:
+        return ["--overwrite"]
+    shutil.rmtree(scene.output)
+    return []
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new_output", "overwrite"])
+def test_a_disk_that_fills_up_in_the_scan_leaves_nothing(scene: Scene, overwrite: bool) -> None:
+    args = [*prepare_output(scene, overwrite), "--include", "q_proj"]
+    says = ["histograms", "the file needs", "bytes", "ulimit -f"]
+    assert_refused(scene, says, args, prelude=LIMIT_FILES.format(1000))
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new_output", "overwrite"])
+def test_a_disk_that_fills_up_in_pass_2_loses_nothing_and_the_run_can_be_resumed(
+    scene: Scene, overwrite: bool
+) -> None:
+    args = [*prepare_output(scene, overwrite), "--include", "q_proj"]
+    before = snapshot(scene.root)
+    done = scene.cli(*args, prelude=LIMIT_FILES.format(16_384))
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False)
+    message = re.sub(r"\s+", " ", done.stderr)
+    said = (
+        "error: .*model-0000.*the file needs [0-9,]+ bytes.*ulimit -f.*to go on: shardrestore run "
+    )
+    assert re.match(said, message)
+    staging = f"out/{STAGING}"
+    after = snapshot(scene.root)
+    kept = {name: seen for name, seen in after.items() if not name.startswith(staging)}
     if not overwrite:
-        shutil.rmtree(scene.output)
-    limit = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))"
-    args = ["--include", "q_proj", *(["--overwrite"] if overwrite else [])]
-    says = [file, "the file needs", "bytes", "Nothing was left behind", "ulimit -f"]
-    assert_refused(scene, says, args, prelude=limit)
+        del kept["out"]
+    assert kept == before
+    assert after.keys() > kept.keys()
+    scene.run(*args, "--resume")
+    scene.run("--include", "q_proj", "--output", "whole")
+    assert not (scene.root / staging).exists()
+    assert read_tree(scene.output) == read_tree(scene.root / "whole")
 
 
 # What looks bad but is not ---------------------------------------------------------------

@@ -485,6 +485,10 @@ def test_an_output_that_links_to_an_empty_folder_is_filled(scene: Scene) -> None
 # The end: interrupted and killed -----------------------------------------------------------------
 
 
+GROWING = Path(".unfinished", SINGLE)
+"""Where a shard is in the hidden folder until it is complete."""
+
+
 def stop_at(
     milestone: Path, sent: signal.Signals, begin: Callable[[], subprocess.Popen[str]]
 ) -> tuple[int, str, str]:
@@ -497,20 +501,32 @@ def stop_at(
         stdout, stderr = process.communicate(timeout=60)
         if process.returncode:
             return process.returncode, stdout, stderr
-        shutil.rmtree(milestone.parents[1] if milestone.name != STAGING else milestone.parent)
+        staging = next(path for path in (milestone, *milestone.parents) if path.name == STAGING)
+        shutil.rmtree(staging.parent)
     raise AssertionError("five runs were done before the signal came")
 
 
 @pytest.mark.parametrize("stage", ["scan", "restore"])
-def test_ctrl_c_exits_with_130_and_leaves_nothing(scene: Scene, stage: str) -> None:
+def test_ctrl_c_exits_with_130_and_leaves_at_most_what_can_be_resumed(
+    scene: Scene, stage: str
+) -> None:
     make_large_pair(scene)
     before = {path: path.lstat() for path in scene.root.rglob("*")}
-    milestone = scene.output / STAGING / (SINGLE if stage == "restore" else "")
+    milestone = scene.output / STAGING / (GROWING if stage == "restore" else "")
     status, stdout, stderr = stop_at(milestone, signal.SIGINT, lambda: start(scene))
     assert (status, stdout) == (130, "")
-    assert stderr.startswith("interrupted")
     assert "Traceback" not in stderr
-    assert set(scene.root.rglob("*")) == set(before)
+    left = {
+        path.relative_to(scene.root).parts[:2] for path in set(scene.root.rglob("*")) - {*before}
+    }
+    if stage == "restore":
+        assert left == {("out",), ("out", STAGING)}
+        assert stderr.startswith(
+            "interrupted\nwhat is finished is kept; to go on:\n  shardrestore run"
+        )
+    else:
+        assert left == set()
+        assert stderr == "interrupted: no unfinished file was left behind\n"
     for path, status_before in before.items():
         if path.is_file():
             assert path.lstat().st_mtime_ns == status_before.st_mtime_ns
@@ -520,12 +536,13 @@ def test_ctrl_c_leaves_the_old_model_as_it_was(scene: Scene) -> None:
     scene.run()
     make_large_pair(scene)
     before = snapshot(scene.output)
-    milestone = scene.output / STAGING / SINGLE
+    milestone = scene.output / STAGING / GROWING
     status, _, stderr = stop_at(
         milestone, signal.SIGINT, lambda: start(scene, "--overwrite", "-k", "20")
     )
     assert (status, "Traceback" in stderr) == (130, False)
-    assert snapshot(scene.output) == before
+    after = snapshot(scene.output)
+    assert {name: seen for name, seen in after.items() if Path(name).parts[0] != STAGING} == before
 
 
 INTERRUPTED_IMPORT = """
@@ -582,7 +599,12 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--allow-nonfinite"], "allow_nonfinite", True),
     (["--overwrite"], "overwrite", True),
 ]
-RUN_DEFAULTS = {
+RUN_ALONE_OPTIONS: list[tuple[list[str], str, Any]] = [
+    (["--resume"], "resume", True),
+    (["--checksum"], "checksum", True),
+]
+"""What ``run`` has and ``plan`` has not."""
+PLAN_DEFAULTS = {
     "region": ["transformer"],
     "include": [],
     "exclude": [],
@@ -598,6 +620,7 @@ RUN_DEFAULTS = {
     "allow_nonfinite": False,
     "overwrite": False,
 }
+RUN_DEFAULTS = PLAN_DEFAULTS | {"resume": False, "checksum": False}
 
 
 def call(
@@ -636,8 +659,9 @@ def test_run_is_one_call_into_the_library(
     function: str,
     argument: dict[str, object],
 ) -> None:
-    args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
-    expected = {name: value for _, name, value in RUN_OPTIONS} if given else RUN_DEFAULTS
+    options = RUN_OPTIONS + RUN_ALONE_OPTIONS
+    args = [word for words, _, _ in options for word in words] if given else []
+    expected = {name: value for _, name, value in options} if given else RUN_DEFAULTS
     positional, named = call(monkeypatch, function, ["run", *PATHS, *percents, *args])
     assert positional == ("B", "T", "O")
     assert type(named.pop("observer")).__name__ == "ProgressBars"
@@ -663,7 +687,7 @@ def test_several_targets_are_one_call_too(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "all_options"])
 def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
     args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
-    expected = {name: value for _, name, value in RUN_OPTIONS} if given else RUN_DEFAULTS
+    expected = {name: value for _, name, value in RUN_OPTIONS} if given else PLAN_DEFAULTS
     positional, named = call(monkeypatch, "plan", ["plan", *PATHS, "-k", "1,3", *args])
     assert positional == ("B", "T", "O")
     assert named == expected | {"percent": [1.0, 3.0]}
@@ -672,7 +696,7 @@ def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, give
 def test_every_promised_option_is_in_the_help() -> None:
     plan = {words[0] for words, _, _ in RUN_OPTIONS}
     plan |= {"--base", "--target", "--output", "-k", "--percent", "--json"}
-    run = plan | {"--resume", "--quiet"}
+    run = plan | {"--resume", "--checksum", "--quiet"}
     for command, options in {"run": run, "plan": plan, "demo": {"[DIR]"}}.items():
         done = cli(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")

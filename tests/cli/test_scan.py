@@ -125,7 +125,8 @@ def test_a_disk_that_fills_up_midway_leaves_nothing_and_loses_nothing(
     message = refuse(scene, "--output", PROFILE, "--overwrite", prelude=prelude)
     assert ("histograms" if work_file else PROFILE) in message
     assert "the file needs" in message
-    assert "Nothing was left behind" in message
+    assert "raise the limit on file sizes (`ulimit -f`)" in message
+    assert "--resume" not in message  # which a scan does not have
 
 
 SMALL_DISK = """

@@ -18,7 +18,12 @@ from hypothesis import strategies as st
 
 import shardrestore
 import shardrestore.passes.scan as scan_module
+from shardrestore.checkpoint.folder import open_checkpoint
+from shardrestore.checkpoint.source import LocalFile
+from shardrestore.profile.identity import SAMPLE_BYTES
+from shardrestore.synthetic import write_pair
 from tests.checkpoints import Layout, Units, read_tree, store, using, write_checkpoint
+from tests.cli.tree import SHARD_BYTES, TINY
 from tests.runs import (
     BUDGET,
     PERCENTS,
@@ -327,3 +332,32 @@ def test_a_refining_scan_serves_all_cuts_of_a_sweep(folder: Path) -> None:
     several = sweep(folder, "several", percents=percents, strategy=["top", "bottom"])
     assert several.stages == ["scan", "refine", "restore"]
     assert several.announced[1] == 400 * 8  # the float32 weights of both sides, once
+
+
+def test_seven_percents_from_a_profile_read_each_weight_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, target = write_pair(tmp_path, TINY, shard_bytes=SHARD_BYTES)
+    profile = tmp_path / "pair.profile.safetensors"
+    shardrestore.scan(base, target, profile, max_memory=BUDGET)
+    read: dict[str, list[tuple[int, int]]] = {}
+    read_into = LocalFile.read_into
+
+    def note(self: LocalFile, offset: int, buffer: memoryview) -> None:
+        read.setdefault(self.where, []).append((offset, len(buffer)))
+        read_into(self, offset, buffer)
+
+    monkeypatch.setattr(LocalFile, "read_into", note)
+    percents = [1, 3, 5, 10, 20, 40, 60]
+    shardrestore.sweep(
+        base, target, tmp_path / "out",
+        percents=percents, region="all", profile=profile, max_memory=BUDGET,
+    )  # fmt: skip
+    for side in (base, target):
+        with open_checkpoint(side, "side") as checkpoint:
+            for shard in checkpoint.shards:
+                entries = shard.header.tensors.values()
+                sampled = [min(SAMPLE_BYTES, entry.nbytes) for entry in entries]
+                weights = [entry.nbytes for entry in entries]
+                data = [n for at, n in read[shard.source.where] if at >= shard.header.data_start]
+                assert sum(data) == sum(weights) + sum(sampled)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.staging import Staging
+from shardrestore.checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER, Staging
 from shardrestore.errors import CheckpointError, OutputError
 from tests import oracle
 from tests.checkpoints import (
@@ -243,13 +243,32 @@ def failing(real: Callable[..., Any], after: int, code: int) -> Callable[..., An
     return call
 
 
+def assert_resumable(folder: Path, output: str = "output", **options: Any) -> None:
+    """All that a run has left is its hidden folder; resumed, it ends as if nothing had been."""
+    assert os.listdir(folder / output) == [STAGING_FOLDER]
+    with pytest.raises(OutputError, match="unfinished run: go on with --resume"):
+        restore(folder, output, **options)
+    with using(SMALL):
+        restore(folder, output, resume=True, **options)
+        restore(folder, "whole", **options)
+    assert read_tree(folder / output) == read_tree(folder / "whole")
+
+
+def is_resumable(folder: Path) -> bool:
+    return os.path.lexists(folder / STAGING_FOLDER / JOURNAL_FILE)
+
+
 @pytest.mark.parametrize(
-    ("name", "after"),
-    [("ftruncate", 0), ("ftruncate", 1)]
-    + [("fsync", after) for after in (0, 1, 2, 3, 6)]
-    + [("pwrite", after) for after in (0, 1, 2, 10, 60)],
+    ("name", "after", "kept"),
+    [
+        *(("ftruncate", after, after > 0) for after in (0, 1, 2)),
+        *(("fsync", after, after > 2) for after in (0, 1, 2, 3, 6, 9)),
+        *(("pwrite", after, after > 70) for after in (0, 1, 2, 10, 60, 90)),
+    ],
 )
-def test_a_full_disk_leaves_nothing_behind(folder: Path, name: str, after: int) -> None:
+def test_a_full_disk_leaves_what_can_be_resumed_and_nothing_before_the_end_of_the_scan(
+    folder: Path, name: str, after: int, kept: bool
+) -> None:
     before = read_tree(folder)
     full = failing(getattr(os, name), after, errno.ENOSPC)
     with (
@@ -258,8 +277,14 @@ def test_a_full_disk_leaves_nothing_behind(folder: Path, name: str, after: int) 
         pytest.raises(OutputError, match="No space left"),
     ):
         restore(folder, "deep/er/output")
-    assert read_tree(folder) == before
-    assert not (folder / "deep").exists()
+    found = read_tree(folder)
+    assert {path: found[path] for path in before} == before
+    if kept:
+        assert is_resumable(folder / "deep/er/output")
+        assert_resumable(folder, "deep/er/output")
+    else:
+        assert found == before
+        assert not (folder / "deep").exists()
 
 
 @pytest.mark.parametrize("after", [0, 3, 11, 60])
@@ -304,7 +329,7 @@ def test_an_input_that_changes_between_the_passes_is_an_error(folder: Path) -> N
 
 @pytest.mark.parametrize("stage", ["scan", "refine", "restore"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interruption_leaves_nothing_behind(
+def test_an_interruption_leaves_what_can_be_resumed_and_nothing_in_the_scan(
     folder: Path, stage: str, error: type[BaseException]
 ) -> None:
     class Interrupter(Recorder):
@@ -315,24 +340,37 @@ def test_an_interruption_leaves_nothing_behind(
 
     with using(SMALL), pytest.raises(error):
         restore(folder, observer=Interrupter(), workers=3)
-    assert not (folder / "output").exists()
+    if stage == "scan":
+        assert not (folder / "output").exists()
+    else:
+        assert_resumable(folder)
 
 
-def test_a_failed_run_leaves_what_the_output_held(folder: Path) -> None:
+@pytest.mark.parametrize("after", [2, 20])
+def test_a_failed_run_leaves_what_the_output_held(folder: Path, after: int) -> None:
     restore(folder)
     before = read_tree(folder / "output")
-    full = failing(os.pwrite, 5, errno.ENOSPC)
+    full = failing(os.pwrite, after, errno.ENOSPC)
     with mock.patch.object(os, "pwrite", full), pytest.raises(OutputError):
         restore(folder, overwrite=True, percent=60)
-    assert read_tree(folder / "output") == before
+    assert visible_tree(folder / "output") == before
+    assert is_resumable(folder / "output") == (after == 20)
 
 
-@pytest.mark.parametrize("after", range(9))
+def visible_tree(folder: Path) -> dict[str, bytes]:
+    """Return every file outside the hidden folders."""
+    files = read_tree(folder).items()
+    return {name: data for name, data in files if STAGING_FOLDER not in Path(name).parts}
+
+
+@pytest.mark.parametrize("after", range(13))
 def test_whatever_stands_under_its_final_name_is_complete(folder: Path, after: int) -> None:
     """Killed while it renames: each file is the finished one, and the index comes last."""
     restore(folder, "whole")
     whole = read_tree(folder / "whole")
     real, calls = os.rename, iter(range(10**9))
+
+    staged = 3  # the scan and two shards, within the hidden folder
 
     class Killed(BaseException):
         pass
@@ -349,32 +387,33 @@ def test_whatever_stands_under_its_final_name_is_complete(folder: Path, after: i
             restore(folder)
     except Killed:
         killed = True
-    visible = {
-        name: data
-        for name, data in read_tree(folder / "output").items()
-        if not name.startswith(".shardrestore-partial")
-    }
+    visible = visible_tree(folder / "output")
     assert visible.items() <= whole.items()
     index = "model.safetensors.index.json"
-    assert killed == (after < len(whole))
+    assert killed == (after < staged + len(whole))
     assert index not in visible or visible.keys() == whole.keys()
 
 
 def test_no_model_of_a_sweep_gets_its_name_before_all_are_complete(folder: Path) -> None:
     first_two = 2 * 2  # side files of two models
     full = failing(Staging.copy_file, first_two, errno.ENOSPC)
-    with mock.patch.object(Staging, "copy_file", full), pytest.raises(OSError, match="No space"):
-        shardrestore.sweep(
-            folder / "base",
-            folder / "target",
-            folder / "output",
-            percents=[5, 10, 20],
-            max_memory=BUDGET,
-        )
-    assert not (folder / "output").exists()
+    three: Any = {"percents": [5, 10, 20], "max_memory": BUDGET}
+    sides = folder / "base", folder / "target"
+    with (
+        mock.patch.object(Staging, "copy_file", full),
+        pytest.raises(shardrestore.OutputError, match="No space"),
+    ):
+        shardrestore.sweep(*sides, folder / "output", **three)
+    assert [os.listdir(model) for model in (folder / "output").iterdir()] == [[STAGING_FOLDER]] * 3
+    shardrestore.sweep(*sides, folder / "output", resume=True, **three)
+    shardrestore.sweep(*sides, folder / "whole", **three)
+    assert read_tree(folder / "output") == read_tree(folder / "whole")
 
 
-@pytest.mark.parametrize("failing_call", range(0, 30, 3))
+RENAMES_OF_STAGED = 5  # the scan, and two shards of each of two models
+
+
+@pytest.mark.parametrize("failing_call", range(RENAMES_OF_STAGED, RENAMES_OF_STAGED + 28, 3))
 def test_a_rename_that_fails_in_one_model_takes_back_those_of_all(
     folder: Path, failing_call: int
 ) -> None:
@@ -395,4 +434,7 @@ def test_a_rename_that_fails_in_one_model_takes_back_those_of_all(
     undone = pytest.raises(OutputError, match="the output is as it was")
     with mock.patch.object(os, "rename", rename), undone:
         shardrestore.sweep(*sides, **both)
-    assert read_tree(folder / "output") == before
+    assert visible_tree(folder / "output") == before
+    shardrestore.sweep(*sides, resume=True, **both)
+    shardrestore.sweep(*sides[:2], folder / "whole", **both)
+    assert read_tree(folder / "output") == read_tree(folder / "whole")

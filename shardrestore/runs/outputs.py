@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from .checkpoint.checksum import CHECKSUM_FILE
 from .checkpoint.folder import Checkpoint
 from .checkpoint.index import INDEX_FILE
-from .checkpoint.staging import check_output, check_places
+from .checkpoint.staging import STAGING_FOLDER, check_output, check_places
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, OutputError
+from .passes.plan import Work
 from .report.files import REPORT_FILES
 from .session import Session
 
@@ -37,16 +40,34 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
     """
     target, work = session.target, session.work
     names = [file.name for file in target.side_files]
-    names += [*REPORT_FILES, INDEX_FILE, *(shard.filename for shard in work.shards)]
+    names += [*REPORT_FILES, CHECKSUM_FILE, INDEX_FILE, *(shard.filename for shard in work.shards)]
     for output in outputs:
         for role, checkpoint in (("base", session.base), ("target", target)):
             refuse_overlap(output, role, checkpoint)
-        check_output(output, overwrite=session.request.overwrite)
+        check_output(output, overwrite=session.request.overwrite, resume=session.request.resume)
         check_places(output, names)
     for file in target.side_files:
         if not os.access(file.source, os.R_OK):
             raise CheckpointError(f"{file.source}: cannot be read: no permission")
-    check_disk(outputs[0], [(output, work.output_bytes) for output in outputs], work.spool_bytes)
+    check_disk(outputs[0], list_needs(outputs, session), work.spool_bytes)
+
+
+def list_needs(outputs: Sequence[Path], session: Session) -> list[Need]:
+    """Return what each output still takes: less what an unfinished run has staged in it."""
+    work = session.work
+    return [
+        (output, work.output_bytes - (_count_staged(output, work) if session.request.resume else 0))
+        for output in outputs
+    ]
+
+
+def _count_staged(output: Path, work: Work) -> int:
+    """Return the bytes of the shards that are complete in an output's hidden folder."""
+    total = 0
+    for shard in work.shards:
+        with suppress(OSError):
+            total += os.stat(output / STAGING_FOLDER / shard.filename).st_size
+    return total
 
 
 def check_disk(place: Path, needs: Sequence[Need], spool_bytes: int) -> None:

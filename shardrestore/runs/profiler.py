@@ -15,11 +15,10 @@ from .kernels import load_kernels
 from .outputs import check_disk, refuse_overlap
 from .pairing.pairs import Pairing, Problem, match, survey
 from .passes.context import Context
-from .passes.plan import ScanWork, plan_scan
+from .passes.plan import plan_scan
 from .passes.progress import Observer, SerialObserver, SilentObserver
+from .passes.recall import remember
 from .passes.scan import scan as scan_weights
-from .profile.contents import Contents, ProfiledTensor
-from .profile.file import Tallies, write_profile
 from .profile.identity import identify
 from .request import Request
 from .session import Reference
@@ -57,7 +56,7 @@ def make_profile(
         pairing, problems = _pair(opened_base, opened, request)
         work = plan_scan(opened_base, opened, pairing, request.limits)
         check_disk(output, [(output, work.spool_bytes)], work.spool_bytes)
-        contents = _describe(opened_base, opened, request, pairing, problems)
+        inputs = {"base": identify(opened_base), "target": identify(opened)}
         with _NewFile(output) as file:
             context = Context(
                 base=opened_base,
@@ -69,7 +68,21 @@ def make_profile(
                 observer=SerialObserver(observer or SilentObserver()),
                 folder=file.folder,
             )
-            _scan_into(context, work, contents, file.path)
+            scan = scan_weights(context, work.segments, work.twins)
+            try:
+                remember(
+                    file.path,
+                    scan,
+                    pairing.pairs,
+                    inputs,
+                    dtype=request.dtype,
+                    rename=request.rename,
+                    problems=problems,
+                )
+            finally:
+                scan.histograms.close()
+            opened_base.check_unchanged()
+            opened.check_unchanged()
             file.publish()
 
 
@@ -82,41 +95,6 @@ def _pair(
     if not pairing.elements:
         match(base, target, admitted, renames=renames, dtype=dtype)
     return pairing, problems
-
-
-def _describe(
-    base: Checkpoint,
-    target: Checkpoint,
-    request: Request,
-    pairing: Pairing,
-    problems: tuple[Problem, ...],
-) -> Contents:
-    return Contents(
-        inputs={"base": identify(base), "target": identify(target)},
-        dtype=request.dtype,
-        rename=request.rename,
-        tensors=tuple(
-            ProfiledTensor(
-                name=pair.name,
-                shape=pair.target.shape,
-                dtypes=(pair.base.dtype, pair.target.dtype),
-                exact=pair.exact,
-            )
-            for pair in pairing.pairs
-        ),
-        unpaired={problem.name: problem.text for problem in problems},
-    )
-
-
-def _scan_into(context: Context, work: ScanWork, contents: Contents, path: Path) -> None:
-    found = scan_weights(context, work.segments, work.twins)
-    try:
-        tallies = Tallies(
-            zero_base=found.zero_base, nonfinite=found.nonfinite, overflows=found.overflows
-        )
-        write_profile(path, contents, found.histograms, tallies)
-    finally:
-        found.histograms.close()
 
 
 def _check_output(output: Path, base: Checkpoint, target: Checkpoint, *, overwrite: bool) -> None:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from .checkpoint.acceptance import check_accepted
+from .checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file
 from .checkpoint.config import CONFIG_FILE, recast_config
 from .checkpoint.index import INDEX_FILE, encode_index
-from .checkpoint.staging import Staging
-from .errors import CheckpointError, MemoryBudgetError, ProfileError
+from .checkpoint.staging import STAGING_FOLDER, Move, Staging
+from .checkpoint.writer import explain_write_error
+from .errors import (
+    InputChangedError,
+    MemoryBudgetError,
+    NonFiniteError,
+    ProfileError,
+    ShardRestoreError,
+)
+from .finished import read_finished, read_results
 from .kernels import load_kernels
 from .outputs import check_outputs
 from .passes.context import Context
@@ -26,6 +36,8 @@ from .passes.restore import Restored
 from .passes.restore import restore as write_models
 from .passes.scan import Scan, refuse_nonfinite
 from .passes.scan import scan as scan_weights
+from .passes.workers import StopSignal, run_tasks
+from .recovery import Recovery
 from .report.files import encode_reports
 from .report.result import Restoration, TensorResult
 from .selection.cut import selected_histogram
@@ -50,23 +62,84 @@ def run(
     Raises
     ------
     ShardRestoreError
-        Nothing is left behind then, and nothing that was there is lost.
+        Nothing that was there is lost. What the run has achieved is kept in hidden
+        folders if it can be resumed, and removed otherwise.
     """
-    check_outputs(outputs, session)
-    overwrite = session.request.overwrite
+    resume = session.request.resume
+    if resume:
+        finished = read_finished(session, outputs)
+        if finished is not None and _tidy(session, outputs):
+            return _complete(finished, started)
     stagings: list[Staging] = []
+    recovery = None
+    resumable = resume  # what is there is kept, until it is known to be of no use
     try:
-        stagings.extend(Staging(output, overwrite=overwrite) for output in outputs)
-        return Runner(session, stagings, observer).carry_out(started)
-    except MemoryError as error:
-        raise MemoryBudgetError(
+        check_outputs(outputs, session)
+        for output in outputs:
+            overwrite = session.request.overwrite
+            stagings.append(Staging(output, overwrite=overwrite, resume=resume))
+        recovery = Recovery(session, stagings)
+        return Runner(session, stagings, recovery, observer).carry_out(started)
+    except (InputChangedError, NonFiniteError, ProfileError):
+        resumable, recovery = False, None
+        raise
+    except (ShardRestoreError, OSError, MemoryError) as error:
+        explained = _explain(error, session, outputs)
+        explained.resumable = recovery is not None and recovery.begun
+        if explained is error:
+            raise
+        raise explained from error
+    finally:
+        kept = recovery.begun if recovery else resumable
+        for staging in reversed(stagings):
+            staging.leave() if kept else staging.discard()
+
+
+def _explain(error: Exception, session: Session, outputs: Sequence[Path]) -> ShardRestoreError:
+    """Return an error that a user can act on."""
+    if isinstance(error, OSError):  # a disk that fails where nothing was to be written
+        return explain_write_error(Path(os.fsdecode(error.filename or outputs[0])), 0, error)
+    if isinstance(error, MemoryError):
+        return MemoryBudgetError(
             "the system refused memory that was planned "
             f"({session.work.sizing.projected_bytes:,} bytes in all): lower --workers or "
             "--max-memory, or raise the limit (`ulimit -v`)"
-        ) from error
-    finally:
+        )
+    assert isinstance(error, ShardRestoreError)
+    return error
+
+
+def _tidy(session: Session, outputs: Sequence[Path]) -> bool:
+    """Remove what a run that ended after its last rename left beside finished models.
+
+    Returns false, and keeps it, if it is work that is still to be finished.
+    """
+    stagings: list[Staging] = []
+    try:
+        stagings.extend(
+            Staging(output, overwrite=True, resume=True)
+            for output in outputs
+            if os.path.lexists(output / STAGING_FOLDER)
+        )
+        if stagings:
+            recovery = Recovery(session, stagings)
+            if recovery.begun and recovery.moves is None:
+                return False
         for staging in reversed(stagings):
-            staging.discard()
+            staging.finish()
+        return True
+    finally:
+        for staging in stagings:
+            staging.leave()
+
+
+def _complete(results: Sequence[Restoration], started: float) -> tuple[Restoration, ...]:
+    """Add what is known last: the whole time, and the peak memory."""
+    seconds, peak_rss_bytes = time.perf_counter() - started, peak_resident_bytes()
+    return tuple(
+        dataclasses.replace(result, seconds=seconds, peak_rss_bytes=peak_rss_bytes)
+        for result in results
+    )
 
 
 class Runner:
@@ -78,6 +151,8 @@ class Runner:
         The opened inputs and what is asked of them.
     stagings : sequence of Staging
         Where each goal of its work is written.
+    recovery : Recovery
+        What an earlier run has done already, and where this one notes what it does.
     observer : Observer or None
     """
 
@@ -85,14 +160,16 @@ class Runner:
         self,
         session: Session,
         stagings: Sequence[Staging],
+        recovery: Recovery,
         observer: Observer | None,
     ) -> None:
+        self.session = session
         self.base = session.base
         self.target = session.target
         self.request = session.request
         self.work = session.work
-        self.profile = session.profile
         self.stagings = stagings
+        self.recovery = recovery
         self.config = recast_config(session.target.config, session.request.cast)
         self.context = Context(
             base=session.base,
@@ -106,16 +183,33 @@ class Runner:
         )
 
     def carry_out(self, started: float) -> tuple[Restoration, ...]:
-        """Scan, cut, restore, report, publish."""
+        """Scan, cut, restore, report, publish: as far as it has not been done already."""
+        moves = self.recovery.moves
+        if moves is None:
+            results = self._restore()
+            moves = [
+                staging.plan_moves(self._prepare(result, staging))
+                for result, staging in zip(results, self.stagings, strict=True)
+            ]
+            self.recovery.note_publish(moves)
+            self._publish(moves)
+            return _complete(results, started)
+        self._publish(moves)
+        outputs = [staging.output for staging in self.stagings]
+        return _complete(read_results(self.session, outputs), started)
+
+    def _restore(self) -> list[Restoration]:
         scan_started = time.perf_counter()
-        scan = self._scan()
-        try:
+        with ExitStack() as stack:
+            scan = self._scan(stack)
             if not self.request.allow_nonfinite:
                 refuse_nonfinite(scan)
+            if self.session.profile is None and not self.recovery.has_scan:
+                self.recovery.note_scan(scan)
+            if not self.recovery.begun:
+                self.recovery.begin()
             gathered = gather(scan, self.work.regions)
             cuts = place_cuts(self.context, scan, self.work.goals, gathered.regions)
-        finally:
-            scan.histograms.close()
         restore_started = time.perf_counter()
         restored = write_models(
             self.context,
@@ -124,36 +218,34 @@ class Runner:
             self.work.shards,
             cuts,
             self.stagings,
+            self.recovery.finished,
+            self.recovery.note_shard,
         )
         self._check_counts(cuts, restored)
         restored_at = time.perf_counter()
-        prepared = []
-        results = []
-        for goal, placed, done, staging in zip(
-            self.work.goals, cuts, restored, self.stagings, strict=True
-        ):
-            result = dataclasses.replace(
+        return [
+            dataclasses.replace(
                 self._describe(goal, placed, gathered, done, staging),
                 scan_seconds=restore_started - scan_started,
                 restore_seconds=restored_at - restore_started,
             )
-            results.append(result)
-            prepared.append(self._prepare(result, staging))
-        self._publish(prepared)
-        return tuple(
-            dataclasses.replace(
-                result,
-                seconds=time.perf_counter() - started,
-                peak_rss_bytes=peak_resident_bytes(),
+            for goal, placed, done, staging in zip(
+                self.work.goals, cuts, restored, self.stagings, strict=True
             )
-            for result in results
-        )
+        ]
 
-    def _scan(self) -> Scan:
-        """Read the weights, or what a profile knows of them."""
-        if self.profile is not None:
-            return recall(self.profile, self.work.segments)
-        return scan_weights(self.context, self.work.segments, self.work.twins)
+    def _scan(self, stack: ExitStack) -> Scan:
+        """Read the weights, or what a profile knows of them; `stack` closes what is opened."""
+        profile = self.session.profile
+        if profile is None:
+            profile = self.recovery.find_scan()
+            if profile is not None:
+                stack.callback(profile.close)
+        if profile is not None:
+            return recall(profile, self.work.segments)
+        scan = scan_weights(self.context, self.work.segments, self.work.twins)
+        stack.callback(scan.histograms.close)
+        return scan
 
     def _check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:
         """Refuse weights that are not those that the cuts were made for."""
@@ -163,12 +255,13 @@ class Runner:
                 continue
             counts = f"{planned:,} elements were to be restored, {found:,} were"
             folders = f"{self.base.folder} or {self.target.folder}"
-            if self.profile is not None:
+            profile = self.session.profile
+            if profile is not None:
                 raise ProfileError(
-                    f"profile {self.profile.path}: {folders} changed since it was made, or while "
+                    f"profile {profile.path}: {folders} changed since it was made, or while "
                     f"it was read: {counts}: scan again"
                 )
-            raise CheckpointError(f"{folders} changed while it was read: {counts}")
+            raise InputChangedError(f"{folders} changed while it was read: {counts}")
 
     def _describe(
         self,
@@ -180,7 +273,8 @@ class Runner:
     ) -> Restoration:
         region, cut = goal.region, placed.cut
         found = gathered.regions[region.name]
-        chosen = done.scores if goal.random else selected_histogram(found.scores, cut)
+        # Counted for random cuts; the others' follow from the region's.
+        chosen = done.scores or selected_histogram(found.scores, cut)
         return Restoration(
             output=staging.output,
             region=region.name,
@@ -210,15 +304,16 @@ class Runner:
             peak_rss_bytes=0,
         )
 
-    def _publish(self, prepared: Sequence[Sequence[str]]) -> None:
+    def _publish(self, planned: Sequence[Sequence[Move]]) -> None:
         """Give all models their names, or none."""
         # Undoing goes on with the other models even if it fails for one.
         with ExitStack() as undoing:
-            for names, staging in zip(prepared, self.stagings, strict=True):
+            for moves, staging in zip(planned, self.stagings, strict=True):
                 undoing.callback(staging.undo)
-                staging.publish(names)
+                staging.publish(moves)
             undoing.pop_all()
-        for staging in self.stagings:
+        # The first output's journal tells of all of them: it goes last.
+        for staging in reversed(self.stagings):
             staging.finish()
 
     def _prepare(self, result: Restoration, staging: Staging) -> list[str]:
@@ -240,7 +335,24 @@ class Runner:
         if self.target.indexed:
             staging.write_file(INDEX_FILE, _index(self.work.shards))
             shards.append(INDEX_FILE)
-        return [*(file.name for file in copied), *files, *shards]
+        names = [*(file.name for file in copied), *files, *shards]
+        if self.request.checksum:
+            staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names))
+            names.insert(0, CHECKSUM_FILE)
+        return names
+
+    def _sum_up(self, staging: Staging, names: Sequence[str]) -> bytes:
+        """Return the checksums of staged files; shards were written in no order to hash them."""
+        checksums: dict[str, str] = {}
+
+        def make_work(stop: StopSignal) -> Callable[[str], None]:
+            def work(name: str) -> None:
+                checksums[name] = hash_file(staging.folder / name, stop.check)
+
+            return work
+
+        run_tasks(names, self.work.sizing.workers, make_work)
+        return encode_checksums(checksums)
 
 
 def _describe_tensors(goal: Goal, gathered: Gathered, done: Restored) -> tuple[TensorResult, ...]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from .checkpoint.folder import open_checkpoint
 from .errors import RequestError, ShardRestoreError
-from .outputs import Need, check_disk, check_outputs, refuse_overlap
+from .finished import read_finished
+from .outputs import Need, check_disk, check_outputs, list_needs, refuse_overlap
 from .passes.progress import Observer
 from .report.result import Restoration
 from .request import Request
@@ -124,8 +125,10 @@ def _check_all(
     for name, target in targets.items():
         try:
             with Session(base, target, request) as session:
+                if request.resume and read_finished(session, outputs[name]) is not None:
+                    continue
                 check_outputs(outputs[name], session)
-                needs += [(place, session.work.output_bytes) for place in outputs[name]]
+                needs += list_needs(outputs[name], session)
                 spool_bytes = max(spool_bytes, session.work.spool_bytes)
         except ShardRestoreError as error:
             failed[name] = error

@@ -1,0 +1,111 @@
+"""Results of models that are finished already, from their own reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from .checkpoint.checksum import CHECKSUM_FILE
+from .checkpoint.document import read_document
+from .checkpoint.index import INDEX_FILE
+from .errors import CheckpointError
+from .overview.folder import overview_of_folder
+from .passes.cuts import Goal
+from .report.files import RECORD_FILE, STATISTICS_FILE
+from .report.result import Restoration, TensorResult
+from .selection.histogram import ScoreStatistics
+from .session import Session
+
+
+def read_finished(session: Session, outputs: Sequence[Path]) -> tuple[Restoration, ...] | None:
+    """Return the results of a session whose outputs are all finished; None if one is not."""
+    try:
+        return read_results(session, outputs)
+    except CheckpointError:
+        return None
+
+
+def read_results(session: Session, outputs: Sequence[Path]) -> tuple[Restoration, ...]:
+    """Return the results of a session's goals from the reports in their outputs.
+
+    Raises
+    ------
+    CheckpointError
+        If an output is not what the session would write, or not finished.
+    """
+    goals = session.work.goals
+    return tuple(_read(session, goal, output) for goal, output in zip(goals, outputs, strict=True))
+
+
+def _read(session: Session, goal: Goal, output: Path) -> Restoration:
+    overview = overview_of_folder(output)
+    record = json.loads(read_document(output / RECORD_FILE))
+    request = session.request
+    asked = {
+        "base": session.base.identity(),
+        "target": session.target.identity(),
+        "options": request.record(goal.region.name, goal.strategy, goal.percent),
+    }
+    if {key: record.get(key) for key in asked} != asked:
+        raise CheckpointError(f"{output}: holds another restoration")
+    _check_complete(session, output)
+    cut = record["cut"]
+    statistics = json.loads(read_document(output / STATISTICS_FILE))
+    return Restoration(
+        output=output,
+        region=goal.region.name,
+        strategy=goal.strategy,
+        percent=goal.percent,
+        region_elements=cut["region_elements"],
+        selected_elements=cut["selected_elements"],
+        threshold=cut["threshold"],
+        exact=cut["exact"],
+        tie_first=cut["tie_first_key"],
+        tie_span=cut["tie_keys"],
+        ties=cut["ties"],
+        ties_taken=cut["ties_taken"],
+        unchanged_share=cut["unchanged_share"],
+        zero_base_share=cut["zero_base_share"],
+        nonfinite=cut["nonfinite_weights"],
+        total_scores=_statistics(statistics["total_rel_diffs"]),
+        selected_scores=_statistics(statistics["selected_rel_diffs"]),
+        tensors=tuple(
+            TensorResult(
+                name=tensor.name,
+                kind=tensor.kind,
+                layer=tensor.layer,
+                module=tensor.module,
+                elements=tensor.elements,
+                restored=tensor.restored[0] or 0,
+                mean_score=tensor.mean_score,
+            )
+            for tensor in overview.tensors
+        ),
+        read_bytes=0,
+        written_bytes=session.work.weight_bytes,
+        scan_seconds=0.0,
+        restore_seconds=0.0,
+        seconds=0.0,
+        workers=session.work.sizing.workers,
+        projected_bytes=session.work.sizing.projected_bytes,
+        peak_rss_bytes=0,
+    )
+
+
+def _check_complete(session: Session, output: Path) -> None:
+    """Refuse a folder that lacks one of the shards; what is in them is for ``verify``."""
+    for shard in session.work.shards:
+        path = output / shard.filename
+        if not path.is_file() or path.stat().st_size != shard.nbytes:
+            raise CheckpointError(f"{path}: missing, or not of {shard.nbytes:,} bytes")
+    names = [INDEX_FILE] if session.target.indexed else []
+    names += [CHECKSUM_FILE] if session.request.checksum else []
+    for name in names:
+        if not (output / name).is_file():
+            raise CheckpointError(f"{output / name}: missing")
+
+
+def _statistics(values: dict[str, float | None]) -> ScoreStatistics:
+    """Return statistics; what JSON could not hold was no finite number."""
+    return ScoreStatistics(**{key: float("nan") if v is None else v for key, v in values.items()})
