@@ -46,9 +46,9 @@ from .report.overview import (
 )
 from .report.result import ModuleKind, Restoration, TensorResult
 from .request import Options, ScanOptions, parse_size
+from .runs.targets import TargetOutcome
 from .selection.histogram import ScoreStatistics
 from .synthetic import make_demo_pair
-from .targets import TargetOutcome
 from .verification.verify import Verification
 from .version import __version__
 

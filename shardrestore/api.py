@@ -12,13 +12,11 @@ from typing import Unpack
 from .checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, OutputError, RequestError
-from .outputs import check_outputs
 from .overview import overview_of, overview_of_profile
 from .passes.memory import Sizing
 from .passes.plan import RegionSurvey, survey_regions
 from .passes.progress import Observer
 from .profile.file import Profile
-from .profiler import make_profile
 from .report.overview import Overview
 from .report.result import Restoration
 from .request import (
@@ -30,9 +28,11 @@ from .request import (
     make_scan_request,
     parse_size,
 )
-from .runner import run
-from .session import Reference, Session
-from .targets import TargetOutcome, run_targets
+from .runs.outputs import check_outputs
+from .runs.profiler import make_profile
+from .runs.runner import run
+from .runs.session import Reference, Session
+from .runs.targets import TargetOutcome, run_targets
 from .verification.verify import Verification, verify_folder
 
 

@@ -6,15 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoint.checksum import CHECKSUM_FILE
-from .checkpoint.document import read_document
-from .checkpoint.index import INDEX_FILE
-from .errors import CheckpointError
-from .overview.folder import overview_of_folder
-from .passes.cuts import Goal
-from .report.files import RECORD_FILE, STATISTICS_FILE
-from .report.result import Restoration, TensorResult
-from .selection.histogram import ScoreStatistics
+from ..checkpoint.checksum import CHECKSUM_FILE
+from ..checkpoint.document import read_document
+from ..checkpoint.index import INDEX_FILE
+from ..errors import CheckpointError
+from ..overview.folder import overview_of_folder
+from ..passes.cuts import Goal
+from ..report.files import RECORD_FILE, STATISTICS_FILE
+from ..report.result import Restoration, TensorResult
+from ..selection.histogram import ScoreStatistics
 from .session import Session
 
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint.document import read_file
-from .checkpoint.staging import exists
-from .checkpoint.writer import explain_write_error
-from .errors import CheckpointError, OutputError
+from ..checkpoint.document import read_file
+from ..checkpoint.staging import exists
+from ..checkpoint.writer import explain_write_error
+from ..errors import CheckpointError, OutputError
 
 JOURNAL_FORMAT = 1
 """Version of the lines; raised when one changes its meaning."""

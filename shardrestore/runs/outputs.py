@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .checkpoint.checksum import CHECKSUM_FILE
-from .checkpoint.folder import Checkpoint
-from .checkpoint.index import INDEX_FILE
-from .checkpoint.staging import STAGING_FOLDER, check_output, check_places
-from .checkpoint.writer import free_bytes
-from .errors import CheckpointError, OutputError
-from .passes.plan import Work
-from .report.files import REPORT_FILES
+from ..checkpoint.checksum import CHECKSUM_FILE
+from ..checkpoint.folder import Checkpoint
+from ..checkpoint.index import INDEX_FILE
+from ..checkpoint.staging import STAGING_FOLDER, check_output, check_places
+from ..checkpoint.writer import free_bytes
+from ..errors import CheckpointError, OutputError
+from ..passes.plan import Work
+from ..report.files import REPORT_FILES
 from .session import Session
 
 Need = tuple[Path, int]

@@ -8,19 +8,19 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from .checkpoint.folder import Checkpoint, open_checkpoint
-from .checkpoint.writer import existing_parent, explain_write_error
-from .errors import OutputError
-from .kernels import load_kernels
+from ..checkpoint.folder import Checkpoint, open_checkpoint
+from ..checkpoint.writer import existing_parent, explain_write_error
+from ..errors import OutputError
+from ..kernels import load_kernels
+from ..pairing.pairs import Pairing, Problem, match, survey
+from ..passes.context import Context
+from ..passes.plan import plan_scan
+from ..passes.progress import Observer, SerialObserver, SilentObserver
+from ..passes.recall import remember
+from ..passes.scan import scan as scan_weights
+from ..profile.identity import identify
+from ..request import Request
 from .outputs import check_disk, refuse_overlap
-from .pairing.pairs import Pairing, Problem, match, survey
-from .passes.context import Context
-from .passes.plan import plan_scan
-from .passes.progress import Observer, SerialObserver, SilentObserver
-from .passes.recall import remember
-from .passes.scan import scan as scan_weights
-from .profile.identity import identify
-from .request import Request
 from .session import Reference
 
 

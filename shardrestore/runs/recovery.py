@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint.folder import Checkpoint
-from .checkpoint.staging import JOURNAL_FILE, Move, Staging, exists
-from .errors import OutputError, ProfileError
+from ..checkpoint.folder import Checkpoint
+from ..checkpoint.staging import JOURNAL_FILE, Move, Staging, exists
+from ..errors import OutputError, ProfileError
+from ..passes.recall import remember
+from ..passes.restore import Restored, ShardResult
+from ..passes.scan import Scan
+from ..profile.file import Profile
+from ..selection.histogram import Histogram
 from .journal import JOURNAL_FORMAT, Journal, find_difference
-from .passes.recall import remember
-from .passes.restore import Restored, ShardResult
-from .passes.scan import Scan
-from .profile.file import Profile
-from .selection.histogram import Histogram
 from .session import Session
 
 _SCAN_FILE = ".scan.profile.safetensors"

@@ -9,39 +9,39 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from .checkpoint.acceptance import check_accepted
-from .checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file
-from .checkpoint.config import CONFIG_FILE, recast_config
-from .checkpoint.index import INDEX_FILE, encode_index
-from .checkpoint.staging import STAGING_FOLDER, Move, Staging
-from .checkpoint.writer import explain_write_error
-from .errors import (
+from ..checkpoint.acceptance import check_accepted
+from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file
+from ..checkpoint.config import CONFIG_FILE, recast_config
+from ..checkpoint.index import INDEX_FILE, encode_index
+from ..checkpoint.staging import STAGING_FOLDER, Move, Staging
+from ..checkpoint.writer import explain_write_error
+from ..errors import (
     InputChangedError,
     MemoryBudgetError,
     NonFiniteError,
     ProfileError,
     ShardRestoreError,
 )
+from ..kernels import load_kernels
+from ..passes.context import Context
+from ..passes.cuts import Goal, PlacedCut, place_cuts
+from ..passes.gather import Gathered, gather
+from ..passes.layout import OutputShard
+from ..passes.meter import peak_resident_bytes
+from ..passes.progress import Observer, SerialObserver, SilentObserver
+from ..passes.recall import recall
+from ..passes.restore import Restored
+from ..passes.restore import restore as write_models
+from ..passes.scan import Scan, refuse_nonfinite
+from ..passes.scan import scan as scan_weights
+from ..passes.workers import StopSignal, run_tasks
+from ..report.files import encode_reports
+from ..report.result import Restoration, TensorResult
+from ..selection.cut import selected_histogram
+from ..selection.histogram import describe_scores
 from .finished import read_finished, read_results
-from .kernels import load_kernels
 from .outputs import check_outputs
-from .passes.context import Context
-from .passes.cuts import Goal, PlacedCut, place_cuts
-from .passes.gather import Gathered, gather
-from .passes.layout import OutputShard
-from .passes.meter import peak_resident_bytes
-from .passes.progress import Observer, SerialObserver, SilentObserver
-from .passes.recall import recall
-from .passes.restore import Restored
-from .passes.restore import restore as write_models
-from .passes.scan import Scan, refuse_nonfinite
-from .passes.scan import scan as scan_weights
-from .passes.workers import StopSignal, run_tasks
 from .recovery import Recovery
-from .report.files import encode_reports
-from .report.result import Restoration, TensorResult
-from .selection.cut import selected_histogram
-from .selection.histogram import describe_scores
 from .session import Session
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from .checkpoint.folder import Checkpoint, open_checkpoint
-from .passes.plan import Work, plan_work
-from .profile.file import Profile
-from .profile.identity import check_profile
-from .request import Request
+from ..checkpoint.folder import Checkpoint, open_checkpoint
+from ..passes.plan import Work, plan_work
+from ..profile.file import Profile
+from ..profile.identity import check_profile
+from ..request import Request
 
 Reference = str | os.PathLike[str]
 

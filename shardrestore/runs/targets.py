@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint.folder import open_checkpoint
-from .errors import RequestError, ShardRestoreError
+from ..checkpoint.folder import open_checkpoint
+from ..errors import RequestError, ShardRestoreError
+from ..passes.progress import Observer
+from ..report.result import Restoration
+from ..request import Request
 from .finished import read_finished
 from .outputs import Need, check_disk, check_outputs, list_needs, refuse_overlap
-from .passes.progress import Observer
-from .report.result import Restoration
-from .request import Request
 from .runner import run
 from .session import Reference, Session
 

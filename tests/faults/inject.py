@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from shardrestore import journal
 from shardrestore.checkpoint import staging
+from shardrestore.runs import journal
 from tests.runs import TIMES
 
 CALLS_TRIED = 24 * TIMES

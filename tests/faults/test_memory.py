@@ -147,7 +147,7 @@ def test_a_run_succeeds_in_a_memory_group_of_its_projection(
 
 TOO_SMALL = """
 import resource
-from shardrestore import runner
+from shardrestore.runs import runner
 real = runner.{call}
 def limited(*args, **named):
     pages = int(open("/proc/self/statm", "rb", 0).read().split()[0])

@@ -189,7 +189,7 @@ def test_a_limit_on_file_sizes_is_one_message_and_without_it_the_run_goes_on(
     scene.run("--percent", "30", "--output", "reference")
     prelude = (
         "import resource\n"
-        "from shardrestore import runner\n"
+        "from shardrestore.runs import runner\n"
         f"real = runner.{call}\n"
         "def limited(*args, **named):\n"
         f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"

@@ -35,15 +35,15 @@ from pathlib import Path
 from typing import Any
 
 PHASES = (
-    ("shardrestore.recovery", "Recovery.__init__", "taking up"),
-    ("shardrestore.runner", "scan_weights", "pass 1"),
-    ("shardrestore.recovery", "Recovery.note_scan", "saving the scan"),
-    ("shardrestore.runner", "place_cuts", "refinement"),
-    ("shardrestore.runner", "write_models", "pass 2"),
-    ("shardrestore.runner", "Runner._prepare", "side files"),
-    ("shardrestore.runner", "Runner._sum_up", "checksums"),
-    ("shardrestore.recovery", "Recovery.note_publish", "noting the renames"),
-    ("shardrestore.recovery", "Recovery.note_shard", "noting a shard"),
+    ("shardrestore.runs.recovery", "Recovery.__init__", "taking up"),
+    ("shardrestore.runs.runner", "scan_weights", "pass 1"),
+    ("shardrestore.runs.recovery", "Recovery.note_scan", "saving the scan"),
+    ("shardrestore.runs.runner", "place_cuts", "refinement"),
+    ("shardrestore.runs.runner", "write_models", "pass 2"),
+    ("shardrestore.runs.runner", "Runner._prepare", "side files"),
+    ("shardrestore.runs.runner", "Runner._sum_up", "checksums"),
+    ("shardrestore.runs.recovery", "Recovery.note_publish", "noting the renames"),
+    ("shardrestore.runs.recovery", "Recovery.note_shard", "noting a shard"),
     ("shardrestore.checkpoint.staging", "Staging.publish", "publishing"),
     ("shardrestore.checkpoint.staging", "Staging.finish", "clean-up"),
 )
