@@ -25,7 +25,9 @@ Samples = dict[str, list[Cost]]
 PERCENTS = "1,3,5,10,20,40,60"
 COPIES = 7
 
-TITLE = "10 % of a 1.1-billion-parameter bfloat16 pair, 2 workers, warm page cache"
+TITLE = (
+    "10 % of a 1.1-billion-parameter bfloat16 pair, and a sweep of it, 2 workers, warm page cache"
+)
 
 FLOOR = "I/O floor"
 OURS = "shardrestore run"

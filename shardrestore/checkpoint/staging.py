@@ -30,7 +30,8 @@ JOURNAL_FILE = ".journal.jsonl"
 """In the hidden folder: says that an unfinished run can be resumed."""
 
 _REPLACED_FOLDER = ".replaced"
-_UNFINISHED_FOLDER = ".unfinished"
+UNFINISHED_FOLDER = ".unfinished"
+"""In the hidden folder: shards that are being written."""
 _COPY_BYTES = 1 << 20
 _SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
@@ -97,7 +98,7 @@ class Staging:
 
     def unfinished_path(self, name: str) -> Path:
         """Return where the file `name` grows; its folder exists afterwards."""
-        return self.path(f"{_UNFINISHED_FOLDER}/{name}")
+        return self.path(f"{UNFINISHED_FOLDER}/{name}")
 
     def complete(self, name: str) -> None:
         """Give the file that grew at ``unfinished_path``, now on disk, its name in here."""

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.checksum import CHECKSUM_FILE
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.index import INDEX_FILE
-from ..checkpoint.staging import STAGING_FOLDER, check_output, check_places
+from ..checkpoint.staging import (
+    JOURNAL_FILE,
+    STAGING_FOLDER,
+    UNFINISHED_FOLDER,
+    check_output,
+    check_places,
+)
 from ..checkpoint.writer import free_bytes
 from ..errors import CheckpointError, OutputError
 from ..passes.plan import Work
 from ..report.files import REPORT_FILES
+from .journal import Journal
 from .session import Session
 
 Need = tuple[Path, int]
@@ -49,44 +57,55 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
     for file in target.side_files:
         if not os.access(file.source, os.R_OK):
             raise CheckpointError(f"{file.source}: cannot be read: no permission")
-    check_disk(outputs[0], list_needs(outputs, session), work.spool_bytes)
+    check_disk(outputs[0], find_needs(outputs, session))
 
 
-def list_needs(outputs: Sequence[Path], session: Session) -> list[Need]:
-    """Return what each output still takes: less what an unfinished run has staged in it."""
-    work = session.work
-    return [
-        (output, work.output_bytes - (_count_staged(output, work) if session.request.resume else 0))
-        for output in outputs
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Disk that a run still takes."""
+
+    outputs: list[Need]
+    spool_bytes: int
+    """Work files, meanwhile."""
+
+
+def find_needs(outputs: Sequence[Path], session: Session) -> Needs:
+    """Return what each output still takes, after what an unfinished run has done for it."""
+    work, done = session.work, [0] * len(outputs)
+    if session.request.resume:
+        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).find("publish"):
+            return Needs(outputs=[], spool_bytes=0)  # only renames are left
+        done = [_count_staged(output, work) for output in outputs]
+    return Needs(
+        outputs=[
+            (output, max(work.output_bytes - staged, 0))
+            for output, staged in zip(outputs, done, strict=True)
+        ],
+        spool_bytes=work.spool_bytes,
+    )
 
 
 def _count_staged(output: Path, work: Work) -> int:
-    """Return the bytes of the shards that are complete in an output's hidden folder."""
+    """Return the bytes in an output's hidden folder that are kept, or will be free again."""
     total = 0
     for shard in work.shards:
         with suppress(OSError):
             total += os.stat(output / STAGING_FOLDER / shard.filename).st_size
+        with suppress(OSError):
+            unfinished = os.stat(output / STAGING_FOLDER / UNFINISHED_FOLDER / shard.filename)
+            total += unfinished.st_blocks * 512
     return total
 
 
-def check_disk(place: Path, needs: Sequence[Need], spool_bytes: int) -> None:
-    """Refuse outputs that together are larger than the disk's free space.
-
-    Parameters
-    ----------
-    place : Path
-        Where free space is counted.
-    needs : sequence of Need
-    spool_bytes : int
-        What work files take besides.
-    """
-    free, needed = free_bytes(place), sum(nbytes for _, nbytes in needs) + spool_bytes
+def check_disk(place: Path, needs: Needs) -> None:
+    """Refuse outputs that together are larger than the free space where `place` is."""
+    free = free_bytes(place)
+    needed = sum(nbytes for _, nbytes in needs.outputs) + needs.spool_bytes
     if needed <= free:
         return
     lines = [f"{place}: not enough disk: {needed:,} bytes are needed, {free:,} are free"]
-    if len(needs) > 1:
-        rows = [*needs, ("work files, meanwhile", spool_bytes)]
+    if len(needs.outputs) > 1:
+        rows = [*needs.outputs, ("work files, meanwhile", needs.spool_bytes)]
         width = max(len(f"{nbytes:,}") for _, nbytes in rows)
         lines += [f"  {nbytes:>{width},} {name}" for name, nbytes in rows]
         lines.append("next step: free some space, ask for fewer at once or choose another --output")

@@ -20,7 +20,7 @@ from ..passes.recall import remember
 from ..passes.scan import scan as scan_weights
 from ..profile.identity import identify
 from ..request import Request
-from .outputs import check_disk, refuse_overlap
+from .outputs import Needs, check_disk, refuse_overlap
 from .session import Reference
 
 
@@ -55,7 +55,8 @@ def make_profile(
         _check_output(output, opened_base, opened, overwrite=request.overwrite)
         pairing, problems = _pair(opened_base, opened, request)
         work = plan_scan(opened_base, opened, pairing, request.limits)
-        check_disk(output, [(output, work.spool_bytes)], work.spool_bytes)
+        needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
+        check_disk(output, needs)
         inputs = {"base": identify(opened_base), "target": identify(opened)}
         with _NewFile(output) as file:
             context = Context(

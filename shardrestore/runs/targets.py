@@ -14,7 +14,7 @@ from ..passes.progress import Observer
 from ..report.result import Restoration
 from ..request import Request
 from .finished import read_finished
-from .outputs import Need, check_disk, check_outputs, list_needs, refuse_overlap
+from .outputs import Need, Needs, check_disk, check_outputs, find_needs, refuse_overlap
 from .runner import run
 from .session import Reference, Session
 
@@ -128,10 +128,11 @@ def _check_all(
                 if request.resume and read_finished(session, outputs[name]) is not None:
                     continue
                 check_outputs(outputs[name], session)
-                needs += list_needs(outputs[name], session)
-                spool_bytes = max(spool_bytes, session.work.spool_bytes)
+                found = find_needs(outputs[name], session)
+                needs += found.outputs
+                spool_bytes = max(spool_bytes, found.spool_bytes)
         except ShardRestoreError as error:
             failed[name] = error
     if needs:
-        check_disk(output, needs, spool_bytes)
+        check_disk(output, Needs(outputs=needs, spool_bytes=spool_bytes))
     return failed

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -548,3 +549,37 @@ def test_a_finished_target_is_not_touched_when_the_next_is_resumed(
     time.sleep(0.01)
     play.check_finished(play.resume())
     assert snapshot(play.output / "target") == before
+
+
+class TestDisk:
+    """What an unfinished run has written already needs no more room."""
+
+    @staticmethod
+    def go_on(play: Play, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        shardrestore.restore(
+            play.scene.base, play.scene.target, play.output,
+            percent=10, resume=True, max_memory="16GiB",
+        )  # fmt: skip
+
+    def test_a_disk_with_room_for_the_last_shard_is_large_enough(
+        self, driver: Driver, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        play = rehearsed(driver, Scene.make(root), "-k", "10")
+        sides = play.scene.base, play.scene.target
+        whole = shardrestore.plan(*sides, percent=10, max_memory="16GiB").disk_needed_bytes
+        stop_in_pass_2(play, shards=2)
+        staged = sum(path.stat().st_size for path in (play.output / STAGING).glob("model*"))
+        assert staged > 30_000
+        with pytest.raises(shardrestore.OutputError, match="not enough disk"):
+            self.go_on(play, monkeypatch, whole - staged - 30_000)
+        self.go_on(play, monkeypatch, whole - staged)
+        assert read_tree(play.output) == play.whole
+
+    def test_a_full_disk_is_large_enough_for_the_last_renames(
+        self, driver: Driver, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        play = rehearsed(driver, Scene.make(root), "-k", "10")
+        stop_while_publishing(play)
+        self.go_on(play, monkeypatch, 0)
+        assert read_tree(play.output) == play.whole
