@@ -44,13 +44,13 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
             try:
                 command(*args, **kwargs)
             except ShardRestoreError as error:
-                advice = _tell_resume(kwargs) if error.resumable else ""
+                advice = tell_resume(kwargs) if error.resumable else ""
                 typer.echo(printable(f"error: {error}{advice}"), err=True)
                 raise typer.Exit(1) from error
         except (Exception, KeyboardInterrupt) as error:
             if not received and not isinstance(error, KeyboardInterrupt):
                 raise
-            kept = _tell_resume(kwargs) or ": no unfinished file was left behind"
+            kept = tell_resume(kwargs) or ": no unfinished file was left behind"
             typer.echo(printable(f"interrupted{kept}"), err=True)
             status = SIGNAL_STATUS + (received[0] if received else signal.SIGINT)
             raise typer.Exit(status) from None
@@ -58,7 +58,7 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
     return wrapper
 
 
-def _tell_resume(options: Mapping[str, Any]) -> str:
+def tell_resume(options: Mapping[str, Any]) -> str:
     """Return how to go on with what a run has left unfinished; empty if it has not."""
     from shardrestore import ShardRestoreError, find_unfinished
 

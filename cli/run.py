@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as o
-from .outcome import print_result, reports_errors
+from .outcome import print_result, printable, reports_errors, tell_resume
 from .progress import ProgressBars
 from .text import format_bytes, format_facts, format_mib, format_share, format_table
 
@@ -82,7 +82,7 @@ def run(
         outcomes = shardrestore.sweep_targets(
             base, target, output, percents=percents, observer=bars, **settings
         )
-        print_outcomes(outcomes, as_json=as_json, quiet=quiet)
+        print_outcomes(outcomes, output, as_json=as_json, quiet=quiet)
         return
     if len(percents) * len(regions) * len(strategies) > 1:
         results = shardrestore.sweep(
@@ -101,7 +101,9 @@ def run(
         print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))
 
 
-def print_outcomes(outcomes: Sequence[TargetOutcome], *, as_json: bool, quiet: bool) -> None:
+def print_outcomes(
+    outcomes: Sequence[TargetOutcome], output: str, *, as_json: bool, quiet: bool
+) -> None:
     """Print what became of several targets; exit with 1 if one of them failed."""
     from shardrestore import summarize
 
@@ -120,7 +122,11 @@ def print_outcomes(outcomes: Sequence[TargetOutcome], *, as_json: bool, quiet: b
         finished = f"{len(outcomes) - len(failures)} of {len(outcomes)} targets restored"
         print_result("\n\n".join([*parts, finished]))
     for failure in failures:
-        typer.echo(f"error: target {failure.target}: {failure.error}", err=True)
+        text = str(failure.error).removeprefix(f"target {failure.target}: ")
+        typer.echo(printable(f"error: target {failure.target}: {text}"), err=True)
+    if any(failure.error and failure.error.resumable for failure in failures):
+        advice = tell_resume({"resume": False, "output": output})
+        typer.echo(printable(advice.removeprefix("\n")), err=True)
     if failures:
         raise typer.Exit(1)
 
@@ -172,7 +178,7 @@ def describe_sweep(results: Sequence[Restoration]) -> str:
     }
     facts = [("output", str(results[0].output.parent)), *shares.items()]
     models = "1 model" if len(results) == 1 else f"{len(results)} models"
-    head = f"wrote {models} for one read of the weights"
+    head = f"wrote {models}" if results[0].restore_seconds else f"{models} finished already"
     tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
     return "\n".join([head, "", *tables])
 

@@ -57,8 +57,8 @@ def describe(result: Verification) -> str:
     """Return what was found, as people read it."""
     if result.ok:
         head = (
-            "verified: every element is the base's or the target's, exactly "
-            f"{result.selected_elements:,} of {result.region_elements:,} restored, none out of rank"
+            f"verified: exactly {result.selected_elements:,} of {result.region_elements:,} "
+            "elements restored,\nevery element is the base's or the target's, none out of rank"
         )
     else:
         head = "NOT verified: the model is not what its record says"

@@ -183,7 +183,8 @@ def restore(
     Raises
     ------
     ShardRestoreError
-        Nothing is left behind then, and nothing that was there is lost.
+        Nothing that was there is lost; what is finished may be kept for ``resume``,
+        see ``ShardRestoreError.resumable``.
 
     Examples
     --------

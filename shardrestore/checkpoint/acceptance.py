@@ -28,5 +28,7 @@ def check_accepted(path: Path) -> None:
             f"{path}: safetensors rejects the shard just written ({error}): this is a fault in "
             "shardrestore, please report it with the command and both checkpoints' names"
         ) from error
+    except FileNotFoundError as error:
+        raise OutputError(f"{path}: was complete, and has vanished: run again") from error
     except OSError:
         return

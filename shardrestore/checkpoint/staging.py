@@ -96,6 +96,21 @@ class Staging:
                 elif path not in kept:
                     path.unlink()
 
+    def refuse_replaced(self) -> None:
+        """Refuse to go on over an older model's files that a killed run has moved aside.
+
+        Raises
+        ------
+        OutputError
+            If there are any: nothing but the renames of that run may touch them.
+        """
+        replaced = self.folder / _REPLACED_FOLDER
+        if any(path.is_file() or path.is_symlink() for path in replaced.rglob("*")):
+            raise OutputError(
+                f"{replaced}: holds the model that a killed run was about to replace: move its "
+                f"files back into {self.output}, then start anew"
+            )
+
     def unfinished_path(self, name: str) -> Path:
         """Return where the file `name` grows; its folder exists afterwards."""
         return self.path(f"{UNFINISHED_FOLDER}/{name}")

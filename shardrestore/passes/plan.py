@@ -143,6 +143,7 @@ def plan_work(
         limits.with_work_for(len(segments) + outside // COPY_BYTES + 1),
     )
     inside = sum(map(segment_bytes, [*segments, *twin_parts]))
+    heads = sum(map(segment_bytes, twin_parts))  # compared in any case
     open_segments = [segment for segment in segments if refined and not segment.pair.exact]
     refining = sum(map(segment_bytes, open_segments))
     scans = profile_bytes is None
@@ -155,7 +156,7 @@ def plan_work(
         scans=scans,
         reads=1 + scans + bool(refining),
         sizing=sizing,
-        read_bytes=inside * (1 + scans) + refining + outside,
+        read_bytes=inside * (1 + scans) + (0 if scans else heads) + refining + outside,
         output_bytes=written + sum(file.nbytes for file in target.side_files),
         spool_bytes=_estimate_spools(segments, len(open_segments) * refined),
     )

@@ -53,6 +53,7 @@ class Writers:
         self._broken = False
         self._left = Counter(task.shard for task in tasks)
         self._lock = threading.Lock()
+        self._failed = False
         self._unsynced = 0
         self._pending = threading.Semaphore(PENDING_SYNCS)
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="shardrestore-sync")
@@ -90,6 +91,8 @@ class Writers:
 
     def wrote(self, nbytes: int) -> None:
         """Note bytes that were written, to all outputs together; wait for a disk that lags."""
+        if self._failed:
+            raise Stopped  # the disk's error is told by ``wait``
         with self._lock:
             self._unsynced += nbytes
             if self._unsynced < SYNC_BYTES:
@@ -103,6 +106,9 @@ class Writers:
         try:
             for writer in writers:
                 writer.flush()
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             self._pending.release()
 
@@ -120,13 +126,17 @@ class Writers:
         self._finished.append(self._finisher.submit(self._complete, shard, writers))
 
     def _complete(self, shard: int, writers: Sequence[ShardWriter]) -> None:
-        for writer in writers:
-            writer.finish()
-        with self._lock:  # only now: what is in the table is closed, whatever happens
-            del self._open[shard]
-        for staging in self._outputs:
-            staging.complete(self._shards[shard].filename)
-        self._completed(shard)
+        try:
+            for writer in writers:
+                writer.finish()
+            with self._lock:  # only now: what is in the table is closed, whatever happens
+                del self._open[shard]
+            for staging in self._outputs:
+                staging.complete(self._shards[shard].filename)
+            self._completed(shard)
+        except BaseException:
+            self._failed = True
+            raise
 
     def wait(self) -> None:
         """Wait until every shard is on disk; raise what went wrong."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
     }
     if {key: record.get(key) for key in asked} != asked:
         raise CheckpointError(f"{output}: holds another restoration")
+    _check_age(session, output)
     _check_complete(session, output)
     cut = record["cut"]
     statistics = json.loads(read_document(output / STATISTICS_FILE))
@@ -91,6 +93,15 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
         projected_bytes=session.work.sizing.projected_bytes,
         peak_rss_bytes=0,
     )
+
+
+def _check_age(session: Session, output: Path) -> None:
+    """Refuse a model that is older than its inputs: they were trained again since."""
+    finished_ns = os.stat(output / RECORD_FILE).st_mtime_ns
+    for checkpoint in (session.base, session.target):
+        for shard in checkpoint.shards:
+            if shard.source.identity().get("mtime_ns", 0) > finished_ns:
+                raise CheckpointError(f"{output}: older than {shard.source.where}")
 
 
 def _check_complete(session: Session, output: Path) -> None:

@@ -39,6 +39,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: list[dict[str, Any]] = []
+        self._whole_bytes = 0
         if exists(path):
             self._read()
 
@@ -63,8 +64,7 @@ class Journal:
                 break
             self._lines.append(document)
             whole += len(line)
-        if whole < len(text):
-            os.truncate(self.path, whole)  # or the next line would be glued to it
+        self._whole_bytes = whole
 
     @property
     def identity(self) -> Mapping[str, Any] | None:
@@ -73,7 +73,7 @@ class Journal:
 
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Write the first line: what the run is."""
-        self._lines = []
+        self._lines, self._whole_bytes = [], 0
         self.path.unlink(missing_ok=True)
         self.append(identity)
 
@@ -83,12 +83,15 @@ class Journal:
         try:
             # A journal that has vanished must not come back without its beginning.
             with open(self.path, "r+b" if self._lines else "xb") as file:
-                file.seek(0, os.SEEK_END)
+                # Only who appends holds the lock: a torn last line is cut off here.
+                file.truncate(self._whole_bytes)
+                file.seek(self._whole_bytes)
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise explain_write_error(self.path, len(text), error) from error
+        self._whole_bytes += len(text)
         self._lines.append(dict(line))
 
     def find(self, key: str) -> list[Any]:

@@ -55,6 +55,8 @@ class Recovery:
         if self.resumes:
             self._check_identity()
         if not self.moves:
+            for staging in stagings:
+                staging.refuse_replaced()
             self._clear()
 
     def _refuse_other_sweeps(self) -> None:
@@ -110,11 +112,18 @@ class Recovery:
             return {
                 numbers[name]: [_decode(part) for part in parts]
                 for name, parts in self._journal.find("shard")
+                if self._is_staged(numbers[name])
             }
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise OutputError(
                 f"{self._journal.path}: damaged: start anew with --overwrite, without --resume"
             ) from error
+
+    def _is_staged(self, number: int) -> bool:
+        """Whether a shard of which the journal tells is still there, in every output."""
+        shard = self._session.work.shards[number]
+        paths = [staging.folder / shard.filename for staging in self._stagings]
+        return all(path.is_file() and path.stat().st_size == shard.nbytes for path in paths)
 
     @property
     def moves(self) -> list[list[Move]] | None:

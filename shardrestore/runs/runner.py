@@ -242,6 +242,9 @@ class Runner:
             if profile is not None:
                 stack.callback(profile.close)
         if profile is not None:
+            if profile is self.session.profile and self.work.twins:
+                # A profile does not count tied heads: that they are still tied must be seen.
+                scan_weights(self.context, (), self.work.twins).histograms.close()
             return recall(profile, self.work.segments)
         scan = scan_weights(self.context, self.work.segments, self.work.twins)
         stack.callback(scan.histograms.close)

@@ -59,7 +59,12 @@ def run_targets(
         raise RequestError(f"targets {targets!r}: expected a list of folders, at least one")
     names = _name_targets(targets)
     outputs = {name: [output / name / variant for variant in request.names] for name in names}
-    _refuse_overlaps(base, names.values(), [place for some in outputs.values() for place in some])
+    _refuse_overlaps(
+        base,
+        names.values(),
+        [place for some in outputs.values() for place in some],
+        request.max_memory_bytes,
+    )
     failed = _check_all(base, names, outputs, output, request)
     outcomes = []
     for name, target in names.items():
@@ -96,12 +101,15 @@ def _name_targets(targets: Sequence[Reference]) -> dict[str, Reference]:
 
 
 def _refuse_overlaps(
-    base: Reference, targets: Iterable[Reference], outputs: Sequence[Path]
+    base: Reference,
+    targets: Iterable[Reference],
+    outputs: Sequence[Path],
+    max_memory_bytes: int,
 ) -> None:
     """Refuse outputs that overlap any input, also a target that cannot be restored."""
     for role, reference in (("base", base), *(("target", target) for target in targets)):
         try:
-            checkpoint = open_checkpoint(reference, role)
+            checkpoint = open_checkpoint(reference, role, max_memory_bytes=max_memory_bytes)
         except ShardRestoreError:
             if role == "base":
                 raise

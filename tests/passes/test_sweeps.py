@@ -361,3 +361,26 @@ def test_seven_percents_from_a_profile_read_each_weight_once(
                 weights = [entry.nbytes for entry in entries]
                 data = [n for at, n in read[shard.source.where] if at >= shard.header.data_start]
                 assert sum(data) == sum(weights) + sum(sampled)
+
+
+def test_a_tied_head_that_differs_is_found_with_a_profile_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    embedding = rng.normal(0, 0.02, (300, 40)).astype(np.float32)
+    name, head = "model.embed_tokens.weight", "lm_head.weight"
+    config = {"config.json": b'{"model_type": "llama", "tie_word_embeddings": true}'}
+    tuned = store(embedding * 1.01, "BF16")
+    write_checkpoint(tmp_path / "base", {name: store(embedding, "BF16")}, Layout(0, 0))
+    target = tmp_path / "target"
+    write_checkpoint(target, {name: tuned, head: tuned}, Layout(0, 0), config)
+    sides = tmp_path / "base", target
+    profile = tmp_path / "pair.profile.safetensors"
+    shardrestore.scan(*sides, profile, max_memory=BUDGET)
+    shard = target / "model.safetensors"
+    data = bytearray(shard.read_bytes())
+    data[-2:] = b"\x80\x3f"  # of the head, far from the sampled bytes
+    shard.write_bytes(data)
+    for known in (None, profile):
+        with pytest.raises(shardrestore.PairingError, match="differs from"):
+            shardrestore.restore(
+                *sides, tmp_path / "out", percent=10, region="all", profile=known, max_memory=BUDGET
+            )

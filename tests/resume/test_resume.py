@@ -583,3 +583,57 @@ class TestDisk:
         stop_while_publishing(play)
         self.go_on(play, monkeypatch, 0)
         assert read_tree(play.output) == play.whole
+
+
+def test_a_model_older_than_its_inputs_is_not_taken_for_finished(
+    driver: Driver, root: Path
+) -> None:
+    play = rehearsed(driver, Scene.make(root), "-k", "10")
+    assert play.run().status == 0
+    shard = play.scene.target / shard_names(play.scene.target)[0]
+    data = bytearray(shard.read_bytes())
+    data[-2:] = b"\x80\x3f"  # trained again, in place
+    shard.write_bytes(data)
+    assert "not empty" in play.resume().stderr
+    assert play.resume("--overwrite").status == 0
+    assert shardrestore.verify(play.output, max_memory="16GiB").ok
+
+
+def test_a_staged_shard_that_has_vanished_is_written_again(driver: Driver, root: Path) -> None:
+    play = rehearsed(driver, Scene.make(root), "-k", "10")
+    stop_in_pass_2(play, shards=2)
+    next((play.output / STAGING).glob("model*")).unlink()
+    play.check_finished(play.resume())
+
+
+def test_an_older_model_that_was_moved_aside_is_never_cleared_away(
+    driver: Driver, root: Path
+) -> None:
+    play = Play(driver, Scene.make(root), ["--overwrite"])
+    assert driver.run(play.scene, ["-k", "70"]).status == 0
+    play.rehearse()
+    stop_while_publishing(play)
+    aside = read_tree(play.output / STAGING / ".replaced")
+    assert aside
+    (play.output / JOURNAL).unlink()
+    for more in ([], ["--resume"]):
+        assert "move its files back" in play.run(*more).stderr
+        assert read_tree(play.output / STAGING / ".replaced") == aside
+
+
+def test_a_journal_is_not_touched_while_another_run_has_the_lock(
+    driver: Driver, root: Path
+) -> None:
+    play = rehearsed(driver, Scene.make(root), "-k", "10")
+    stop_in_pass_2(play)
+    with open(play.output / JOURNAL, "ab") as journal:
+        journal.write(b'{"shard": ["half a li')
+    before = (play.output / JOURNAL).read_bytes()
+    lock = os.open(play.output, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        assert "another run" in play.resume().stderr
+        assert (play.output / JOURNAL).read_bytes() == before
+    finally:
+        os.close(lock)
+    play.check_finished(play.resume())
