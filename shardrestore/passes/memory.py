@@ -7,7 +7,9 @@ within the budget, or refuses before anything is read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..errors import MemoryBudgetError
 from ..kernels.interface import LANES
@@ -148,17 +150,38 @@ def fit(load: Workload, limits: Limits) -> Sizing:
     MemoryBudgetError
         If one worker with the smallest blocks needs more than the budget.
     """
+    return choose(partial(project, load), load.runtime_bytes, limits, "this run needs")
+
+
+def choose(projection: Callable[..., int], runtime_bytes: int, limits: Limits, what: str) -> Sizing:
+    """Choose the largest blocks, then the most workers, whose projection is within limits.
+
+    Parameters
+    ----------
+    projection : callable
+        Takes `workers` and `block_bytes`, returns the peak memory in bytes.
+    runtime_bytes : int
+        What the process holds before its first buffer, for the message.
+    limits : Limits
+    what : str
+        Beginning of the message.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one worker with the smallest blocks needs more than the budget.
+    """
     for workers in range(limits.workers, 0, -1):
         block_bytes = BLOCK_BYTES
         while block_bytes >= SMALLEST_BLOCK_BYTES:
-            projected = project(load, workers=workers, block_bytes=block_bytes)
+            projected = projection(workers=workers, block_bytes=block_bytes)
             if projected <= limits.max_memory_bytes:
                 return Sizing(workers=workers, block_bytes=block_bytes, projected_bytes=projected)
             block_bytes //= 2
-    least = project(load, workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
+    least = projection(workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
     raise MemoryBudgetError(
-        f"this run needs at least {format_mib(least)} of memory (one worker, blocks of "
-        f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(load.runtime_bytes)} of it is Python with "
+        f"{what} at least {format_mib(least)} of memory (one worker, blocks of "
+        f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(runtime_bytes)} of it is Python with "
         f"its libraries), --max-memory allows {format_mib(limits.max_memory_bytes)}: "
         f"raise it to {-(-least // MIB)}MiB"
     )

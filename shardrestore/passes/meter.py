@@ -5,6 +5,20 @@ from __future__ import annotations
 import resource
 import sys
 
+from .memory import MIB, RUNTIME_BYTES
+
+HOST_MARGIN_BYTES = 48 * MIB
+"""What importing numba and its compiler adds to a process that is already large."""
+
+
+def measure_runtime() -> int:
+    """Return what the process will hold before the first buffer, in bytes.
+
+    A process that is already larger than ours would be, because it has loaded
+    torch for example, is taken as it is.
+    """
+    return max(RUNTIME_BYTES, resident_bytes() + HOST_MARGIN_BYTES)
+
 
 def resident_bytes() -> int:
     """Return the resident memory of this process now; 0 where it cannot be told."""

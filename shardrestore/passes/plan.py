@@ -18,8 +18,8 @@ from ..selection.cut import Strategy, selected_count
 from ..selection.stream import SEGMENT_ELEMENTS
 from .cuts import Goal
 from .layout import OutputShard, lay_out
-from .memory import MIB, RUNTIME_BYTES, SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
-from .meter import resident_bytes
+from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
+from .meter import measure_runtime
 from .scan import segment_bytes
 from .segment import Region, Segment, split_pairs, twin_segments
 from .spool import BIN_BYTES
@@ -30,9 +30,6 @@ SPOOL_BINS = 8192
 
 PROFILED_TENSOR_BYTES = 1024
 """Memory of a tensor in a profile that is made: its entry, and its share of the text."""
-
-HOST_MARGIN_BYTES = 48 * MIB
-"""What importing numba and its compiler adds to a process that is already large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +128,7 @@ def plan_work(
     )
     sizing = fit(
         Workload(
-            runtime_bytes=_runtime_bytes(),
+            runtime_bytes=measure_runtime(),
             **_weigh_inputs(base, target),
             profile_bytes=profile_bytes or 0,
             segments=len(segments),
@@ -185,7 +182,7 @@ def plan_scan(base: Checkpoint, target: Checkpoint, pairing: Pairing, limits: Li
     _check_size(pairing.pairs, limits)
     segments = split_pairs(pairing.pairs)
     load = Workload(
-        runtime_bytes=_runtime_bytes(),
+        runtime_bytes=measure_runtime(),
         **_weigh_inputs(base, target),
         profile_bytes=len(pairing.pairs) * PROFILED_TENSOR_BYTES,
         segments=len(segments),
@@ -283,15 +280,6 @@ def _least_percent(elements: int) -> float:
         if rounded <= 100 and selected_count(elements, rounded):
             return rounded
     return 100.0
-
-
-def _runtime_bytes() -> int:
-    """Return what the process will hold before the first buffer.
-
-    A process that is already larger than ours would be, because it has loaded
-    torch for example, is taken as it is.
-    """
-    return max(RUNTIME_BYTES, resident_bytes() + HOST_MARGIN_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

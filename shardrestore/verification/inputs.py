@@ -18,7 +18,11 @@ Reference = str | os.PathLike[str]
 
 @contextmanager
 def open_inputs(
-    record: Record, *, base: Reference | None = None, target: Reference | None = None
+    record: Record,
+    *,
+    base: Reference | None = None,
+    target: Reference | None = None,
+    max_memory_bytes: int,
 ) -> Iterator[tuple[Checkpoint, Checkpoint]]:
     """Open base and target; they are closed with the context.
 
@@ -27,6 +31,8 @@ def open_inputs(
     record : Record
     base, target : str or path-like, optional
         Where they are now; where the record says, if left out.
+    max_memory_bytes : int
+        What the headers, index and configuration of each may take at most.
 
     Raises
     ------
@@ -36,8 +42,8 @@ def open_inputs(
         shows in the comparison.
     """
     with (
-        _open_input(record, record.base, base, "base") as opened_base,
-        _open_input(record, record.target, target, "target") as opened_target,
+        _open_input(record, record.base, base, "base", max_memory_bytes) as opened_base,
+        _open_input(record, record.target, target, "target", max_memory_bytes) as opened_target,
     ):
         yield opened_base, opened_target
 
@@ -61,14 +67,19 @@ def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing
 
 
 def _open_input(
-    record: Record, identity: InputIdentity, given: Reference | None, role: str
+    record: Record,
+    identity: InputIdentity,
+    given: Reference | None,
+    role: str,
+    max_memory_bytes: int,
 ) -> Checkpoint:
     if given is None and not os.path.isdir(identity.path):
         raise CheckpointError(
             f"{role} {identity.path}: no longer there, where {record.where} says it was: if it "
             f"has moved, pass --{role} with its folder"
         )
-    opened = open_checkpoint(identity.path if given is None else given, role)
+    place = identity.path if given is None else given
+    opened = open_checkpoint(place, role, max_memory_bytes=max_memory_bytes)
     difference = _find_difference(opened.identity()["shards"], identity)
     if difference is None:
         return opened

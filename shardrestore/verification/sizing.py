@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from ..errors import MemoryBudgetError
 from ..passes.memory import (
-    BLOCK_BYTES,
     HEADER_FACTOR,
-    MIB,
-    RUNTIME_BYTES,
     SEGMENT_BYTES,
-    SMALLEST_BLOCK_BYTES,
     TENSOR_BYTES,
     WORKER_BYTES,
+    Limits,
     Sizing,
-    format_mib,
+    choose,
 )
-from ..passes.meter import resident_bytes
 from .blocks import CHUNK_ELEMENTS
 from .rule import TURNS
-
-HOST_MARGIN_BYTES = 48 * MIB
-"""What importing numba and its compiler adds to a process that is already large."""
 
 INPUTS = 3
 """Buffers of a worker: base, target and output."""
@@ -54,11 +47,6 @@ class Load:
     """Segments of the region, and pieces of what lies outside."""
 
 
-def measure_runtime() -> int:
-    """Return what the process holds before the first buffer."""
-    return max(RUNTIME_BYTES, resident_bytes() + HOST_MARGIN_BYTES)
-
-
 def project(load: Load, *, workers: int, block_bytes: int) -> int:
     """Return the projected peak memory of a verification in bytes.
 
@@ -86,17 +74,5 @@ def fit(load: Load, *, max_workers: int, max_memory_bytes: int) -> Sizing:
     MemoryBudgetError
         If one worker with the smallest blocks needs more than the budget.
     """
-    for workers in range(max_workers, 0, -1):
-        block_bytes = BLOCK_BYTES
-        while block_bytes >= SMALLEST_BLOCK_BYTES:
-            projected = project(load, workers=workers, block_bytes=block_bytes)
-            if projected <= max_memory_bytes:
-                return Sizing(workers=workers, block_bytes=block_bytes, projected_bytes=projected)
-            block_bytes //= 2
-    least = project(load, workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
-    raise MemoryBudgetError(
-        f"verifying needs at least {format_mib(least)} of memory (one worker, blocks of "
-        f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(load.runtime_bytes)} of it is Python with "
-        f"its libraries), --max-memory allows {format_mib(max_memory_bytes)}: "
-        f"raise it to {-(-least // MIB)}MiB"
-    )
+    limits = Limits(workers=max_workers, max_memory_bytes=max_memory_bytes)
+    return choose(partial(project, load), load.runtime_bytes, limits, "verifying needs")

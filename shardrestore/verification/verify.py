@@ -15,7 +15,7 @@ from ..errors import CheckpointError, MemoryBudgetError
 from ..kernels import load_kernels
 from ..pairing.pairs import Pairing
 from ..passes.memory import Sizing
-from ..passes.meter import peak_resident_bytes
+from ..passes.meter import measure_runtime, peak_resident_bytes
 from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.segment import Segment, split_pairs, twin_segments
 from ..passes.workers import StopSignal, run_tasks
@@ -29,7 +29,7 @@ from .layout import OutputFolder, open_output
 from .outside import OutsideCheck, Piece, split_tensor
 from .record import Record, read_record
 from .rule import Rule
-from .sizing import Load, fit, measure_runtime
+from .sizing import Load, fit
 from .tally import TieTally
 
 Task = Segment | Piece
@@ -115,7 +115,10 @@ def verify_folder(
         _check_record(record, findings)
         check_checksums(folder, findings)
         with (
-            open_inputs(record, base=base, target=target) as (opened_base, opened_target),
+            open_inputs(record, base=base, target=target, max_memory_bytes=max_memory_bytes) as (
+                opened_base,
+                opened_target,
+            ),
             open_output(folder, opened_target, record.cast, findings) as opened,
         ):
             verifier = _Verifier(opened_base, opened_target, opened, record, findings)

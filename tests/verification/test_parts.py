@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardrestore.passes import memory
 from shardrestore.passes.workers import Stopped, StopSignal
 from shardrestore.report.files import RECORD_FILE, RECORD_FORMAT
 from shardrestore.verification import record, sizing
@@ -96,9 +97,9 @@ def test_each_worker_adds_its_buffers_and_scratch() -> None:
 
 
 def test_blocks_shrink_before_workers_go() -> None:
-    large = sizing.project(LOAD, workers=2, block_bytes=sizing.BLOCK_BYTES)
+    large = sizing.project(LOAD, workers=2, block_bytes=memory.BLOCK_BYTES)
     assert sizing.fit(LOAD, max_workers=2, max_memory_bytes=large).workers == 2
     smaller = sizing.fit(LOAD, max_workers=2, max_memory_bytes=large - 1)
-    assert (smaller.workers, smaller.block_bytes) == (2, sizing.BLOCK_BYTES // 2)
-    one = sizing.project(LOAD, workers=1, block_bytes=sizing.SMALLEST_BLOCK_BYTES)
+    assert (smaller.workers, smaller.block_bytes) == (2, memory.BLOCK_BYTES // 2)
+    one = sizing.project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
     assert sizing.fit(LOAD, max_workers=2, max_memory_bytes=one).workers == 1

@@ -631,7 +631,7 @@ if not (root / "output").exists():
     restore(root / "base", root / "target", root / "output")
 else:
     try:
-        verify_folder(root / "output", max_memory_bytes=1)
+        verify_folder(root / "output", max_memory_bytes=64 << 20)
     except MemoryBudgetError as error:
         least = int(re.search(r"raise it to (\\d+)MiB", str(error))[1]) << 20
     result = verify_folder(root / "output", max_memory_bytes=least)
