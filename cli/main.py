@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def describe(version: Version = False) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
+    # Its warnings quote addresses, which may be signed; what matters is told by our errors.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that has no "≥" gets a "?", not a traceback.

@@ -6,8 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
-Base = Annotated[str, typer.Option(metavar="FOLDER", help="Checkpoint before fine-tuning.")]
-Target = Annotated[str, typer.Option(metavar="FOLDER", help="Checkpoint after fine-tuning.")]
+Base = Annotated[
+    str,
+    typer.Option(
+        metavar="MODEL",
+        help="Checkpoint before fine-tuning: a folder, or a repository on the Hub, org/name or "
+        "org/name@revision.",
+    ),
+]
+Target = Annotated[
+    str, typer.Option(metavar="MODEL", help="Checkpoint after fine-tuning, named likewise.")
+]
 Percents = Annotated[
     list[str],
     typer.Option(
@@ -20,7 +29,9 @@ Percents = Annotated[
 Targets = Annotated[
     list[str],
     typer.Option(
-        "--target", metavar="FOLDER", help="Checkpoint after fine-tuning. Repeatable: see --output."
+        "--target",
+        metavar="MODEL",
+        help="Checkpoint after fine-tuning, named likewise. Repeatable: see --output.",
     ),
 ]
 Regions = Annotated[
@@ -64,6 +75,13 @@ Workers = Annotated[
 ]
 MaxMemory = Annotated[
     str, typer.Option(metavar="SIZE", help="Budget for the whole process, such as 1GiB.")
+]
+Stream = Annotated[
+    Literal["base", "target", "both"] | None,
+    typer.Option(
+        help="Do not download it: read it from the Hub as often as it is needed.",
+        show_default="download",
+    ),
 ]
 Approximate = Annotated[
     bool,

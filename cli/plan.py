@@ -33,6 +33,7 @@ def plan(
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    stream: o.Stream = None,
     approximate: o.Approximate = False,
     dtype: o.Dtype = "auto",
     allow_nonfinite: o.AllowNonfinite = False,
@@ -60,6 +61,7 @@ def plan(
         device=device,
         workers=workers,
         max_memory=max_memory,
+        stream=stream,
         approximate=approximate,
         dtype=dtype,
         allow_nonfinite=allow_nonfinite,
@@ -92,9 +94,11 @@ def describe(plan: Plan) -> str:
         *_describe_models(plan),
         ("reads", f"{format_bytes(plan.read_bytes)}: what is ranked {plan.reads} times"),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
+        *_describe_download(plan),
         ("disk", _describe_disk(plan)),
         ("memory", f"{memory}: workers: {sizing.workers}, blocks: {sizing.block_bytes >> 10} KiB"),
     ]
+    facts += [("note", remark) for remark in plan.remarks]
     if plan.output_problem:
         facts.append(("output", plan.output_problem))
     return "\n".join([format_facts(facts), "", format_table(rows), "  * chosen"])
@@ -112,6 +116,12 @@ def _describe_models(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
+def _describe_download(plan: Plan) -> list[tuple[str, str]]:
+    if not plan.download_bytes:
+        return []
+    return [("download", f"{format_bytes(plan.download_bytes)} into the cache of the Hub's files")]
+
+
 def _describe_disk(plan: Plan) -> str:
     needed = f"{format_bytes(plan.disk_needed_bytes)} needed"
     enough = "" if plan.disk_free_bytes >= plan.disk_needed_bytes else ": NOT ENOUGH"
@@ -120,8 +130,8 @@ def _describe_disk(plan: Plan) -> str:
 
 def _summarize(plan: Plan) -> dict[str, Any]:
     return {
-        "base": str(plan.base),
-        "target": str(plan.target),
+        "base": plan.base,
+        "target": plan.target,
         "base_bytes": plan.base_bytes,
         "target_bytes": plan.target_bytes,
         "regions": [
@@ -149,6 +159,7 @@ def _summarize(plan: Plan) -> dict[str, Any]:
         "reads": plan.reads,
         "read_bytes": plan.read_bytes,
         "written_bytes": plan.written_bytes,
+        "download_bytes": plan.download_bytes,
         "disk_needed_bytes": plan.disk_needed_bytes,
         "disk_free_bytes": plan.disk_free_bytes,
         "output_problem": plan.output_problem,
@@ -157,4 +168,5 @@ def _summarize(plan: Plan) -> dict[str, Any]:
         "block_bytes": plan.sizing.block_bytes,
         "projected_bytes": plan.sizing.projected_bytes,
         "max_memory_bytes": plan.max_memory_bytes,
+        "remarks": list(plan.remarks),
     }

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import typer
+
+from .outcome import printable
+
 _TITLES = {
+    "download": "download",
     "scan": "pass 1 scan",
     "refine": "pass 1 refine",
     "random": "random keys",
@@ -19,8 +24,14 @@ class ProgressBars:
 
     def __init__(self, *, quiet: bool) -> None:
         # A closed stderr (`2>&-`) is None.
+        self._silent = quiet or sys.stderr is None
         self._quiet = quiet or sys.stderr is None or not sys.stderr.isatty()
         self._bar: Any = None
+
+    def note(self, remark: str) -> None:
+        """Say something on a line of its own."""
+        if not self._silent:
+            typer.echo(printable(f"note: {remark}"), err=True)
 
     def begin(self, stage: str, total_bytes: int) -> None:
         """Show a bar for the stage."""

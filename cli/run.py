@@ -40,6 +40,7 @@ def run(
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    stream: o.Stream = None,
     approximate: o.Approximate = False,
     dtype: o.Dtype = "auto",
     allow_nonfinite: o.AllowNonfinite = False,
@@ -70,6 +71,7 @@ def run(
         device=device,
         workers=workers,
         max_memory=max_memory,
+        stream=stream,
         approximate=approximate,
         dtype=dtype,
         allow_nonfinite=allow_nonfinite,
@@ -187,12 +189,15 @@ def _describe_costs(results: Sequence[Restoration]) -> str:
     """Return time, throughput and memory, which the models of a sweep share."""
     result = results[0]
     passes_seconds = result.scan_seconds + result.restore_seconds
+    others_seconds = result.seconds - passes_seconds - result.download_seconds
     if not passes_seconds:
         return format_facts([("time", f"{result.seconds:.2f} s: it was finished already")])
     written_bytes = sum(one.written_bytes for one in results)
     speed = format_bytes((result.read_bytes + written_bytes) / passes_seconds)
     passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
-    rest = f"start and reports {max(result.seconds - passes_seconds, 0):.2f}"
+    rest = f"start and reports {max(others_seconds, 0):.2f}"
+    if result.download_seconds >= 0.005:
+        passes = f"download {result.download_seconds:.2f}, {passes}"
     read, written = format_bytes(result.read_bytes), format_bytes(written_bytes)
     memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
     return format_facts(

@@ -27,6 +27,7 @@ def scan(
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    stream: o.Stream = None,
     dtype: o.Dtype = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the profile if there is one.")
@@ -48,6 +49,7 @@ def scan(
         device=device,
         workers=workers,
         max_memory=max_memory,
+        stream=stream,
         dtype=dtype,
         overwrite=overwrite,
     )

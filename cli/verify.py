@@ -22,13 +22,14 @@ def verify(
         str, typer.Argument(metavar="FOLDER", help="A model that `run` has written.")
     ],
     base: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the base is, if it has moved.")
+        str | None, typer.Option(metavar="MODEL", help="Where the base is, if it has moved.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the target is, if it has moved.")
+        str | None, typer.Option(metavar="MODEL", help="Where the target is, if it has moved.")
     ] = None,
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    stream: o.Stream = None,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -41,6 +42,7 @@ def verify(
         target=target,
         workers=workers,
         max_memory=max_memory,
+        stream=stream,
         observer=ProgressBars(quiet=quiet),
     )
     if as_json:

@@ -22,6 +22,7 @@ from .api import (
 )
 from .errors import (
     CheckpointError,
+    HubError,
     InputChangedError,
     MemoryBudgetError,
     NonFiniteError,
@@ -56,6 +57,7 @@ __all__ = [
     "Cell",
     "CellRow",
     "CheckpointError",
+    "HubError",
     "InputChangedError",
     "MemoryBudgetError",
     "ModuleKind",

@@ -12,6 +12,7 @@ from typing import Unpack
 from .checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, OutputError, RequestError
+from .hub.reference import Reference
 from .overview import overview_of, overview_of_profile
 from .passes.memory import Sizing
 from .passes.plan import RegionSurvey, survey_regions
@@ -27,11 +28,12 @@ from .request import (
     make_request,
     make_scan_request,
     parse_size,
+    parse_stream,
 )
 from .runs.outputs import check_outputs
 from .runs.profiler import make_profile
 from .runs.runner import run
-from .runs.session import Reference, Session
+from .runs.session import Session
 from .runs.targets import TargetOutcome, run_targets
 from .verification.verify import Verification, verify_folder
 
@@ -54,8 +56,9 @@ class PlannedModel:
 class Plan:
     """What a request would do, from headers alone."""
 
-    base: Path
-    target: Path
+    base: str
+    """As messages name it."""
+    target: str
     base_bytes: int
     """Size of the base's weight files."""
     target_bytes: int
@@ -68,7 +71,10 @@ class Plan:
     read_bytes: int
     written_bytes: int
     """Bytes of all weight files that would be written."""
+    download_bytes: int
+    """What is downloaded into the Hub's cache first: of repositories that are not streamed."""
     disk_needed_bytes: int
+    """What the outputs take, and work files meanwhile."""
     disk_free_bytes: int
     """Free space where the output would be; in the current folder if none is named."""
     output_problem: str | None
@@ -78,6 +84,8 @@ class Plan:
     sizing: Sizing
     """Workers, block size and projected memory."""
     max_memory_bytes: int
+    remarks: tuple[str, ...]
+    """What the user should know of the inputs."""
 
 
 def plan(
@@ -116,8 +124,8 @@ def plan(
     with Session(base, target, request) as session:
         work = session.work
         return Plan(
-            base=session.base.folder,
-            target=session.target.folder,
+            base=session.base.where,
+            target=session.target.where,
             base_bytes=session.base.nbytes,
             target_bytes=session.target.nbytes,
             regions=survey_regions(
@@ -141,12 +149,14 @@ def plan(
             reads=work.reads,
             read_bytes=work.read_bytes,
             written_bytes=work.weight_bytes * len(work.goals),
+            download_bytes=session.downloads.nbytes,
             disk_needed_bytes=work.disk_bytes,
             disk_free_bytes=_find_free_bytes(path),
             output_problem=_find_output_problem(outputs, session) if output else None,
             side_files=tuple(file.name for file in session.target.side_files),
             sizing=work.sizing,
             max_memory_bytes=request.max_memory_bytes,
+            remarks=session.downloads.remarks,
         )
 
 
@@ -357,6 +367,7 @@ def verify(
     *,
     base: Reference | None = None,
     target: Reference | None = None,
+    stream: str | None = None,
     workers: int | None = None,
     max_memory: int | str = DEFAULT_MAX_MEMORY,
     observer: Observer | None = None,
@@ -369,6 +380,8 @@ def verify(
         A folder that a restoration has written, with its ``shardrestore.json``.
     base, target : str or path-like, optional
         Where the inputs are now, if not where the record says.
+    stream : str, optional
+        ``base``, ``target`` or ``both``: read it from the Hub instead of downloading it.
     workers : int, optional
         Worker threads at most; one for each processor if left out.
     max_memory : int or str
@@ -391,6 +404,7 @@ def verify(
         output,
         base=base,
         target=target,
+        streamed=parse_stream(stream),
         workers=check_workers(workers),
         max_memory_bytes=parse_size(max_memory),
         observer=observer,

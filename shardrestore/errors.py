@@ -8,7 +8,8 @@ ShardRestoreError
 ├── ProfileError            a profile that is damaged, or not of these weights
 ├── NonFiniteError          NaN or infinite weights in the region
 ├── MemoryBudgetError       the work does not fit into ``--max-memory``
-└── OutputError             the output folder or its disk
+├── OutputError             the output folder or its disk
+└── HubError                the Hub, or the way to it
 
 Each message is complete: it names the tensor or file, the numbers involved and
 the next step. The command line prints it as it is and exits with status 1.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "HubError",
     "InputChangedError",
     "MemoryBudgetError",
     "NonFiniteError",
@@ -66,3 +68,7 @@ class MemoryBudgetError(ShardRestoreError):
 
 class OutputError(ShardRestoreError):
     """The output folder cannot be used, or its disk is too small."""
+
+
+class HubError(ShardRestoreError):
+    """The Hub refuses, does not answer as it should, or cannot be reached."""

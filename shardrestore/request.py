@@ -38,6 +38,9 @@ class ScanOptions(TypedDict, total=False):
     """Worker threads at most; None: one for each processor."""
     max_memory: int | str
     """Budget for the whole process, in bytes or as ``"512MiB"`` (default)."""
+    stream: str | None
+    """``base``, ``target`` or ``both``: read it from the Hub as often as it is needed, instead
+    of downloading it; None (default): neither."""
     overwrite: bool
     """Whether what is at the output may be replaced."""
 
@@ -80,6 +83,8 @@ class Request:
     profile: Path | None
     workers: int
     max_memory_bytes: int
+    streamed: frozenset[str]
+    """Roles, ``base`` and ``target``, of what is not downloaded."""
     overwrite: bool
     checksum: bool
     resume: bool
@@ -165,6 +170,7 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         profile=_check_path("profile", options.get("profile")),
         workers=check_workers(options.get("workers")),
         max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
+        streamed=parse_stream(options.get("stream")),
         overwrite=_check_flag("overwrite", options.get("overwrite", False)),
         checksum=_check_flag("checksum", options.get("checksum", False)),
         resume=_check_flag("resume", options.get("resume", False)),
@@ -271,6 +277,28 @@ def check_workers(workers: int | None) -> int:
     if checked < 1:
         raise RequestError(f"workers {checked}: at least 1")
     return checked
+
+
+STREAMS: Mapping[str | None, frozenset[str]] = {
+    None: frozenset(),
+    "base": frozenset({"base"}),
+    "target": frozenset({"target"}),
+    "both": frozenset({"base", "target"}),
+}
+"""Which inputs each choice of ``stream`` means."""
+
+
+def parse_stream(stream: object) -> frozenset[str]:
+    """Return the roles of the inputs that are not to be downloaded.
+
+    Raises
+    ------
+    RequestError
+        If it is no such choice.
+    """
+    if stream is None or (isinstance(stream, str) and stream in STREAMS):
+        return STREAMS[stream]
+    raise RequestError(f"stream {stream!r}: choose base, target or both")
 
 
 def _check_device(device: object) -> None:

@@ -67,13 +67,14 @@ class Run:
     def restore(
         self, folder: Path, output: str = "output", **changes: Any
     ) -> shardrestore.Restoration:
+        return self.restore_from(folder / "base", folder / "target", folder / output, **changes)
+
+    def restore_from(
+        self, base: str | Path, target: str | Path, output: Path, **changes: Any
+    ) -> shardrestore.Restoration:
         with using(self.units, self.kernels):
             return shardrestore.restore(
-                folder / "base",
-                folder / "target",
-                folder / output,
-                percent=self.percent,
-                **self._settings(changes),
+                base, target, output, percent=self.percent, **self._settings(changes)
             )
 
     def sweep(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, MemoryBudgetError
 from .config import CONFIG_FILE, parse_config
-from .document import read_document, weigh_document
+from .document import weigh_document
 from .entry import show_name
 from .header import Header, header_length, parse_header, weigh_header
 from .index import INDEX_FILE, SINGLE_FILE, check_index, parse_index
-from .reference import resolve_folder
-from .sidefile import SideFile, find_side_files
-from .source import ByteSource, LocalFile
+from .location import LocalFolder, Location
+from .sidefile import SideFile
+from .source import ByteSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ class Shard:
 class Checkpoint:
     """An open checkpoint; use it as a context manager to close its files."""
 
-    folder: Path
+    location: Location
     shards: tuple[Shard, ...]
     """In order of file name."""
     tensors: Mapping[str, Tensor]
@@ -65,6 +63,11 @@ class Checkpoint:
     """Memory that parsing its index and configuration takes, in bytes."""
 
     @property
+    def where(self) -> str:
+        """Name for messages: a path, or a repository."""
+        return self.location.where
+
+    @property
     def nbytes(self) -> int:
         """Size of all shards in bytes."""
         return sum(shard.source.nbytes for shard in self.shards)
@@ -72,7 +75,7 @@ class Checkpoint:
     def identity(self) -> dict[str, Any]:
         """Return what tells this checkpoint from another, as JSON values."""
         return {
-            "path": str(self.folder.resolve()),
+            **self.location.identity(),
             "shards": [
                 {
                     "name": shard.filename,
@@ -92,6 +95,7 @@ class Checkpoint:
         """Close all shards."""
         for shard in self.shards:
             shard.source.close()
+        self.location.close()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -120,17 +124,17 @@ class _Allowance:
             )
 
 
-def open_checkpoint(
-    reference: str | os.PathLike[str], role: str, *, max_memory_bytes: int = sys.maxsize
+def read_checkpoint(
+    location: Location, role: str, *, max_memory_bytes: int = sys.maxsize
 ) -> Checkpoint:
-    """Open a checkpoint and read its headers; no weight is read.
+    """Open the checkpoint at a location and read its headers; no weight is read.
 
     Parameters
     ----------
-    reference : str or path-like
-        A folder with ``model.safetensors``, or with
-        ``model.safetensors.index.json`` and the shards that it names. Where
-        both exist the single file counts, as for transformers.
+    location : Location
+        With ``model.safetensors``, or with ``model.safetensors.index.json`` and the
+        shards that it names. Where both exist the single file counts, as for
+        transformers. It is closed with the checkpoint, and after an error.
     role : str
         ``"base"`` or ``"target"``, for messages.
     max_memory_bytes : int
@@ -143,97 +147,101 @@ def open_checkpoint(
     MemoryBudgetError
         If it is too large to be parsed.
     """
-    folder = resolve_folder(reference, role)
     try:
-        return _open(folder, _Allowance(max_memory_bytes))
+        return _read(location, _Allowance(max_memory_bytes))
     except OSError as error:
-        where = show_name(str(error.filename or folder))
+        location.close()
+        where = show_name(str(error.filename or location.where))
         raise CheckpointError(f"{role} {where}: {error.strerror}") from error
     except MemoryError as error:
+        location.close()
         raise MemoryBudgetError(
-            f"{role} {folder}: the system refused the memory to read its headers, index and "
-            "configuration: raise the limit (`ulimit -v`), if this is the right folder"
+            f"{role} {location.where}: the system refused the memory to read its headers, index "
+            "and configuration: raise the limit (`ulimit -v`), if this is the right folder"
         ) from error
-
-
-def _open(folder: Path, allowance: _Allowance) -> Checkpoint:
-    index, config = _read_index(folder), _read_config(folder)
-    document_bytes = 0
-    for name, text in ((INDEX_FILE, index or b""), (CONFIG_FILE, config)):
-        document_bytes += weigh_document(text)
-        allowance.take(weigh_document(text), str(folder / name))
-    weight_map = {} if index is None else parse_index(index, str(folder / INDEX_FILE))
-    shards: list[Shard] = []
-    try:
-        shards.extend(
-            _open_shard(folder, filename, allowance, indexed=bool(weight_map))
-            for filename in sorted(set(weight_map.values())) or [SINGLE_FILE]
-        )
-        if weight_map:
-            names = {shard.filename: list(shard.header.tensors) for shard in shards}
-            check_index(weight_map, names, str(folder / INDEX_FILE))
-        return Checkpoint(
-            folder=folder,
-            shards=tuple(shards),
-            tensors=_collect_tensors(shards),
-            indexed=bool(weight_map),
-            config=parse_config(config, str(folder / CONFIG_FILE)),
-            side_files=find_side_files(folder),
-            document_bytes=document_bytes,
-        )
     except BaseException:
-        for shard in shards:
-            shard.source.close()
+        location.close()
         raise
 
 
-def _read_index(folder: Path) -> bytes | None:
+def _read(location: Location, allowance: _Allowance) -> Checkpoint:
+    index = _read_index(location)
+    config = location.read(CONFIG_FILE) if location.has(CONFIG_FILE) else b"{}"
+    document_bytes = 0
+    for name, text in ((INDEX_FILE, index or b""), (CONFIG_FILE, config)):
+        document_bytes += weigh_document(text)
+        allowance.take(weigh_document(text), _join(location, name))
+    weight_map = {} if index is None else parse_index(index, _join(location, INDEX_FILE))
+    names = sorted(set(weight_map.values())) or [SINGLE_FILE]
+    _refuse_missing(location, names)
+    sources = location.open(names)
+    try:
+        shards = [
+            Shard(filename=name, header=read_header(source, allowance), source=source)
+            for name, source in zip(names, sources, strict=True)
+        ]
+        if weight_map:
+            tensors = {shard.filename: list(shard.header.tensors) for shard in shards}
+            check_index(weight_map, tensors, _join(location, INDEX_FILE))
+        return Checkpoint(
+            location=location,
+            shards=tuple(shards),
+            tensors=_collect_tensors(shards),
+            indexed=bool(weight_map),
+            config=parse_config(config, _join(location, CONFIG_FILE)),
+            side_files=location.side_files(),
+            document_bytes=document_bytes,
+        )
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+
+
+def _join(location: Location, name: str) -> str:
+    return f"{location.where}/{name}"
+
+
+def _read_index(location: Location) -> bytes | None:
     """Return the index's text, None for a single file, which counts where both exist."""
-    if os.path.lexists(folder / SINGLE_FILE):
+    names = location.names()
+    if SINGLE_FILE in names:
         return None
-    if os.path.lexists(folder / INDEX_FILE):
-        return read_document(folder / INDEX_FILE)
-    raise CheckpointError(_explain_absence(folder))
+    if INDEX_FILE in names:
+        return location.read(INDEX_FILE)
+    raise CheckpointError(_explain_absence(location))
 
 
-def _read_config(folder: Path) -> bytes:
-    path = folder / CONFIG_FILE
-    return read_document(path) if path.is_file() else b"{}"
+def _refuse_missing(location: Location, names: Sequence[str]) -> None:
+    for name in names:
+        if name != SINGLE_FILE and not location.has(name):
+            raise CheckpointError(
+                f"{_join(location, INDEX_FILE)}: names the shard {show_name(name)}, which is "
+                f"missing: {location.explain_missing(name)}"
+            )
 
 
-def _explain_absence(folder: Path) -> str:
-    names = sorted(os.listdir(folder))
+def _explain_absence(location: Location) -> str:
+    names, where = location.names(), location.where
     pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     if pickled:
+        copy = f"{where.partition('@')[0].rpartition('/')[2]}-safetensors"
+        if isinstance(location, LocalFolder):
+            copy = f"{where}-safetensors"
         return (
-            f"{folder}: holds {show_name(pickled[0])} but no safetensors. Convert it: "
+            f"{where}: holds {show_name(pickled[0])} but no safetensors. Convert it: "
             f'python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\" "
+            f"M.from_pretrained('{where}').save_pretrained('{copy}')\" "
             "and copy the tokenizer files along"
         )
     others = [name for name in names if name.endswith(".safetensors")]
     if "adapter_model.safetensors" in others:
         return (
-            f"{folder}: holds an adapter (adapter_model.safetensors), not a model: merge it into "
+            f"{where}: holds an adapter (adapter_model.safetensors), not a model: merge it into "
             "its base first (peft: merge_and_unload, then save_pretrained)"
         )
     found = f"only {', '.join(map(show_name, others[:3]))}" if others else "no safetensors file"
-    return f"{folder}: neither {SINGLE_FILE} nor {INDEX_FILE}; it holds {found}"
-
-
-def _open_shard(folder: Path, filename: str, allowance: _Allowance, *, indexed: bool) -> Shard:
-    path = folder / filename
-    if indexed and not os.path.exists(path):
-        raise CheckpointError(
-            f"{folder / INDEX_FILE}: names the shard {show_name(filename)}, which is missing: "
-            "download it again"
-        )
-    source = LocalFile(path)
-    try:
-        return Shard(filename=filename, header=read_header(source, allowance), source=source)
-    except BaseException:
-        source.close()
-        raise
+    return f"{where}: neither {SINGLE_FILE} nor {INDEX_FILE}; it holds {found}"
 
 
 def read_header(source: ByteSource, allowance: _Allowance | None = None) -> Header:

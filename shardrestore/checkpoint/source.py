@@ -10,10 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CheckpointError, InputChangedError
+
+Progress = Callable[[int], None]
+"""Called with the bytes that have arrived since; what it raises ends their transfer."""
+
+
+def ignore_progress(nbytes: int) -> None:
+    """Take no note."""
 
 
 class ByteSource(Protocol):
@@ -27,8 +35,22 @@ class ByteSource(Protocol):
     def nbytes(self) -> int:
         """Size of the shard in bytes."""
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether its bytes are on a disk of this machine."""
+
+    def fetch(self, advance: Progress = ignore_progress) -> Path:
+        """Return where its bytes are on disk; they are brought there first if need be."""
+
+    def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
+        """Hear that the calling thread will read these bytes next, in order, block by block.
+
+        A source that is far away requests them ahead; `check` is called while they are
+        waited for, and what it raises ends the waiting.
+        """
+
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes from `offset` on, or raise CheckpointError."""
+        """Fill `buffer` with the bytes from `offset` on, or raise ``ShardRestoreError``."""
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this state of the shard from another, as JSON values."""
@@ -78,6 +100,18 @@ class LocalFile:
         if not stat.S_ISREG(status.st_mode):
             self.close()
             raise CheckpointError(f"{path}: not a regular file")
+
+    @property
+    def on_disk(self) -> bool:
+        """It is."""
+        return True
+
+    def fetch(self, advance: Progress = ignore_progress) -> Path:
+        """Return its path."""
+        return self._path
+
+    def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
+        """Do nothing: the system reads ahead."""
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset`; a short file is an error, never silence."""

@@ -251,7 +251,7 @@ def _explain(
 ) -> str:
     plural = "s" if len(problems) > 1 else ""
     lines = [
-        f"base {base.folder} and target {target.folder} do not fit together:",
+        f"base {base.where} and target {target.where} do not fit together:",
         f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
     ]
     lines += _list_problems(problems)
@@ -317,4 +317,4 @@ def _explain_absence(target: Checkpoint, admitted: Filter) -> str:
     others = [f"{region} ({count:,} elements)" for region, count in elements.items() if count]
     patterns = " with these --include/--exclude" if admitted.include or admitted.exclude else ""
     advice = f"these would: {', '.join(others)}" if others else "no region would"
-    return f"region {admitted.region!r}{patterns} matches no tensor of {target.folder}; {advice}"
+    return f"region {admitted.region!r}{patterns} matches no tensor of {target.where}; {advice}"

@@ -58,6 +58,21 @@ Measured on a pair in the page cache, two workers on 32 MiB of L3 cache: blocks 
 
 SMALLEST_BLOCK_BYTES = CHUNK_ELEMENTS * 4
 
+READ_AHEAD_BLOCKS = 12
+"""Blocks that a worker's read-ahead holds of an input: see ``hub.readahead``."""
+
+STREAMING_BYTES = 8 * MIB
+"""Connections, their threads and buffers, if an input is streamed."""
+
+DOWNLOADS = 4
+"""Files that are downloaded at once, at most."""
+
+DOWNLOAD_BYTES = 40 * MIB
+"""A download in progress: huggingface_hub takes 10 MB at a time, and copies it thrice.
+
+Measured with seven at once: 33 MiB each.
+"""
+
 WORKER_BYTES = MIB
 """A thread's stack and the allocator's slack."""
 
@@ -85,6 +100,10 @@ class Workload:
     """How many of the cuts need low bits of scores, counted by one more scan."""
     random: int
     """How many of the cuts are random."""
+    streamed: bool
+    """Whether an input is read from afar, ahead of the workers."""
+    downloads: int
+    """Files that are downloaded before anything is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +129,8 @@ class Sizing:
     """Buffer of a worker for each input and each output, in bytes."""
     projected_bytes: int
     """Upper bound of the process's peak memory."""
+    downloads: int = 0
+    """Files that are downloaded at once."""
 
 
 def project(load: Workload, *, workers: int, block_bytes: int) -> int:
@@ -128,29 +149,57 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     int
         The sum of everything that is held at once.
     """
-    texts = HEADER_FACTOR * load.header_bytes + load.document_bytes + load.profile_bytes
-    headers = texts + load.tensors * TENSOR_BYTES
     segments = load.segments * (SEGMENT_BYTES + load.cuts * CUT_BYTES)
     histograms = (STATISTICS + 2 * load.regions + 3 * load.random) * BINS * 8 + LOWS * 8
-    buffers = (2 + load.cuts) * block_bytes
+    # Of both inputs; or of a tied head and its embedding, which are read without the base.
+    read_ahead = 2 * load.streamed * READ_AHEAD_BLOCKS
+    buffers = (2 + load.cuts + read_ahead) * block_bytes
     counters = (LANES + 1 + load.random) * BINS * 4
     # Scores are refined before random keys are: the two never coexist.
     lows = max(load.refined, load.random) * LOWS * 4 * 2
     worker = WORKER_BYTES + buffers + CHUNK_SCRATCH_BYTES + counters + lows
-    return load.runtime_bytes + headers + segments + histograms + workers * worker
+    streaming = STREAMING_BYTES * load.streamed
+    return _project_opened(load) + streaming + segments + histograms + workers * worker
+
+
+def project_downloads(load: Workload, downloads: int) -> int:
+    """Return the projected peak memory while files are downloaded, some at once."""
+    return _project_opened(load) + downloads * DOWNLOAD_BYTES
+
+
+def _project_opened(load: Workload) -> int:
+    """Return what is held once both inputs are opened."""
+    texts = HEADER_FACTOR * load.header_bytes + load.document_bytes + load.profile_bytes
+    return load.runtime_bytes + texts + load.tensors * TENSOR_BYTES
+
+
+def count_downloads(files: int, free_bytes: int) -> int:
+    """Return how many of some files are downloaded at once, one at least, in free memory."""
+    return max(min(files, DOWNLOADS, free_bytes // DOWNLOAD_BYTES), min(files, 1))
 
 
 def fit(load: Workload, limits: Limits) -> Sizing:
     """Choose workers and block size for a budget.
 
-    Blocks shrink first, down to ``SMALLEST_BLOCK_BYTES``; then workers go.
+    Blocks shrink first, down to ``SMALLEST_BLOCK_BYTES``; then workers go. Downloads
+    come before the passes: the larger of both is the peak.
 
     Raises
     ------
     MemoryBudgetError
-        If one worker with the smallest blocks needs more than the budget.
+        If one worker with the smallest blocks needs more than the budget, or one download.
     """
-    return choose(partial(project, load), load.runtime_bytes, limits, "this run needs")
+    sizing = choose(partial(project, load), load.runtime_bytes, limits, "this run needs")
+    free_bytes = limits.max_memory_bytes - project_downloads(load, 0)
+    downloads = count_downloads(load.downloads, free_bytes)
+    downloading = project_downloads(load, downloads) if downloads else 0
+    if downloading > limits.max_memory_bytes:
+        raise MemoryBudgetError(
+            f"to download a file takes {format_mib(downloading)} of memory, --max-memory allows "
+            f"{format_mib(limits.max_memory_bytes)}: raise it, or pass --stream"
+        )
+    projected = max(sizing.projected_bytes, downloading)
+    return replace(sizing, projected_bytes=projected, downloads=downloads)
 
 
 def choose(projection: Callable[..., int], runtime_bytes: int, limits: Limits, what: str) -> Sizing:

@@ -17,6 +17,7 @@ from ..pairing.rename import Rename
 from ..selection.cut import Strategy, selected_count
 from ..selection.stream import SEGMENT_ELEMENTS
 from .cuts import Goal
+from .download import Downloads
 from .layout import OutputShard, lay_out
 from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
 from .meter import measure_runtime
@@ -84,6 +85,7 @@ def plan_work(
     cast: str | None,
     approximate: bool,
     profile_bytes: int | None,
+    downloads: Downloads,
     limits: Limits,
 ) -> Work:
     """Plan a run: every percent by every strategy in every region.
@@ -97,6 +99,8 @@ def plan_work(
         As in the request.
     profile_bytes : int or None
         Memory of the profile that makes pass 1 needless; None without one.
+    downloads : Downloads
+        What comes from afar, first or meanwhile.
     limits : Limits
 
     Raises
@@ -136,6 +140,8 @@ def plan_work(
             cuts=len(goals),
             refined=refined,
             random=sum(goal.random for goal in goals),
+            streamed=downloads.streams,
+            downloads=len(downloads.files),
         ),
         limits.with_work_for(len(segments) + outside // COPY_BYTES + 1),
     )
@@ -171,7 +177,9 @@ class ScanWork:
     """Disk that the work file takes meanwhile, and the profile afterwards."""
 
 
-def plan_scan(base: Checkpoint, target: Checkpoint, pairing: Pairing, limits: Limits) -> ScanWork:
+def plan_scan(
+    base: Checkpoint, target: Checkpoint, pairing: Pairing, *, downloads: Downloads, limits: Limits
+) -> ScanWork:
     """Plan a scan of all pairs.
 
     Raises
@@ -190,6 +198,8 @@ def plan_scan(base: Checkpoint, target: Checkpoint, pairing: Pairing, limits: Li
         cuts=0,
         refined=0,
         random=0,
+        streamed=downloads.streams,
+        downloads=len(downloads.files),
     )
     return ScanWork(
         segments=segments,

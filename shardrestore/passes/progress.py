@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
+STAGES = ("download", "scan", "refine", "random", "restore", "verify")
+"""In the order in which a run comes by; not every run has each."""
+
 
 class Observer(Protocol):
     """Receives progress; the library itself never prints.
@@ -12,8 +15,11 @@ class Observer(Protocol):
     Calls come one at a time, though from different threads.
     """
 
+    def note(self, remark: str) -> None:
+        """Hear something that its user should know, between stages."""
+
     def begin(self, stage: str, total_bytes: int) -> None:
-        """Begin a stage: ``scan``, ``refine``, ``random``, ``restore`` or ``verify``."""
+        """Begin a stage, such as ``scan``; see ``STAGES``."""
 
     def advance(self, nbytes: int) -> None:
         """Note that `nbytes` more of the stage's bytes are done."""
@@ -24,6 +30,9 @@ class Observer(Protocol):
 
 class SilentObserver:
     """Watches without a word."""
+
+    def note(self, remark: str) -> None:
+        """Ignore the remark."""
 
     def begin(self, stage: str, total_bytes: int) -> None:
         """Ignore the stage."""
@@ -41,6 +50,11 @@ class SerialObserver:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._lock = threading.Lock()
+
+    def note(self, remark: str) -> None:
+        """Pass the remark on."""
+        with self._lock:
+            self._observer.note(remark)
 
     def begin(self, stage: str, total_bytes: int) -> None:
         """Pass the stage on."""

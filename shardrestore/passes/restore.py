@@ -210,6 +210,7 @@ class _Restorer:
     def _copy(self, task: CopyTask) -> None:
         source = self._target.shards[task.shard].source
         buffer = as_bytes(self._space.target_buffer)
+        self._space.expect(source, task.offset, task.nbytes)
         for begin in range(0, task.nbytes, len(buffer)):
             self._stop.check()
             part = buffer[: min(len(buffer), task.nbytes - begin)]

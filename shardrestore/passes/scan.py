@@ -161,13 +161,15 @@ class _Scanner:
         embedding = target.tensors[pair.twin or ""]
         source = target.shards[embedding.shard].source
         size = pair.target.nbytes // pair.target.elements
+        begin = embedding.offset + segment.start * size
+        self._space.expect(source, begin, segment.elements * size)
         for start, head in self._space.target_chunks(pair.target, segment.start, segment.elements):
             embedded = self._space.base_buffer[: head.nbytes].view(head.dtype)
             source.read_into(embedding.offset + start * size, as_bytes(embedded))
             if not np.array_equal(embedded, head):
                 raise PairingError(
                     f"{pair.name} differs from {embedding.name} near element {start}, although "
-                    f"config.json of {target.folder} ties them: correct tie_word_embeddings, or "
+                    f"config.json of {target.where} ties them: correct tie_word_embeddings, or "
                     f"leave both out with --exclude"
                 )
             self._observer.advance(head.size * segment_bytes(segment) // segment.elements)

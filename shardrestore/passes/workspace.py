@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.source import ByteSource
 from ..kernels.interface import Codes, Floats, Keys
 from ..pairing.pairs import FLOAT_DTYPES, Pair
 from ..selection.stream import stream_words
@@ -88,6 +89,8 @@ class Workspace:
         )
         step = self.block_bytes // widest
         end = segment.start + segment.elements
+        self._expect(self._context.base, pair.base, segment.start, segment.elements)
+        self._expect(self._context.target, pair.target, segment.start, segment.elements)
         for start in range(segment.start, end, step):
             self._stop.check()
             elements = min(step, end - start)
@@ -100,6 +103,7 @@ class Workspace:
     ) -> Iterator[tuple[int, Codes]]:
         """Read elements of the target alone; yield each chunk's first element and its codes."""
         step = self.block_bytes // ITEM_BYTES[tensor.dtype]
+        self._expect(self._context.target, tensor, start, elements)
         for first in range(start, start + elements, step):
             self._stop.check()
             count = min(step, start + elements - first)
@@ -107,6 +111,15 @@ class Workspace:
             for low in range(0, count, CHUNK_ELEMENTS):
                 high = min(low + CHUNK_ELEMENTS, count)
                 yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)
+
+    def _expect(self, checkpoint: Checkpoint, tensor: Tensor, start: int, elements: int) -> None:
+        size = ITEM_BYTES[tensor.dtype]
+        source = checkpoint.shards[tensor.shard].source
+        self.expect(source, tensor.offset + start * size, elements * size)
+
+    def expect(self, source: ByteSource, offset: int, nbytes: int) -> None:
+        """Announce bytes of a shard that this worker will read next, in order."""
+        source.expect(offset, nbytes, self.block_bytes, self._stop.check)
 
     def _read(
         self,

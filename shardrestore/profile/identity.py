@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..checkpoint.entry import show_name
-from ..checkpoint.folder import Checkpoint
+from ..checkpoint.folder import Checkpoint, Tensor
 from ..errors import ProfileError
 from .file import Profile
 
 SAMPLE_BYTES = 1024
 """Bytes of each tensor that are compared: an update that touches a tensor touches most of it."""
+
+
+SAMPLES_AT_ONCE = 16
+"""Samples that are requested at once from the Hub."""
 
 
 def identify(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -24,12 +29,22 @@ def identify(checkpoint: Checkpoint) -> dict[str, Any]:
 def _hash_sample(checkpoint: Checkpoint) -> str:
     """Hash a kilobyte from the middle of every tensor, in canonical order."""
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(SAMPLE_BYTES))
-    for tensor in checkpoint.tensors.values():
-        part = buffer[: min(SAMPLE_BYTES, tensor.nbytes)]
-        begin = tensor.offset + (tensor.nbytes - len(part)) // 2
-        checkpoint.shards[tensor.shard].source.read_into(begin, part)
-        digest.update(part)
+    tensors = checkpoint.tensors.values()
+
+    def read_sample(tensor: Tensor) -> bytes:
+        sample = bytearray(min(SAMPLE_BYTES, tensor.nbytes))
+        begin = tensor.offset + (tensor.nbytes - len(sample)) // 2
+        checkpoint.shards[tensor.shard].source.read_into(begin, memoryview(sample))
+        return bytes(sample)
+
+    if all(shard.source.on_disk for shard in checkpoint.shards):
+        for tensor in tensors:
+            digest.update(read_sample(tensor))
+        return digest.hexdigest()
+    # Each is a request of its own, which takes the time of a round trip.
+    with ThreadPoolExecutor(SAMPLES_AT_ONCE) as pool:
+        for sample in pool.map(read_sample, tensors):
+            digest.update(sample)
     return digest.hexdigest()
 
 
@@ -103,7 +118,7 @@ def check_profile(
             ) from error
         if difference:
             raise ProfileError(
-                f"profile {profile.path}: was made of another {role} than {checkpoint.folder}: "
+                f"profile {profile.path}: was made of another {role} than {checkpoint.where}: "
                 f"{difference}. It was made of {show_name(str(recorded.get('path')))}: "
                 "name that one, or scan again"
             )

@@ -159,6 +159,7 @@ def summarize(result: Restoration) -> dict[str, Any]:
         ],
         "read_bytes": result.read_bytes,
         "written_bytes": result.written_bytes,
+        "download_seconds": round(result.download_seconds, 3),
         "scan_seconds": round(result.scan_seconds, 3),
         "restore_seconds": round(result.restore_seconds, 3),
         "seconds": round(result.seconds, 3),

@@ -82,6 +82,8 @@ class Restoration:
     """Bytes read from base and target, all passes together."""
     written_bytes: int
     """Bytes of the model's weight files."""
+    download_seconds: float
+    """Bringing inputs to disk; 0 where nothing was to be downloaded."""
     scan_seconds: float
     """Time of pass 1, refinement included; shared by all percents of a sweep."""
     restore_seconds: float

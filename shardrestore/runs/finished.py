@@ -86,6 +86,7 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
         ),
         read_bytes=0,
         written_bytes=session.work.weight_bytes,
+        download_seconds=0.0,
         scan_seconds=0.0,
         restore_seconds=0.0,
         seconds=0.0,

@@ -18,8 +18,9 @@ from ..checkpoint.staging import (
     check_output,
     check_places,
 )
-from ..checkpoint.writer import free_bytes
-from ..errors import CheckpointError, OutputError
+from ..checkpoint.writer import existing_parent, free_bytes
+from ..errors import OutputError
+from ..passes.download import Downloads
 from ..passes.plan import Work
 from ..report.files import REPORT_FILES
 from .journal import Journal
@@ -55,9 +56,8 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
         check_output(output, overwrite=session.request.overwrite, resume=session.request.resume)
         check_places(output, names)
     for file in target.side_files:
-        if not os.access(file.source, os.R_OK):
-            raise CheckpointError(f"{file.source}: cannot be read: no permission")
-    check_disk(outputs[0], find_needs(outputs, session))
+        file.check_readable()
+    check_disk(outputs[0], find_needs(outputs, session), session.downloads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +97,42 @@ def _count_staged(output: Path, work: Work) -> int:
     return total
 
 
-def check_disk(place: Path, needs: Needs) -> None:
-    """Refuse outputs that together are larger than the free space where `place` is."""
+def check_disk(place: Path, needs: Needs, downloads: Downloads | None = None) -> None:
+    """Refuse outputs, and downloads into the cache, that are larger than the free space.
+
+    The cache may be on another disk than the output: each is held against its own.
+    """
+    arriving = downloads.folder_bytes.items() if downloads else ()
+    beside = [need for need in arriving if _find_disk(need[0]) == _find_disk(place)]
+    for folder, nbytes in arriving:
+        free = free_bytes(folder)
+        if nbytes > free:
+            raise OutputError(
+                f"{folder}: not enough disk to download: {nbytes:,} bytes are needed, {free:,} "
+                "are free: free some space, set HF_HOME to a larger disk, or read without "
+                "downloading by --stream"
+            )
     free = free_bytes(place)
-    needed = sum(nbytes for _, nbytes in needs.outputs) + needs.spool_bytes
+    taken = [*needs.outputs, *beside]
+    needed = sum(nbytes for _, nbytes in taken) + needs.spool_bytes
     if needed <= free:
         return
     lines = [f"{place}: not enough disk: {needed:,} bytes are needed, {free:,} are free"]
-    if len(needs.outputs) > 1:
-        rows = [*needs.outputs, ("work files, meanwhile", needs.spool_bytes)]
+    if len(taken) > 1:
+        rows = [*taken, ("work files, meanwhile", needs.spool_bytes)]
         width = max(len(f"{nbytes:,}") for _, nbytes in rows)
         lines += [f"  {nbytes:>{width},} {name}" for name, nbytes in rows]
-        lines.append("next step: free some space, ask for fewer at once or choose another --output")
+        stream = ", read without downloading by --stream" if beside else ""
+        lines.append(
+            f"next step: free some space, ask for fewer at once{stream} or choose another --output"
+        )
     else:
         lines[0] += ": free some space or choose another --output"
     raise OutputError("\n".join(lines))
+
+
+def _find_disk(place: Path) -> int:
+    return os.stat(existing_parent(place.absolute())).st_dev
 
 
 def refuse_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
@@ -120,21 +141,21 @@ def refuse_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
         resolved = output.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no folder, a NUL
         raise OutputError(f"{output}: cannot be the output: {error}") from error
-    folder = checkpoint.folder.resolve()
+    folder = checkpoint.location.folder.resolve()
     relation = None
     if resolved == folder:
-        relation = f"is the {role} {checkpoint.folder}"
+        relation = f"is the {role} {checkpoint.where}"
     elif folder in resolved.parents:
-        relation = f"lies inside the {role} {checkpoint.folder}"
+        relation = f"lies inside the {role} {checkpoint.where}"
     else:
         names = [shard.filename for shard in checkpoint.shards]
         names += [file.name for file in checkpoint.side_files]
         for name in names:
             file = (folder / name).resolve()
             if resolved == file:
-                relation = f"is {name} of the {role} {checkpoint.folder}"
+                relation = f"is {name} of the {role} {checkpoint.where}"
             elif resolved in file.parents:
-                relation = f"holds {name} of the {role} {checkpoint.folder}"
+                relation = f"holds {name} of the {role} {checkpoint.where}"
             if relation:
                 break
     if relation:

@@ -8,12 +8,14 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from ..checkpoint.folder import Checkpoint, open_checkpoint
+from ..checkpoint.folder import Checkpoint
 from ..checkpoint.writer import existing_parent, explain_write_error
 from ..errors import OutputError
+from ..hub.reference import Reference, open_checkpoint
 from ..kernels import load_kernels
 from ..pairing.pairs import Pairing, Problem, match, survey
 from ..passes.context import Context
+from ..passes.download import plan_downloads
 from ..passes.plan import plan_scan
 from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.recall import remember
@@ -21,7 +23,6 @@ from ..passes.scan import scan as scan_weights
 from ..profile.identity import identify
 from ..request import Request
 from .outputs import Needs, check_disk, refuse_overlap
-from .session import Reference
 
 
 def make_profile(
@@ -54,9 +55,12 @@ def make_profile(
     ):
         _check_output(output, opened_base, opened, overwrite=request.overwrite)
         pairing, problems = _pair(opened_base, opened, request)
-        work = plan_scan(opened_base, opened, pairing, request.limits)
+        downloads = plan_downloads(opened_base, opened, request.streamed, side_files=False)
+        work = plan_scan(opened_base, opened, pairing, downloads=downloads, limits=request.limits)
         needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
-        check_disk(output, needs)
+        check_disk(output, needs, downloads)
+        watched = SerialObserver(observer or SilentObserver())
+        downloads.carry_out(work.sizing.downloads, watched)
         inputs = {"base": identify(opened_base), "target": identify(opened)}
         with _NewFile(output) as file:
             context = Context(
@@ -66,7 +70,7 @@ def make_profile(
                 sizing=work.sizing,
                 seed=request.seed,
                 allow_nonfinite=True,
-                observer=SerialObserver(observer or SilentObserver()),
+                observer=watched,
                 folder=file.folder,
             )
             scan = scan_weights(context, work.segments, work.twins)

@@ -199,6 +199,8 @@ class Runner:
         return _complete(read_results(self.session, outputs), started)
 
     def _restore(self) -> list[Restoration]:
+        download_started = time.perf_counter()
+        self.session.downloads.carry_out(self.work.sizing.downloads, self.context.observer)
         scan_started = time.perf_counter()
         with ExitStack() as stack:
             scan = self._scan(stack)
@@ -226,6 +228,7 @@ class Runner:
         return [
             dataclasses.replace(
                 self._describe(goal, placed, gathered, done, staging),
+                download_seconds=scan_started - download_started,
                 scan_seconds=restore_started - scan_started,
                 restore_seconds=restored_at - restore_started,
             )
@@ -257,7 +260,7 @@ class Runner:
             if planned == found:
                 continue
             counts = f"{planned:,} elements were to be restored, {found:,} were"
-            folders = f"{self.base.folder} or {self.target.folder}"
+            folders = f"{self.base.where} or {self.target.where}"
             profile = self.session.profile
             if profile is not None:
                 raise ProfileError(
@@ -299,6 +302,7 @@ class Runner:
             tensors=_describe_tensors(goal, gathered, done),
             read_bytes=self.work.read_bytes,
             written_bytes=self.work.weight_bytes,
+            download_seconds=0.0,
             scan_seconds=0.0,
             restore_seconds=0.0,
             seconds=0.0,
@@ -331,7 +335,7 @@ class Runner:
             staging.write_file(name, content)
         copied = [file for file in self.target.side_files if file.name not in files]
         for file in copied:
-            staging.copy_file(file.name, file.source, file.nbytes)
+            staging.copy_file(file.name, file.fetch(), file.nbytes)
         shards = [shard.filename for shard in self.work.shards]
         for name in shards:
             check_accepted(staging.folder / name)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 
-from ..checkpoint.folder import Checkpoint, open_checkpoint
+from ..checkpoint.folder import Checkpoint
+from ..hub.reference import Reference, open_checkpoint
+from ..passes.download import Downloads, plan_downloads
 from ..passes.plan import Work, plan_work
 from ..profile.file import Profile
 from ..profile.identity import check_profile
 from ..request import Request
-
-Reference = str | os.PathLike[str]
 
 
 class Session:
@@ -20,19 +19,21 @@ class Session:
     Parameters
     ----------
     base, target : str or path-like
-        The two checkpoints.
+        The two checkpoints: folders, or repositories on the Hub.
     request : Request
 
     Raises
     ------
     ShardRestoreError
         If an input cannot be opened, the profile is not of these inputs, or the
-        request makes no sense for them. Headers are read, weights are not.
+        request makes no sense for them. Headers are read, weights are not, and
+        nothing is downloaded but an index and a configuration.
     """
 
     base: Checkpoint
     target: Checkpoint
     profile: Profile | None
+    downloads: Downloads
     work: Work
 
     def __init__(self, base: Reference, target: Reference, request: Request) -> None:
@@ -46,6 +47,9 @@ class Session:
             self.profile = None
             if request.profile is not None:
                 self.profile = stack.enter_context(Profile(request.profile))
+            self.downloads = plan_downloads(
+                self.base, self.target, request.streamed, side_files=True
+            )
             self.work = self._plan_work()
             if self.profile is not None:
                 check_profile(self.profile, self.base, self.target, request.dtype, request.rename)
@@ -64,6 +68,7 @@ class Session:
             cast=request.cast,
             approximate=request.approximate,
             profile_bytes=self.profile.memory_bytes if self.profile else None,
+            downloads=self.downloads,
             limits=request.limits,
         )
 

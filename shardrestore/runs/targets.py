@@ -8,15 +8,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.folder import open_checkpoint
 from ..errors import RequestError, ShardRestoreError
+from ..hub.reference import Reference, name_reference, open_checkpoint
+from ..passes.download import Downloads, unite_downloads
 from ..passes.progress import Observer
 from ..report.result import Restoration
 from ..request import Request
 from .finished import read_finished
-from .outputs import Need, Needs, check_disk, check_outputs, find_needs, refuse_overlap
+from .outputs import (
+    Need,
+    Needs,
+    check_disk,
+    check_outputs,
+    find_needs,
+    refuse_overlap,
+)
 from .runner import run
-from .session import Reference, Session
+from .session import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +93,7 @@ def _name_targets(targets: Sequence[Reference]) -> dict[str, Reference]:
     """Return the targets by the name of their folder."""
     names: dict[str, Reference] = {}
     for target in targets:
-        try:
-            name = Path(os.fspath(target)).expanduser().resolve().name
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RequestError(
-                f"target {os.fspath(target)!r}: not a usable path: {error}"
-            ) from error
+        name = name_reference(target, "target")
         if name in names:
             raise RequestError(
                 f"two targets are called {name!r}, {os.fspath(names[name])} and "
@@ -129,6 +132,7 @@ def _check_all(
     """Plan every target; return those that cannot be restored, with the reason."""
     failed: dict[str, ShardRestoreError] = {}
     needs: list[Need] = []
+    downloads: list[Downloads] = []
     spool_bytes = 0
     for name, target in targets.items():
         try:
@@ -138,9 +142,11 @@ def _check_all(
                 check_outputs(outputs[name], session)
                 found = find_needs(outputs[name], session)
                 needs += found.outputs
+                downloads.append(session.downloads)
                 spool_bytes = max(spool_bytes, found.spool_bytes)
         except ShardRestoreError as error:
             failed[name] = error
     if needs:
-        check_disk(output, Needs(outputs=needs, spool_bytes=spool_bytes))
+        together = Needs(outputs=needs, spool_bytes=spool_bytes)
+        check_disk(output, together, unite_downloads(downloads))
     return failed

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from ..checkpoint.folder import Checkpoint, open_checkpoint
+from ..checkpoint.folder import Checkpoint
 from ..errors import CheckpointError, RequestError
+from ..hub.reference import Reference, open_checkpoint
+from ..hub.snapshot import HUB_ADDRESS
 from ..pairing.pairs import Pairing, make_filter, match
 from ..pairing.rename import parse_rename
 from .record import InputIdentity, Record
-
-Reference = str | os.PathLike[str]
 
 
 @contextmanager
@@ -73,7 +73,8 @@ def _open_input(
     role: str,
     max_memory_bytes: int,
 ) -> Checkpoint:
-    if given is None and not os.path.isdir(identity.path):
+    on_hub = identity.path.startswith(HUB_ADDRESS)
+    if given is None and not on_hub and not os.path.isdir(identity.path):
         raise CheckpointError(
             f"{role} {identity.path}: no longer there, where {record.where} says it was: if it "
             f"has moved, pass --{role} with its folder"
@@ -90,7 +91,7 @@ def _open_input(
         else f"pass the folder that was restored from as --{role}"
     )
     raise CheckpointError(
-        f"{role} {opened.folder}: not the checkpoint of {record.where}: {difference}: {advice}"
+        f"{role} {opened.where}: not the checkpoint of {record.where}: {difference}: {advice}"
     )
 
 

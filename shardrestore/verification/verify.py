@@ -12,9 +12,11 @@ from pathlib import Path
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
 from ..errors import CheckpointError, MemoryBudgetError
+from ..hub.reference import Reference
 from ..kernels import load_kernels
 from ..pairing.pairs import Pairing
-from ..passes.memory import Sizing
+from ..passes.download import plan_downloads
+from ..passes.memory import Sizing, count_downloads
 from ..passes.meter import measure_runtime, peak_resident_bytes
 from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.segment import Segment, split_pairs, twin_segments
@@ -24,7 +26,7 @@ from .blocks import Blocks
 from .checksums import check_checksums
 from .elements import ElementCheck
 from .findings import Findings
-from .inputs import Reference, open_inputs, pair_inputs
+from .inputs import open_inputs, pair_inputs
 from .layout import OutputFolder, open_output
 from .outside import OutsideCheck, Piece, split_tensor
 from .record import Record, read_record
@@ -73,6 +75,7 @@ def verify_folder(
     *,
     base: Reference | None = None,
     target: Reference | None = None,
+    streamed: frozenset[str] = frozenset(),
     workers: int | None = None,
     max_memory_bytes: int,
     observer: Observer | None = None,
@@ -89,6 +92,8 @@ def verify_folder(
         A folder that a restoration has written, with its ``shardrestore.json``.
     base, target : str or path-like, optional
         Where the inputs are now, if not where the record says.
+    streamed : frozenset of str
+        Roles of those that are read from the Hub, not downloaded.
     workers : int, optional
         Worker threads at most; one for each processor if left out.
     max_memory_bytes : int
@@ -121,8 +126,12 @@ def verify_folder(
             ),
             open_output(folder, opened_target, record.cast, findings) as opened,
         ):
+            downloads = plan_downloads(opened_base, opened_target, streamed, side_files=False)
+            watched = SerialObserver(observer or SilentObserver())
+            free_bytes = max_memory_bytes - measure_runtime()
+            downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched)
             verifier = _Verifier(opened_base, opened_target, opened, record, findings)
-            verifier.carry_out(workers or _count_processors(), max_memory_bytes, observer)
+            verifier.carry_out(workers or _count_processors(), max_memory_bytes, watched)
     except MemoryError as error:
         raise MemoryBudgetError(
             "the system refused memory that was planned: lower --workers or --max-memory, or "
@@ -178,7 +187,7 @@ class _Verifier:
         self.segments = split_pairs(self.pairing.pairs)
         self.tally = TieTally(len(self.segments))
 
-    def carry_out(self, workers: int, max_memory_bytes: int, observer: Observer | None) -> None:
+    def carry_out(self, workers: int, max_memory_bytes: int, observer: Observer) -> None:
         """Compare everything, then the counts."""
         tasks = self._plan_tasks()
         sizing = fit(
@@ -186,12 +195,11 @@ class _Verifier:
             max_workers=max(min(workers, len(tasks)), 1),
             max_memory_bytes=max_memory_bytes,
         )
-        watched = SerialObserver(observer or SilentObserver())
-        watched.begin("verify", sum(map(self._count_bytes, tasks)))
+        observer.begin("verify", sum(map(self._count_bytes, tasks)))
         try:
-            run_tasks(tasks, sizing.workers, self._make_worker(sizing, watched))
+            run_tasks(tasks, sizing.workers, self._make_worker(sizing, observer))
         finally:
-            watched.end()
+            observer.end()
         _check_counts(self.record, self.pairing, self.tally, self.findings)
 
     def _plan_tasks(self) -> list[Task]:

@@ -155,6 +155,7 @@ def test_the_summary_of_a_large_model_fits_80_columns(scene: Scene, strategy: st
         read_bytes=564_000_000_000,
         written_bytes=141_000_000_000,
         seconds=1234.5,
+        download_seconds=0.0,
         scan_seconds=600.25,
         restore_seconds=634.25,
     )
@@ -598,6 +599,7 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--dtype", "fp16"], "dtype", "fp16"),
     (["--allow-nonfinite"], "allow_nonfinite", True),
     (["--overwrite"], "overwrite", True),
+    (["--stream", "both"], "stream", "both"),
 ]
 RUN_ALONE_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--resume"], "resume", True),
@@ -615,6 +617,7 @@ PLAN_DEFAULTS = {
     "device": "auto",
     "workers": None,
     "max_memory": "512MiB",
+    "stream": None,
     "approximate": False,
     "dtype": "auto",
     "allow_nonfinite": False,

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from shardrestore.errors import MemoryBudgetError
 from shardrestore.kernels.interface import LANES
 from shardrestore.passes import memory
-from shardrestore.passes.memory import MIB, Limits, Sizing, Workload, fit, format_mib, project
+from shardrestore.passes.memory import (
+    MIB,
+    Limits,
+    Sizing,
+    Workload,
+    fit,
+    format_mib,
+    project,
+    project_downloads,
+)
 from shardrestore.selection.score import BINS, LOWS
 
 LOAD = Workload(
@@ -26,6 +35,8 @@ LOAD = Workload(
     cuts=1,
     refined=0,
     random=0,
+    streamed=False,
+    downloads=0,
 )
 
 
@@ -43,6 +54,8 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "LANES": 7,
         "CHUNK_SCRATCH_BYTES": 5_000_011,
         "WORKER_BYTES": 11_000_027,
+        "READ_AHEAD_BLOCKS": 23,
+        "STREAMING_BYTES": 7_000_003,
     }.items():
         monkeypatch.setattr(memory, name, value)
 
@@ -102,6 +115,16 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (11_000_027 + 14 * 13_000_027 + 5_000_011 + (7 + 1 + 4) * 2_000_003 * 4)
             + 8 * 3_000_017 * 4 * 2,
         ),
+        (  # inputs that are streamed
+            {"streamed": True},
+            3,
+            101 * MIB
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 7_000_003
+            + 107 * (1_100_009 + 1 * 1_200_007)
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
+            + 3 * (11_000_027 + (3 + 2 * 23) * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+        ),
         (  # a long sweep: remainders for every segment
             {"cuts": 16},
             1,
@@ -112,7 +135,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (11_000_027 + 18 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
         ),
     ],
-    ids=["plain", "workers", "profile", "random", "regions", "sweep"],
+    ids=["plain", "workers", "profile", "random", "regions", "streams", "sweep"],
 )
 @pytest.mark.usefixtures("primes")
 def test_the_projection_is_the_sum_of_what_is_held(
@@ -156,6 +179,8 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "cuts",
         "refined",
         "random",
+        "streamed",
+        "downloads",
     }
 
 
@@ -171,6 +196,8 @@ LOADS = st.builds(
     cuts=st.integers(0, 20),
     refined=st.integers(0, 20),
     random=st.integers(0, 20),
+    streamed=st.booleans(),
+    downloads=st.sampled_from([0, 0, 1, 3, 40]),
 )
 
 
@@ -184,12 +211,16 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
     try:
         sizing = fit(load, Limits(workers=max_workers, max_memory_bytes=budget))
     except MemoryBudgetError:
-        assert project(load, workers=1, block_bytes=smallest) > budget
+        one_download = project_downloads(load, min(load.downloads, 1))
+        assert max(project(load, workers=1, block_bytes=smallest), one_download) > budget
         return
     assert sizing.projected_bytes <= budget
-    assert sizing.projected_bytes == project(
-        load, workers=sizing.workers, block_bytes=sizing.block_bytes
-    )
+    passes = project(load, workers=sizing.workers, block_bytes=sizing.block_bytes)
+    downloading = project_downloads(load, sizing.downloads) if load.downloads else 0
+    assert sizing.projected_bytes == max(passes, downloading)
+    assert min(load.downloads, 1) <= sizing.downloads <= min(load.downloads, memory.DOWNLOADS)
+    if 0 < sizing.downloads < min(load.downloads, memory.DOWNLOADS):
+        assert project_downloads(load, sizing.downloads + 1) > budget
     assert 1 <= sizing.workers <= max_workers
     assert smallest <= sizing.block_bytes <= memory.BLOCK_BYTES
     if sizing.workers < max_workers:
@@ -197,6 +228,16 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
     if sizing.block_bytes < memory.BLOCK_BYTES:
         larger = sizing.block_bytes * 2
         assert project(load, workers=sizing.workers, block_bytes=larger) > budget
+
+
+def test_a_download_that_does_not_fit_is_refused_with_both_numbers() -> None:
+    load = dataclasses.replace(LOAD, runtime_bytes=480 * MIB, downloads=3)
+    needed = project_downloads(load, 1)
+    passes = project(load, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    assert passes < needed - 1, "else the passes are refused first"
+    with pytest.raises(MemoryBudgetError, match=rf"download.*{format_mib(needed)}.*--stream"):
+        fit(load, Limits(workers=1, max_memory_bytes=needed - 1))
+    assert fit(load, Limits(workers=1, max_memory_bytes=needed)).downloads == 1
 
 
 def test_with_room_enough_all_workers_have_the_preferred_blocks() -> None:

@@ -25,7 +25,7 @@ from tests.resume.stage import Driver, Play
 JOURNAL = Path(STAGING, ".journal.jsonl")
 SCAN = Path(STAGING, ".scan.profile.safetensors")
 COSTS = {
-    *("scan_seconds", "restore_seconds", "seconds", "peak_rss_bytes"),
+    *("download_seconds", "scan_seconds", "restore_seconds", "seconds", "peak_rss_bytes"),
     *("read_bytes", "workers", "projected_bytes"),
 }
 """What ``--json`` says of the process, not of the models."""

@@ -64,6 +64,7 @@ def test_options_are_passed_on_as_they_are(command: Command) -> None:
         "target": None,
         "workers": None,
         "max_memory": "512MiB",
+        "stream": None,
     }
     _, seen = command(
         GOOD, "--base", "b", "--target", "t", "--workers", "3", "--max-memory", "1GiB"
@@ -75,6 +76,7 @@ def test_options_are_passed_on_as_they_are(command: Command) -> None:
         "target": "t",
         "workers": 3,
         "max_memory": "1GiB",
+        "stream": None,
     }
 
 

@@ -1,0 +1,106 @@
+"""Where a checkpoint's files are: a local folder, or something that can be asked like one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from .document import read_document
+from .sidefile import SideFile, find_side_files
+from .source import ByteSource, LocalFile
+
+
+class Location(Protocol):
+    """The files of a checkpoint."""
+
+    @property
+    def where(self) -> str:
+        """Name for messages."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder that its files lie in, or will: no output may lie there."""
+
+    @property
+    def remark(self) -> str:
+        """What its user should know: why it is this one; empty if there is nothing."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what names it, as JSON values; ``path`` opens it again."""
+
+    def names(self) -> list[str]:
+        """Return the names of its files, sorted; of a folder's entries, those at its top."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is something of that name."""
+
+    def read(self, name: str) -> bytes:
+        """Read a document, such as ``config.json``, whole."""
+
+    def open(self, names: Sequence[str]) -> list[ByteSource]:
+        """Open shards for reading."""
+
+    def side_files(self) -> tuple[SideFile, ...]:
+        """Return what is to be copied beside the weights, in order of name."""
+
+    def explain_missing(self, name: str) -> str:
+        """Say what to do about a shard that is not there."""
+
+    def close(self) -> None:
+        """Release what is shared by its files."""
+
+
+class LocalFolder:
+    """A folder on disk.
+
+    Parameters
+    ----------
+    folder : Path
+    remark : str
+        What its user should know.
+    """
+
+    def __init__(self, folder: Path, remark: str = "") -> None:
+        self.folder = folder
+        self.where = str(folder)
+        self.remark = remark
+
+    def identity(self) -> dict[str, Any]:
+        """Return its whole path."""
+        return {"path": str(self.folder.resolve())}
+
+    def names(self) -> list[str]:
+        """Return the names of its entries, sorted."""
+        return sorted(os.listdir(self.folder))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an entry, and a dangling link is none."""
+        return os.path.exists(self.folder / name)
+
+    def read(self, name: str) -> bytes:
+        """Read a document whole."""
+        return read_document(self.folder / name)
+
+    def open(self, names: Sequence[str]) -> list[ByteSource]:
+        """Open shards for reading."""
+        opened: list[ByteSource] = []
+        try:
+            opened.extend(LocalFile(self.folder / name) for name in names)
+        except BaseException:
+            for source in opened:
+                source.close()
+            raise
+        return opened
+
+    def side_files(self) -> tuple[SideFile, ...]:
+        """Return its side files."""
+        return find_side_files(self.folder)
+
+    def explain_missing(self, name: str) -> str:
+        """Say what to do about a shard that is not there."""
+        return "download it again"
+
+    def close(self) -> None:
+        """Do nothing: each file is closed by itself."""

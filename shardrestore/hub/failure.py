@@ -1,0 +1,108 @@
+"""What went wrong on the way to the Hub, as one message with the next step.
+
+Messages are our own: those of huggingface_hub and of servers quote addresses,
+whose queries are signed, and may quote headers.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import HubError
+
+
+@contextmanager
+def explained(what: str, repository: str) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises into a ``HubError``.
+
+    Parameters
+    ----------
+    what : str
+        What is wanted, as the beginning of the message: ``"acme/base: config.json"``.
+    repository : str
+        Its id.
+    """
+    import httpx2
+    from huggingface_hub.errors import (
+        FileMetadataError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RevisionResolutionError,
+        XetDownloadError,
+    )
+
+    try:
+        yield
+    except (HfHubHTTPError, httpx2.HTTPStatusError) as error:
+        raise HubError(f"{what}: {_explain_status(error, repository)}") from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, RevisionResolutionError) as error:
+        raise HubError(f"{what}: {_explain_absence()}") from error
+    except (httpx2.TransportError, ConnectionError, TimeoutError) as error:
+        raise HubError(f"{what}: {_explain_absence(type(error).__name__)}") from error
+    except (FileMetadataError, XetDownloadError) as error:
+        raise HubError(
+            f"{what}: the Hub's answer cannot be used ({type(error).__name__}): try again, or "
+            "download it with `hf download` and name the folder"
+        ) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        full = "free some space, or set HF_HOME to a larger disk"
+        advice = full if error.errno in (errno.ENOSPC, errno.EDQUOT) else "look at HF_HOME"
+        raise HubError(f"{what}: the Hub's cache: {reason}: {advice}") from error
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether an error means that the Hub cannot be reached now, not that it says no."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code >= 500
+    return isinstance(error, (OfflineModeIsEnabled, httpx2.TransportError))
+
+
+def _explain_status(error: Exception, repository: str) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    endpoint = constants.ENDPOINT
+    if isinstance(error, GatedRepoError):
+        return f"gated: request access at {endpoint}/{repository}, then log in with `hf auth login`"
+    if isinstance(error, RevisionNotFoundError):
+        return f"no such revision: {endpoint}/{repository} lists branches and tags"
+    if isinstance(error, RemoteEntryNotFoundError):
+        return "no such file in that commit: was it moved or deleted?"
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"no such repository on {endpoint}, or a private one that you may not read: correct "
+            "the name, or log in with `hf auth login`"
+        )
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status == 429:
+        return "the Hub asks to slow down (429): wait some minutes, or log in with `hf auth login`"
+    if status in (401, 403):
+        return (
+            f"the Hub refuses ({status}): your token does not allow this: log in with "
+            "`hf auth login` as somebody who may"
+        )
+    return f"the Hub answers {status or 'with an error'}: try again later"
+
+
+def _explain_absence(reason: str = "") -> str:
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return (
+            "not in the cache, and HF_HUB_OFFLINE forbids to look elsewhere: unset it, or "
+            "download it first"
+        )
+    reached = f"{constants.ENDPOINT} cannot be reached"
+    return f"not in the cache, and {reached}{reason and f' ({reason})'}: check the network"

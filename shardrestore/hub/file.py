@@ -1,0 +1,146 @@
+"""A file on the Hub: read by ranges until it is downloaded, from the cache then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.source import LocalFile, Progress, ignore_progress
+from ..errors import HubError
+from .failure import explained
+from .ranges import Place, RangeReader
+from .readahead import Connections, ReadAhead
+
+HEAD_BYTES = 1 << 17
+"""Bytes that are requested first: the header of most shards, whole."""
+
+
+class HubFile:
+    """A file of a repository at one commit.
+
+    Parameters
+    ----------
+    place : Place
+    connections : Connections
+        Shared by the files of a repository.
+    """
+
+    def __init__(self, place: Place, connections: Connections) -> None:
+        self.place = place
+        self.name = place.name
+        self.nbytes = place.nbytes
+        self._reader = RangeReader(place)
+        self._ahead = ReadAhead(connections, self._reader)
+        self._head = b""
+        self._local: LocalFile | None = None
+        cached = _find_cached(place)
+        if cached is not None:
+            self._local = LocalFile(cached)
+
+    @property
+    def where(self) -> str:
+        """Name for messages."""
+        return self.place.where
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it is in the cache."""
+        return self._local is not None
+
+    def load_head(self) -> None:
+        """Read the beginning of the file, so that its header is at hand."""
+        if self._local is None and not self._head:
+            head = bytearray(min(HEAD_BYTES, self.nbytes))
+            self._reader.read_into(0, memoryview(head))
+            self._head = bytes(head)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` from `offset`, from wherever the file is."""
+        if self._local is not None:
+            self._local.read_into(offset, buffer)
+        elif offset + len(buffer) <= len(self._head):
+            buffer[:] = self._head[offset : offset + len(buffer)]
+        elif len(buffer):
+            run = self._ahead.find(offset, len(buffer))
+            if run is not None:
+                run.read_into(buffer)
+            else:
+                self._reader.read_into(offset, buffer)
+
+    def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
+        """Request bytes that the calling thread will read in order."""
+        self._head = b""
+        if self._local is None and nbytes:
+            self._ahead.expect(offset, nbytes, block_bytes, check)
+
+    def fetch(self, advance: Progress = ignore_progress) -> Path:
+        """Return the file's path in the cache; download it if it is not there.
+
+        Raises
+        ------
+        HubError
+            If it cannot be downloaded, or is not of the size that the Hub lists.
+        """
+        if self._local is None:
+            path = self._download(advance)
+            found = path.stat().st_size
+            if found != self.nbytes:
+                raise HubError(
+                    f"{self.where}: its copy in the cache, {path}, has {found} bytes, the Hub's "
+                    f"has {self.nbytes}: delete that copy and run again"
+                )
+            self._head = b""
+            self._local = LocalFile(path)
+        return self._local.fetch()
+
+    def _download(self, advance: Progress) -> Path:
+        from huggingface_hub import hf_hub_download
+
+        place, meter = self.place, _make_meter(advance)
+        with explained(self.where, place.repository):
+            return Path(
+                hf_hub_download(
+                    place.repository, place.name, revision=place.commit, tqdm_class=meter
+                )
+            )
+
+    def check_readable(self) -> None:
+        """Do nothing: what the Hub lists can be asked for."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return size in bytes and ETag: they name its contents, wherever it is read from."""
+        return {"bytes": self.nbytes, "etag": self.place.etag}
+
+    def check_unchanged(self) -> None:
+        """Do nothing: a file at a commit never changes, and a cached one is never written."""
+
+    def close(self) -> None:
+        """Release file and connections; safe to call twice."""
+        self._reader.close()
+        if self._local is not None:
+            self._local.close()
+
+
+def _find_cached(place: Place) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(place.repository, place.name, revision=place.commit)
+    if isinstance(found, str) and os.path.getsize(found) == place.nbytes:
+        return Path(found)
+    return None
+
+
+def _make_meter(advance: Progress) -> Any:
+    """Return a class of progress bars that show nothing and tell `advance`."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class Meter(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | {"disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            advance(int(n or 0))
+
+    return Meter

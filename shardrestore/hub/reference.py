@@ -1,0 +1,110 @@
+"""From what a user names, a path or a repository, to an open checkpoint."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ..checkpoint.folder import Checkpoint, read_checkpoint
+from ..checkpoint.location import LocalFolder, Location
+from ..errors import CheckpointError
+from .repository import Repository, looks_like_repository, parse_repository
+from .snapshot import open_snapshot
+
+Reference = str | os.PathLike[str]
+"""A local folder, or a repository: ``org/name``, ``org/name@revision``, ``hf://…``."""
+
+
+def open_checkpoint(
+    reference: Reference, role: str, *, max_memory_bytes: int = sys.maxsize
+) -> Checkpoint:
+    """Open a checkpoint and read its headers; no weight is read, or downloaded.
+
+    Parameters
+    ----------
+    reference : str or path-like
+    role : str
+        ``"base"`` or ``"target"``, for messages.
+    max_memory_bytes : int
+        What its headers, index and configuration may take at most.
+
+    Raises
+    ------
+    RequestError, CheckpointError, HubError, MemoryBudgetError
+        See ``locate`` and ``read_checkpoint``.
+    """
+    return read_checkpoint(locate(reference, role), role, max_memory_bytes=max_memory_bytes)
+
+
+def locate(reference: Reference, role: str) -> Location:
+    """Return the location that a reference names; a folder that exists wins.
+
+    Parameters
+    ----------
+    reference : str or path-like
+    role : str
+        ``"base"`` or ``"target"``, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If it is a path, and there is no such folder.
+    RequestError
+        If it is an address on the Hub, but not of a model.
+    HubError
+        If there is no such repository, or it cannot be had.
+    """
+    text = os.fspath(reference)
+    folder = find_folder(reference, role)
+    if folder is not None:
+        remark = ""
+        if isinstance(reference, str) and looks_like_repository(reference):
+            remark = f"{role} {text}: the local folder, not the Hub's repository of that name"
+        return LocalFolder(folder, remark)
+    repository = _find_repository(reference)
+    if repository is None:
+        raise CheckpointError(f"{role} {text}: no such folder")
+    return open_snapshot(repository)
+
+
+def _find_repository(reference: Reference) -> Repository | None:
+    """Return the repository that a text names; a path object is never one."""
+    return parse_repository(reference) if isinstance(reference, str) else None
+
+
+def find_folder(reference: Reference, role: str) -> Path | None:
+    """Return the local folder that a reference names; None if there is none.
+
+    Raises
+    ------
+    CheckpointError
+        If it is a file, or no usable path.
+    """
+    text = os.fspath(reference)
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path
+        exists = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{role} {text!r}: not a usable path: {error}") from error
+    if exists:
+        raise CheckpointError(
+            f"{role} {text}: a file, not a folder: name the folder that holds model.safetensors"
+        )
+    return None
+
+
+def name_reference(reference: Reference, role: str) -> str:
+    """Return a name for the folder of what is made of a checkpoint."""
+    folder = find_folder(reference, role)
+    if folder is None:
+        repository = _find_repository(reference)
+        if repository is not None:
+            return repository.name
+        folder = Path(reference).expanduser()
+    try:
+        return folder.resolve().name
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise CheckpointError(f"{role} {folder}: not a usable path: {error}") from error

@@ -1,0 +1,167 @@
+"""What is brought to disk before the passes read it, and what they read from afar instead."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..checkpoint.folder import Checkpoint
+from ..checkpoint.source import Progress
+from ..errors import MemoryBudgetError
+from .progress import Observer
+from .workers import StopSignal
+
+
+class Remote(Protocol):
+    """A file that may not be on disk yet."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether there is nothing to do."""
+
+    def fetch(self, advance: Progress = ...) -> object:
+        """Bring it to disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloads:
+    """What two inputs lack on disk."""
+
+    files: tuple[Remote, ...]
+    """What is to be downloaded, the largest first."""
+    folder_bytes: dict[Path, int]
+    """What that takes in the folders of the cache."""
+    streams: bool
+    """Whether weights are read from afar."""
+    remarks: tuple[str, ...]
+    """What the user should know of the inputs."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all files in bytes."""
+        return sum(self.folder_bytes.values())
+
+    def carry_out(self, at_once: int, observer: Observer) -> None:
+        """Download everything.
+
+        Parameters
+        ----------
+        at_once : int
+            Files that are downloaded at once.
+        observer : Observer
+            Called by several threads at once: a ``SerialObserver``.
+
+        Raises
+        ------
+        HubError
+            What arrived before is kept where it is.
+        """
+        for remark in self.remarks:
+            observer.note(remark)
+        if not self.files:
+            return
+
+        observer.begin("download", self.nbytes)
+        try:
+            _fetch_all(self.files, at_once, observer)
+        finally:
+            observer.end()
+
+
+def _fetch_all(files: Sequence[Remote], at_once: int, observer: Observer) -> None:
+    """Fetch files on threads that are abandoned after a failure or an interruption.
+
+    A download waits for its server as long as huggingface_hub has patience, a minute
+    and more; nobody who has pressed Ctrl-C does. An abandoned one ends with its next
+    bytes, or with the process.
+    """
+    stop = StopSignal()
+    pending, lock = iter(files), threading.Lock()
+    outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def advance(nbytes: int) -> None:
+        stop.check()
+        observer.advance(nbytes)
+
+    def work() -> None:
+        try:
+            while True:
+                stop.check()
+                with lock:
+                    file = next(pending, None)
+                if file is None:
+                    return outcomes.put(None)
+                file.fetch(advance)
+        except BaseException as error:
+            outcomes.put(error)
+
+    try:
+        for number in range(at_once):
+            name = f"shardrestore-download-{number}"
+            threading.Thread(target=work, name=name, daemon=True).start()
+        for _ in range(at_once):
+            failure = outcomes.get()
+            if failure is not None:
+                raise failure
+    except RuntimeError as error:  # the system allows no more threads
+        raise MemoryBudgetError(f"{error}: raise the limit (`ulimit -u`)") from error
+    finally:
+        stop.set()
+
+
+def plan_downloads(
+    base: Checkpoint, target: Checkpoint, streamed: frozenset[str], *, side_files: bool
+) -> Downloads:
+    """Find what is not on disk.
+
+    Parameters
+    ----------
+    base, target : Checkpoint
+    streamed : frozenset of str
+        Roles, ``base`` and ``target``, of what is not downloaded.
+    side_files : bool
+        Whether those of the target are needed.
+    """
+    files: list[Remote] = []
+    folder_bytes: dict[Path, int] = {}
+    streams = False
+    for role, checkpoint in (("base", base), ("target", target)):
+        wanted: list[Remote] = [shard.source for shard in checkpoint.shards]
+        if role in streamed:
+            streams |= not all(file.on_disk for file in wanted)
+            wanted = []
+        if role == "target" and side_files:
+            wanted += checkpoint.side_files
+        missing = [file for file in wanted if not file.on_disk]
+        if missing:
+            folder = checkpoint.location.folder
+            nbytes = sum(file.nbytes for file in missing)
+            folder_bytes[folder] = folder_bytes.get(folder, 0) + nbytes
+            files += missing
+    return Downloads(
+        files=tuple(sorted(files, key=lambda file: -file.nbytes)),
+        folder_bytes=folder_bytes,
+        streams=streams,
+        remarks=tuple(one.location.remark for one in (base, target) if one.location.remark),
+    )
+
+
+def unite_downloads(parts: Sequence[Downloads]) -> Downloads:
+    """Return what several runs will download: what they share is downloaded once."""
+    folder_bytes: dict[Path, int] = {}
+    for part in parts:
+        folder_bytes |= part.folder_bytes
+    return Downloads(
+        files=tuple(file for part in parts for file in part.files),
+        folder_bytes=folder_bytes,
+        streams=any(part.streams for part in parts),
+        remarks=tuple(remark for part in parts for remark in part.remarks),
+    )
