@@ -38,9 +38,9 @@ format: .venv-dev/.installed ## let ruff fix and format the tree
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
 
-bench: .venv-dev/.installed ## run the benchmarks (ARGS goes to them)
+bench: .venv-dev/.installed ## run the benchmarks of the README (ARGS names others)
 	@echo "==> benchmarks"
-	@$(DEV)/python -m benchmarks $(ARGS)
+	@$(DEV)/python -m benchmarks $(or $(ARGS),all)
 
 fuzz: .venv-dev/.installed ## compare the header parser with safetensors on mutated files, for a minute (ARGS)
 	@echo "==> fuzz"

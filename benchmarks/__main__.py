@@ -1,29 +1,64 @@
-"""``python -m benchmarks [compare | peak_memory] …``: one benchmark, or without a name both."""
+"""``python -m benchmarks NAME …``: run one benchmark, or list them."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
-from .compare import main as compare
-from .peak_memory import main as peak_memory
+from . import compare, llama7b, llama70b, peak_memory, scaling
+from .errors import BenchmarkError
 
-BENCHMARKS: dict[str, Callable[[Sequence[str]], int]] = {
+BENCHMARKS: dict[str, ModuleType] = {
     "compare": compare,
     "peak_memory": peak_memory,
+    "scaling": scaling,
+    "llama7b": llama7b,
+    "llama70b": llama70b,
 }
+
+ALL = ("compare", "peak_memory")
+"""What ``all`` runs: what the claims of the README rest on, within 10 GB of disk."""
+
+
+def describe() -> str:
+    """Return the list of benchmarks, one line each."""
+    lines = ["usage: python -m benchmarks NAME [--help | OPTION …]", ""]
+    for name, module in BENCHMARKS.items():
+        summary = (module.__doc__ or "").partition("\n")[0]
+        lines.append(f"  {name:<12} {summary}")
+    lines.append(f"  {'all':<12} {' and '.join(ALL)}, with their default options.")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the benchmark that is named, with the arguments after its name."""
-    if not arguments:
-        return max(benchmark([]) for benchmark in BENCHMARKS.values())
-    name, *rest = arguments
-    if name not in BENCHMARKS:
-        print(f"usage: python -m benchmarks [{' | '.join(BENCHMARKS)}] …", file=sys.stderr)
-        return 0 if name in ("-h", "--help") else 2
-    return BENCHMARKS[name](rest)
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(describe())
+        return 0
+    if name != "all" and name not in BENCHMARKS:
+        print(f"there is no benchmark {name!r}\n\n{describe()}", file=sys.stderr)
+        return 2
+    statuses = []
+    for one in ALL if name == "all" else (name,):
+        try:
+            run: Callable[[Sequence[str]], int] = BENCHMARKS[one].main
+            statuses.append(run(rest))
+        except BenchmarkError as error:
+            print(f"{one}: {error}", file=sys.stderr)
+            statuses.append(1)
+        except KeyboardInterrupt:
+            print(f"{one}: interrupted", file=sys.stderr)
+            return 128 + signal.SIGINT
+    return max(statuses)
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)  # as Ctrl-C does: what was made is removed again
     raise SystemExit(main(sys.argv[1:]))

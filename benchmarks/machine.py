@@ -12,17 +12,29 @@ LIBRARIES = ("shardrestore", "numpy", "numba", "safetensors", "torch", "typer")
 
 
 def describe_machine() -> dict[str, str]:
-    """Return processor, cores, memory, kernel, versions and date."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return processor, cores, memory and kernel."""
     return {
         "processor": _processor(),
         "cores": str(os.cpu_count()),
-        "memory": f"{memory / 2**30:.1f} GiB",
+        "memory": f"{memory_bytes() / 2**30:.1f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        **{library: _version(library) for library in LIBRARIES},
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def memory_bytes() -> int:
+    """Return the size of the memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def list_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that are measured."""
+    versions = {library: _version(library) for library in LIBRARIES}
+    return {"python": platform.python_version(), **versions}
+
+
+def today() -> str:
+    """Return the date, in universal time."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def _processor() -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from shardrestore.synthetic import LlamaShape, write_pair
 
-_ITEM_BYTES = {"BF16": 2, "F32": 4}
+_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,16 +104,6 @@ def one_tensor(side_bytes: int) -> Pair:
     return Pair(name=f"one-tensor-{side_bytes / 1e9:g}gb", shape=shape, shard_bytes=side_bytes)
 
 
-def default_folder() -> Path:
-    """Return the folder where pairs are kept: in the user's cache.
-
-    Not the system's temporary folder, which is in memory on many systems: the
-    pairs would compete with what is measured.
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "shardrestore-benchmarks"
-
-
 def make_pair(pair: Pair, folder: Path) -> Path:
     """Return the folder with ``base`` and ``target`` of a pair, made if it is not there."""
     key = hashlib.sha256(repr(pair).encode()).hexdigest()[:8]
@@ -127,27 +115,3 @@ def make_pair(pair: Pair, folder: Path) -> Path:
         write_pair(partial, pair.shape, shard_bytes=pair.shard_bytes, dtype=pair.dtype)
         partial.rename(final)
     return final
-
-
-def add_folder_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--folder`` to a benchmark's options."""
-    parser.add_argument(
-        "--folder",
-        type=lambda text: Path(text).resolve(),
-        default=default_folder(),
-        help="keeps the pairs and receives the outputs (default: %(default)s)",
-    )
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Make the pairs of the comparison and print where they are."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.pairs", description=__doc__)
-    add_folder_option(parser)
-    parsed = parser.parse_args(arguments)
-    for pair in (BILLION, TENTH):
-        print(make_pair(pair, parsed.folder))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

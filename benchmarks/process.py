@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import CommandError
+
 ROOT = Path(__file__).resolve().parents[1]
 """Working directory of the commands: ``python -m benchmarks.…`` is found here."""
 
@@ -42,10 +44,6 @@ class Cost:
     """What it wrote to stdout."""
 
 
-class CommandError(Exception):
-    """A measured command failed."""
-
-
 def measure(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Cost:
     """Run a command to its end.
 
@@ -65,24 +63,31 @@ def measure(command: Sequence[str], *, environment: Mapping[str, str] | None = N
     receiving, sending = os.pipe()
     with os.fdopen(receiving) as report:
         try:
-            done = subprocess.run(
+            launcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LAUNCHER), str(sending), *command],
                 cwd=ROOT,
                 env={**os.environ, **(environment or {})},
                 pass_fds=[sending],
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 text=True,
-                check=False,
             )
         finally:
             os.close(sending)
+        with launcher:
+            try:
+                output, errors = launcher.communicate()
+            except BaseException:
+                launcher.terminate()  # passed on to the command
+                launcher.wait()  # gone only when the command is
+                raise
         text = report.read()
-    cost: dict[str, Any] = json.loads(text) if text else {"status": done.returncode or 1}
+    cost: dict[str, Any] = json.loads(text) if text else {"status": launcher.returncode or 1}
     status = cost.pop("status")
     if status:
-        raise CommandError(f"{' '.join(command)}\nended with status {status}:\n{done.stderr}")
+        raise CommandError(f"{' '.join(command)}\nended with status {status}:\n{errors}")
     others = max(0.0, _busy_seconds() - busy_before - cost["cpu_seconds"]) / cost["wall_seconds"]
-    return Cost(output=done.stdout, other_cores=others, **cost)
+    return Cost(output=output, other_cores=others, **cost)
 
 
 def _busy_seconds() -> float:

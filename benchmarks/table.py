@@ -1,19 +1,14 @@
-"""Results as a Markdown table and as JSON."""
+"""Tables of results: medians and spreads as Markdown that is also aligned as plain text."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from .machine import describe_machine
-
-RESULTS = Path(__file__).with_name("results")
 
 MIB = 1 << 20
+
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,43 +20,41 @@ class Spread:
     most: float
 
 
-def summarize(values: Sequence[float]) -> Spread:
+def summarize(values: Iterable[float]) -> Spread:
     """Return median and extremes of at least one value."""
-    return Spread(median=statistics.median(values), least=min(values), most=max(values))
+    known = list(values)
+    return Spread(median=statistics.median(known), least=min(known), most=max(known))
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose columns are also aligned as plain text; numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    cells = [
-        [_pad(cell, width, left=index == 0) for index, (cell, width) in enumerate(zipped)]
-        for zipped in (zip(row, widths, strict=True) for row in (head, *rows))
-    ]
-    rule = [
-        "-" * width if index == 0 else "-" * (width - 1) + ":" for index, width in enumerate(widths)
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
+def spread_cells(spread: Spread, unit: str, digits: int) -> tuple[str, str]:
+    """Return the cells of a median, with its unit, and of the extremes."""
+    least, median, most = (
+        f"{value:,.{digits}f}" for value in (spread.least, spread.median, spread.most)
+    )
+    return f"{median}{unit}", f"{least} – {most}"
 
 
-def _pad(cell: str, width: int, *, left: bool) -> str:
-    return cell.ljust(width) if left else cell.rjust(width)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table whose cells are text already."""
+
+    head: Row
+    rows: tuple[Row, ...]
+    caption: str = ""
+    """What stands above it, if anything."""
+
+    def markdown(self) -> str:
+        """Return the table; the first column to the left, all others to the right."""
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        rule = [
+            "-" * width if index == 0 else "-" * (width - 1) + ":"
+            for index, width in enumerate(widths)
+        ]
+        lines = [_pad(self.head, widths), rule, *(_pad(row, widths) for row in self.rows)]
+        text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{self.caption}\n\n{text}" if self.caption else text
 
 
-def write_results(name: str, title: str, text: str, measured: Mapping[str, Any]) -> None:
-    """Write ``results/<name>.md`` and ``.json``, with the machine they come from.
-
-    Parameters
-    ----------
-    name, title : str
-    text : str
-        Table and remarks, in Markdown.
-    measured : mapping
-        The same as numbers, each single measurement included.
-    """
-    machine = describe_machine()
-    RESULTS.mkdir(exist_ok=True)
-    facts = ", ".join(f"{key} {value}" for key, value in machine.items())
-    document = f"# {title}\n\n{text}\n\nMeasured on: {facts}.\n"
-    (RESULTS / f"{name}.md").write_text(document, encoding="utf-8")
-    record = json.dumps({"machine": machine, **measured}, indent=2, ensure_ascii=False)
-    (RESULTS / f"{name}.json").write_text(record + "\n", encoding="utf-8")
+def _pad(row: Row, widths: Sequence[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]

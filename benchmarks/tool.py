@@ -30,8 +30,24 @@ def measure_run(
     percents: str = "10",
     workers: int = 2,
     environment: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    keep: bool = False,
 ) -> tuple[Cost, dict[str, Any]]:
-    """Measure ``shardrestore run`` on a pair; the output is removed afterwards.
+    """Measure ``shardrestore run`` on a pair.
+
+    Parameters
+    ----------
+    pair, output : Path
+        `pair` holds ``base`` and ``target``.
+    options : sequence of str
+    percents : str
+    workers : int
+    environment : mapping, optional
+        Variables to set besides those of this process.
+    prefix : sequence of str
+        A command that becomes the one whose words follow its own.
+    keep : bool
+        Whether a finished output stays; else it is removed, as after a failure.
 
     Returns
     -------
@@ -39,12 +55,16 @@ def measure_run(
     result : dict
         What ``--json`` says; of several runs, the first.
     """
-    command = [*COMMAND, "run", "--base", str(pair / "base"), "--target", str(pair / "target")]
-    command += ["--output", str(output), "-k", percents, "--workers", str(workers)]
+    command = [*prefix, *COMMAND, "run", "--base", str(pair / "base")]
+    command += ["--target", str(pair / "target"), "--output", str(output), "-k", percents]
+    command += ["--workers", str(workers), "--json", "--quiet", *options]
+    finished = False
     try:
-        cost = measure([*command, "--json", "--quiet", *options], environment=environment)
+        cost = measure(command, environment=environment)
+        finished = True
     finally:
-        shutil.rmtree(output, ignore_errors=True)
+        if not (keep and finished):
+            shutil.rmtree(output, ignore_errors=True)
     document: dict[str, Any] = json.loads(cost.output)
     first: dict[str, Any] = document["runs"][0] if "runs" in document else document
     return cost, first

@@ -1,0 +1,56 @@
+"""One run through the library, with what the command line has no option for.
+
+As a process of its own: ``python -m benchmarks.engine BASE TARGET OUTPUT`` with the
+preferred size of blocks, or with timers around everything (see ``trace``). Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import shardrestore
+from shardrestore.passes import memory
+
+from .trace import Trace, tracing
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run once; print the phases' and activities' seconds."""
+    started = time.perf_counter()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    for name in ("base", "target", "output"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--block-bytes", type=int, default=memory.BLOCK_BYTES)
+    parser.add_argument("--trace", action="store_true")
+    parsed = parser.parse_args(arguments)
+    memory.BLOCK_BYTES = parsed.block_bytes
+    trace = Trace()
+    with tracing(trace) if parsed.trace else nullcontext():
+        # A budget that any block fits into: else it would be halved until one does.
+        shardrestore.restore(
+            parsed.base,
+            parsed.target,
+            parsed.output,
+            percent=10,
+            workers=parsed.workers,
+            max_memory="4GiB",
+        )
+    document = {
+        "run_seconds": time.perf_counter() - started,
+        "wall_seconds": trace.wall_seconds,
+        "worker_seconds": trace.worker_seconds,
+        "seconds": trace.seconds(),
+    }
+    print(json.dumps(document))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
