@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from . import compare, llama7b, llama70b, peak_memory, scaling
+from . import compare, hub, llama7b, llama70b, peak_memory, scaling
 from .errors import BenchmarkError
 
 BENCHMARKS: dict[str, ModuleType] = {
     "compare": compare,
     "peak_memory": peak_memory,
     "scaling": scaling,
+    "hub": hub,
     "llama7b": llama7b,
     "llama70b": llama70b,
 }

@@ -11,6 +11,7 @@ import typer
 
 from .demo import demo
 from .plan import plan
+from .report import report
 from .run import run
 from .scan import scan
 from .show import show
@@ -27,6 +28,7 @@ app.command()(run)
 app.command()(plan)
 app.command()(scan)
 app.command()(show)
+app.command()(report)
 app.command()(verify)
 app.command()(demo)
 

@@ -67,6 +67,34 @@ Profile = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="What `scan` saved of these models: saves reading twice."),
 ]
+ShownPercents = Annotated[
+    list[str],
+    typer.Option(
+        "-k",
+        "--percent",
+        metavar="PERCENT",
+        help="Of a profile: share of the region to restore: 10, or several: 1,3,5,10.",
+        show_default="10",
+    ),
+]
+ShownRegions = Annotated[
+    list[str],
+    typer.Option(
+        "--region",
+        metavar="REGION",
+        help="Of a profile: transformer, attention, mlp, embedding or all, or several.",
+        show_default="transformer",
+    ),
+]
+ShownStrategies = Annotated[
+    list[str],
+    typer.Option(
+        "--strategy",
+        metavar="STRATEGY",
+        help="Of a profile: restore the most changed (top) or the least changed (bottom).",
+        show_default="top",
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random strategy.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
 Workers = Annotated[

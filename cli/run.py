@@ -51,6 +51,9 @@ def run(
     checksum: Annotated[
         bool, typer.Option("--checksum", help="Write SHA256SUMS beside the model's files.")
     ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave out report.html, the page for people.")
+    ] = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -78,6 +81,7 @@ def run(
         overwrite=overwrite,
         resume=resume,
         checksum=checksum,
+        report=not no_report,
     )
     bars = ProgressBars(quiet=quiet)
     if len(target) > 1:

@@ -22,34 +22,9 @@ def show(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="A profile, or the folder of a finished model.")
     ],
-    percent: Annotated[
-        list[str],
-        typer.Option(
-            "-k",
-            "--percent",
-            metavar="PERCENT",
-            help="Of a profile: share of the region to restore: 10, or several: 1,3,5,10.",
-            show_default="10",
-        ),
-    ] = [],  # noqa: B006
-    region: Annotated[
-        list[str],
-        typer.Option(
-            "--region",
-            metavar="REGION",
-            help="Of a profile: transformer, attention, mlp, embedding or all, or several.",
-            show_default="transformer",
-        ),
-    ] = [],  # noqa: B006
-    strategy: Annotated[
-        list[str],
-        typer.Option(
-            "--strategy",
-            metavar="STRATEGY",
-            help="Of a profile: restore the most changed (top) or the least changed (bottom).",
-            show_default="top",
-        ),
-    ] = [],  # noqa: B006
+    percent: o.ShownPercents = [],  # noqa: B006
+    region: o.ShownRegions = [],  # noqa: B006
+    strategy: o.ShownStrategies = [],  # noqa: B006
     as_json: o.Json = False,
 ) -> None:
     """Show how much each layer changed, and what a restoration takes from it."""

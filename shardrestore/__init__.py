@@ -19,6 +19,7 @@ from .api import (
     sweep,
     sweep_targets,
     verify,
+    write_report,
 )
 from .errors import (
     CheckpointError,
@@ -96,4 +97,5 @@ __all__ = [
     "sweep",
     "sweep_targets",
     "verify",
+    "write_report",
 ]

@@ -1,4 +1,4 @@
-"""The public functions: plan, restore, sweep, scan, show, verify."""
+"""The public functions: plan, restore, sweep, scan, show, write_report, verify."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from .request import (
 )
 from .runs.outputs import check_outputs
 from .runs.profiler import make_profile
+from .runs.reporter import make_report
 from .runs.runner import run
 from .runs.session import Session
 from .runs.targets import TargetOutcome, run_targets
@@ -360,6 +361,53 @@ def show(
         If it is neither, or damaged, or the request makes no sense for it.
     """
     return overview_of(path, percents=percents, region=region, strategy=strategy)
+
+
+def write_report(
+    path: Reference,
+    output: Reference,
+    *,
+    percents: Sequence[float] | None = None,
+    region: str | Sequence[str] | None = None,
+    strategy: str | Sequence[str] | None = None,
+    png: bool = False,
+    overwrite: bool = False,
+) -> tuple[Path, ...]:
+    """Write what a profile or a finished model tells as one page that needs no network.
+
+    Parameters
+    ----------
+    path : str or path-like
+        As for ``show``.
+    output : str or path-like
+        The page: an HTML file.
+    percents, region, strategy
+        As for ``show``. The page's slider goes over all percents; these are marked.
+    png : bool
+        Whether to write its main pictures beside it too, as ``NAME.distribution.png``
+        and ``NAME.layers.png``.
+    overwrite : bool
+        Whether files that are there may be replaced.
+
+    Returns
+    -------
+    tuple of Path
+        The files that were written.
+
+    Raises
+    ------
+    ShardRestoreError
+        As for ``show``, or if the files cannot be written.
+    """
+    return make_report(
+        path,
+        _output_path(output),
+        percents=percents,
+        region=region,
+        strategy=strategy,
+        png=png,
+        overwrite=overwrite,
+    )
 
 
 def verify(

@@ -65,6 +65,8 @@ class Options(ScanOptions, total=False):
     """Write ``SHA256SUMS`` beside each model's files."""
     resume: bool
     """Go on with an unfinished run of the same request; anew if there is none."""
+    report: bool
+    """Write ``report.html`` beside each model's files (default)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ class Request:
     overwrite: bool
     checksum: bool
     resume: bool
+    report: bool
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     rename: tuple[str, ...]
@@ -174,6 +177,7 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         overwrite=_check_flag("overwrite", options.get("overwrite", False)),
         checksum=_check_flag("checksum", options.get("checksum", False)),
         resume=_check_flag("resume", options.get("resume", False)),
+        report=_check_flag("report", options.get("report", True)),
         include=include,
         exclude=exclude,
         rename=rename,

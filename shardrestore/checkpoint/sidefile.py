@@ -22,9 +22,12 @@ WEIGHT_SUFFIXES = frozenset(
 SKIPPED_FOLDERS = frozenset({"__pycache__", "runs", "wandb", "onnx", "openvino", "original"})
 """Folders that belong to a training run or to weights in another format."""
 
+PAGE_FILE = "report.html"
+"""The report for people: the only one that tells time and memory, and so differs between runs."""
+
 OWN_FILES = frozenset(
     {"diff_summary.tsv", "restore_stats.tsv", "selected_param_stats.json", "shardrestore.json"}
-    | {CHECKSUM_FILE}
+    | {CHECKSUM_FILE, PAGE_FILE}
 )
 """Reports and checksums of an earlier restoration: they describe that one, not the next."""
 

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import InputChangedError, OutputError
 from .checksum import CHECKSUM_FILE
 from .index import INDEX_FILE, SINGLE_FILE, read_shard_names
+from .sidefile import PAGE_FILE
 from .source import LocalFile
 from .writer import existing_parent, explain_write_error
 
@@ -178,8 +179,9 @@ class Staging:
         """
         here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{_REPLACED_FOLDER}"
         leaving = dict.fromkeys(find_old_weights(self.output))
-        if exists(self.output / CHECKSUM_FILE):
-            leaving[CHECKSUM_FILE] = None  # of those weights
+        for name in (CHECKSUM_FILE, PAGE_FILE):
+            if exists(self.output / name):
+                leaving[name] = None  # of those weights
         moves = [(name, f"{replaced}/{name}") for name in leaving]
         for name in names:
             if exists(self.output / name) and name not in leaving:

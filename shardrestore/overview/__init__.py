@@ -2,6 +2,6 @@
 
 from .folder import overview_of_folder
 from .profile import overview_of_profile
-from .source import overview_of
+from .source import detail_of, overview_of
 
-__all__ = ["overview_of", "overview_of_folder", "overview_of_profile"]
+__all__ = ["detail_of", "overview_of", "overview_of_folder", "overview_of_profile"]

@@ -12,11 +12,15 @@ from ..errors import RequestError
 from ..pairing.regions import REGIONS
 from ..profile.file import Profile
 from ..selection.cut import Cut, Strategy, cut_at_bin, find_bin, selected_count
-from ..selection.histogram import SparseHistogram
+from ..selection.histogram import Histogram, HistogramStore, SparseHistogram
 from ..selection.score import LOW_BITS
+from ..selection.stream import SEGMENT_ELEMENTS
 from .groups import Group, Member
 
 _RANKED: tuple[Strategy, ...] = ("top", "bottom")
+
+_MOST_TIES = (1 << 62) // SEGMENT_ELEMENTS
+"""Ties of a cut, 2^36, up to which a segment's share of them is computed in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,19 @@ def place_cut(
     RequestError
         If the region has no elements, the percent selects none, or the strategy is random.
     """
-    scores = _find_group(profile, groups, region).scores
+    return cut_scores(
+        _find_group(profile, groups, region).scores, region, _check_strategy(strategy), percent
+    )
+
+
+def cut_scores(scores: Histogram, region: str, strategy: Strategy, percent: float) -> RegionCut:
+    """Cut through the scores of a region.
+
+    Raises
+    ------
+    RequestError
+        If the percent selects none of them.
+    """
     elements = scores.total()
     selected = selected_count(elements, percent)
     if not selected:
@@ -48,9 +64,7 @@ def place_cut(
             f"{percent:g} % of the {elements:,} elements of region {region} is none: one of them "
             f"is {100 / elements:.3g} %"
         )
-    found = find_bin(
-        scores.counts(), percent=percent, selected=selected, strategy=_check_strategy(strategy)
-    )
+    found = find_bin(scores.counts(), percent=percent, selected=selected, strategy=strategy)
     # bfloat16 scores in one bin are equal; float32 ones may differ.
     return RegionCut(region=region, cut=cut_at_bin(found), exact=not scores.binned[found.bin])
 
@@ -75,7 +89,7 @@ def _check_strategy(strategy: str) -> Strategy:
 
 
 def count_restored(
-    profile: Profile, members: Sequence[Member], cuts: Sequence[RegionCut]
+    histograms: HistogramStore, members: Sequence[Member], cuts: Sequence[RegionCut]
 ) -> list[tuple[int | None, ...]]:
     """Return how many elements each cut restores in each tensor, reading each segment once.
 
@@ -86,26 +100,56 @@ def count_restored(
     """
     if not cuts:
         return [() for _ in members]
-    sides = [_count_sides(profile, member, cuts) for member in members]
-    columns = [
-        _spread(members, cut, [of_member[number] for of_member in sides])
-        for number, cut in enumerate(cuts)
+    return [
+        tuple(
+            count if cut.region in member.regions else None
+            for cut, count in zip(cuts, counts.tolist(), strict=True)
+        )
+        for member, counts in zip(members, iterate_restored(histograms, members, cuts), strict=True)
     ]
-    return list(zip(*columns, strict=True))
 
 
-def _count_sides(
-    profile: Profile, member: Member, cuts: Sequence[RegionCut]
-) -> list[tuple[int, int]]:
-    """Return how many elements of a tensor each cut takes outright, and how many tie."""
+def iterate_restored(
+    histograms: HistogramStore, members: Sequence[Member], cuts: Sequence[RegionCut]
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield how many elements each cut restores in each tensor, one tensor after the other.
+
+    Ties are spread evenly in canonical order, as in ``selection.cut.tie_remainders``:
+    of the first j ties ``j * ties_taken // ties`` are taken. From one segment to the
+    next only the remainder of that division is kept, so that its products stay small.
+
+    Parameters
+    ----------
+    histograms : HistogramStore
+    members : sequence of Member
+        In canonical order.
+    cuts : sequence of RegionCut
+
+    Yields
+    ------
+    ndarray of int64, shape (cuts,)
+        0 where the tensor is outside the cut's region.
+    """
     bins = np.array([placed.cut.tie_first >> LOW_BITS for placed in cuts], np.uint16)
     highest = np.array([placed.cut.highest for placed in cuts])
-    outright, ties = np.zeros(len(cuts), np.int64), np.zeros(len(cuts), np.int64)
-    for number in member.segments:
-        below, inside, above = _split(profile.get(number), bins)
-        outright += np.where(highest, above, below)
-        ties += inside
-    return list(zip(outright.tolist(), ties.tolist(), strict=True))
+    # A segment's ties times those taken of all: beyond 64 bits Python's integers take over.
+    kind = object if max(placed.cut.ties for placed in cuts) >= _MOST_TIES else np.int64
+    ties = np.array([placed.cut.ties for placed in cuts], kind)
+    ties_taken = np.array([placed.cut.ties_taken for placed in cuts], kind)
+    remainders = np.zeros(len(cuts), kind)
+    inside_regions = {
+        regions: np.array([placed.region in regions for placed in cuts])
+        for regions in {member.regions for member in members}
+    }
+    for member in members:
+        ranked = inside_regions[member.regions]
+        restored = np.zeros(len(cuts), np.int64)
+        for number in member.segments if ranked.any() else ():
+            below, inside, above = _split(histograms.get(number), bins)
+            reached = remainders + np.where(ranked, inside, 0) * ties_taken
+            restored += np.where(highest, above, below) + (reached // ties).astype(np.int64)
+            remainders = reached % ties
+        yield np.where(ranked, restored, 0)
 
 
 def _split(
@@ -116,21 +160,3 @@ def _split(
     below = ranks[np.searchsorted(part.bins, bins, side="left")]
     until = ranks[np.searchsorted(part.bins, bins, side="right")]
     return below, until - below, ranks[-1] - until
-
-
-def _spread(
-    members: Sequence[Member], placed: RegionCut, sides: Sequence[tuple[int, int]]
-) -> Iterator[int | None]:
-    """Yield what a cut restores in each tensor: ties are spread evenly in canonical order.
-
-    As in ``selection.cut.tie_remainders``: of the first j ties ``j * ties_taken // ties``
-    are taken. In Python's integers, because the product may exceed 64 bits.
-    """
-    cut, number = placed.cut, 0
-    for member, (outright, ties) in zip(members, sides, strict=True):
-        if placed.region in member.regions:
-            before = number * cut.ties_taken // cut.ties
-            number += ties
-            yield outright + number * cut.ties_taken // cut.ties - before
-        else:
-            yield None

@@ -1,19 +1,22 @@
 """From a profile to its overview.
 
 A profile has a histogram for each segment, so it answers for any group of
-tensors and any cut. Segments are read one at a time and at most twice: for the
-distributions, and for the counts on either side of the cuts.
+tensors and any cut. Segments are read one at a time, and once each for the distributions, for the
+counts on either side of the cuts, and for a page's ladders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..pairing.regions import REGIONS
 from ..profile.file import Profile
+from ..report.detail import Detail
 from ..report.overview import KINDS, Overview, OverviewCut, TensorOverview, make_cells
 from .cuts import RegionCut, count_restored, place_cut
-from .groups import Member, describe_groups, gather, locate_members
+from .detail import make_detail
+from .groups import Groups, Member, describe_groups, gather, locate_members
 
 
 def overview_of_profile(
@@ -41,6 +44,43 @@ def overview_of_profile(
     ProfileError
         If the profile is damaged.
     """
+    look = _look(profile, percents, regions, strategies)
+    return _describe(profile, look)
+
+
+def detail_of_profile(
+    profile: Profile,
+    *,
+    percents: Sequence[float],
+    regions: Sequence[str],
+    strategies: Sequence[str],
+) -> tuple[Overview, Detail]:
+    """Return a profile's overview, and what a page shows beside it.
+
+    Parameters and errors are those of ``overview_of_profile``; at least one of each
+    sequence.
+    """
+    look = _look(profile, percents, regions, strategies)
+    ways = dict.fromkeys((placed.region, placed.cut.strategy) for placed in look.cuts)
+    detail = make_detail(profile, look.members, look.groups.regions, list(ways), percents)
+    return _describe(profile, look), detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What one read of a profile's segments finds."""
+
+    members: list[Member]
+    groups: Groups
+    cuts: list[RegionCut]
+
+
+def _look(
+    profile: Profile,
+    percents: Sequence[float],
+    regions: Sequence[str],
+    strategies: Sequence[str],
+) -> _Look:
     members = locate_members(profile)
     groups = gather(profile, members)
     cuts = [
@@ -49,8 +89,13 @@ def overview_of_profile(
         for strategy in strategies
         for percent in percents
     ]
-    restored = count_restored(profile, members, cuts)
-    tensors = tuple(map(_describe_tensor, members, restored))
+    return _Look(members=members, groups=groups, cuts=cuts)
+
+
+def _describe(profile: Profile, look: _Look) -> Overview:
+    groups, cuts = look.groups, look.cuts
+    restored = count_restored(profile, look.members, cuts)
+    tensors = tuple(map(_describe_tensor, look.members, restored))
     contents, everything = profile.contents, groups.regions["all"]
     elements = everything.scores.total()
     return Overview(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ..errors import CheckpointError, RequestError
 from ..profile.file import Profile
+from ..report.detail import Detail
 from ..report.overview import Overview
-from ..request import make_request
+from ..request import Request, make_request
 from .folder import overview_of_folder
-from .profile import overview_of_profile
+from .profile import detail_of_profile, overview_of_profile
 
 DEFAULT_PERCENTS = (10.0,)
 
@@ -47,19 +48,9 @@ def overview_of(
     """
     place = _find(path)
     if os.path.isdir(place):
-        if (percents, region, strategy) != (None, None, None):
-            raise RequestError(
-                f"{place}: a finished model shows its own cut only: leave out percent, region and "
-                "strategy, or name a profile, which answers any"
-            )
+        _refuse_cuts(place, percents, region, strategy)
         return overview_of_folder(place)
-    request = make_request(
-        DEFAULT_PERCENTS if percents is None else percents,
-        {
-            "region": "transformer" if region is None else region,
-            "strategy": "top" if strategy is None else strategy,
-        },
-    )
+    request = _make_request(percents, region, strategy)
     with Profile(place) as profile:
         return overview_of_profile(
             profile,
@@ -67,6 +58,53 @@ def overview_of(
             regions=[chosen.region for chosen in request.filters],
             strategies=request.strategies,
         )
+
+
+def detail_of(
+    path: str | os.PathLike[str],
+    *,
+    percents: Sequence[float] | None = None,
+    region: str | Sequence[str] | None = None,
+    strategy: str | Sequence[str] | None = None,
+) -> tuple[Overview, Detail | None]:
+    """Return the overview of a profile or of a finished model, and what a page shows beside it.
+
+    Parameters and errors are those of ``overview_of``. A finished model has no detail.
+    """
+    place = _find(path)
+    if os.path.isdir(place):
+        _refuse_cuts(place, percents, region, strategy)
+        return overview_of_folder(place), None
+    request = _make_request(percents, region, strategy)
+    with Profile(place) as profile:
+        return detail_of_profile(
+            profile,
+            percents=request.percents,
+            regions=[chosen.region for chosen in request.filters],
+            strategies=request.strategies,
+        )
+
+
+def _refuse_cuts(folder: Path, *asked: object) -> None:
+    if any(one is not None for one in asked):
+        raise RequestError(
+            f"{folder}: a finished model shows its own cut only: leave out percent, region and "
+            "strategy, or name a profile, which answers any"
+        )
+
+
+def _make_request(
+    percents: Sequence[float] | None,
+    region: str | Sequence[str] | None,
+    strategy: str | Sequence[str] | None,
+) -> Request:
+    return make_request(
+        DEFAULT_PERCENTS if percents is None else percents,
+        {
+            "region": "transformer" if region is None else region,
+            "strategy": "top" if strategy is None else strategy,
+        },
+    )
 
 
 def _find(path: str | os.PathLike[str]) -> Path:

@@ -32,6 +32,9 @@ SPOOL_BINS = 8192
 PROFILED_TENSOR_BYTES = 1024
 """Memory of a tensor in a profile that is made: its entry, and its share of the text."""
 
+PAGE_DISK_BYTES = 2_000_000
+"""A report; half of it is the library that draws."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -86,6 +89,7 @@ def plan_work(
     approximate: bool,
     profile_bytes: int | None,
     downloads: Downloads,
+    pages: bool,
     limits: Limits,
 ) -> Work:
     """Plan a run: every percent by every strategy in every region.
@@ -101,6 +105,8 @@ def plan_work(
         Memory of the profile that makes pass 1 needless; None without one.
     downloads : Downloads
         What comes from afar, first or meanwhile.
+    pages : bool
+        Whether a report is written beside each model.
     limits : Limits
 
     Raises
@@ -142,6 +148,7 @@ def plan_work(
             random=sum(goal.random for goal in goals),
             streamed=downloads.streams,
             downloads=len(downloads.files),
+            pages=len(regions) * pages,
         ),
         limits.with_work_for(len(segments) + outside // COPY_BYTES + 1),
     )
@@ -160,7 +167,9 @@ def plan_work(
         reads=1 + scans + bool(refining),
         sizing=sizing,
         read_bytes=inside * (1 + scans) + (0 if scans else heads) + refining + outside,
-        output_bytes=written + sum(file.nbytes for file in target.side_files),
+        output_bytes=written
+        + sum(file.nbytes for file in target.side_files)
+        + PAGE_DISK_BYTES * pages,
         spool_bytes=_estimate_spools(segments, len(open_segments) * refined),
     )
 
@@ -200,6 +209,7 @@ def plan_scan(
         random=0,
         streamed=downloads.streams,
         downloads=len(downloads.files),
+        pages=0,
     )
     return ScanWork(
         segments=segments,

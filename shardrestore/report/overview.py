@@ -125,7 +125,7 @@ class Overview:
     source: Path
     """The profile, or the folder of the finished model."""
     origin: str
-    """``profile`` or ``model``."""
+    """``profile``, ``model``, or ``run`` for a result that is at hand."""
     inputs: Mapping[str, Mapping[str, Any]]
     """Identities of ``base`` and ``target``, as JSON values."""
     options: Mapping[str, Any]
@@ -242,7 +242,7 @@ def summarize_overview(overview: Overview) -> dict[str, Any]:
         "regions": [_summarize_group(group) for group in overview.regions],
         "kinds": [_summarize_group(group) for group in overview.kinds],
         "layers": [_summarize_group(group) for group in overview.layers],
-        "cuts": [_summarize_cut(cut) for cut in overview.cuts],
+        "cuts": [summarize_cut(cut) for cut in overview.cuts],
         "cells": [_summarize_cell(cell) for cell in overview.cells],
         "tensors": [_summarize_tensor(tensor) for tensor in overview.tensors],
         "unpaired": dict(overview.unpaired),
@@ -263,7 +263,8 @@ def _summarize_group(group: ScoreGroup) -> dict[str, Any]:
     }
 
 
-def _summarize_cut(cut: OverviewCut) -> dict[str, Any]:
+def summarize_cut(cut: OverviewCut) -> dict[str, Any]:
+    """Return what ``--json`` prints of a cut."""
     return {
         "region": cut.region,
         "strategy": cut.strategy,

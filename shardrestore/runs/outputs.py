@@ -11,6 +11,7 @@ from pathlib import Path
 from ..checkpoint.checksum import CHECKSUM_FILE
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.index import INDEX_FILE
+from ..checkpoint.sidefile import PAGE_FILE
 from ..checkpoint.staging import (
     JOURNAL_FILE,
     STAGING_FOLDER,
@@ -49,7 +50,13 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
     """
     target, work = session.target, session.work
     names = [file.name for file in target.side_files]
-    names += [*REPORT_FILES, CHECKSUM_FILE, INDEX_FILE, *(shard.filename for shard in work.shards)]
+    names += [
+        *REPORT_FILES,
+        PAGE_FILE,
+        CHECKSUM_FILE,
+        INDEX_FILE,
+        *(shard.filename for shard in work.shards),
+    ]
     for output in outputs:
         for role, checkpoint in (("base", session.base), ("target", target)):
             refuse_overlap(output, role, checkpoint)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.writer import existing_parent, explain_write_error
-from ..errors import OutputError
 from ..hub.reference import Reference, open_checkpoint
 from ..kernels import load_kernels
 from ..pairing.pairs import Pairing, Problem, match, survey
@@ -22,6 +16,7 @@ from ..passes.recall import remember
 from ..passes.scan import scan as scan_weights
 from ..profile.identity import identify
 from ..request import Request
+from .file import NewFile, check_file
 from .outputs import Needs, check_disk, refuse_overlap
 
 
@@ -53,7 +48,9 @@ def make_profile(
         open_checkpoint(base, "base", max_memory_bytes=limit) as opened_base,
         open_checkpoint(target, "target", max_memory_bytes=limit) as opened,
     ):
-        _check_output(output, opened_base, opened, overwrite=request.overwrite)
+        check_file(output, "the profile", overwrite=request.overwrite)
+        for role, checkpoint in (("base", opened_base), ("target", opened)):
+            refuse_overlap(output, role, checkpoint)
         pairing, problems = _pair(opened_base, opened, request)
         downloads = plan_downloads(opened_base, opened, request.streamed, side_files=False)
         work = plan_scan(opened_base, opened, pairing, downloads=downloads, limits=request.limits)
@@ -62,7 +59,7 @@ def make_profile(
         watched = SerialObserver(observer or SilentObserver())
         downloads.carry_out(work.sizing.downloads, watched)
         inputs = {"base": identify(opened_base), "target": identify(opened)}
-        with _NewFile(output) as file:
+        with NewFile(output) as file:
             context = Context(
                 base=opened_base,
                 target=opened,
@@ -100,55 +97,3 @@ def _pair(
     if not pairing.elements:
         match(base, target, admitted, renames=renames, dtype=dtype)
     return pairing, problems
-
-
-def _check_output(output: Path, base: Checkpoint, target: Checkpoint, *, overwrite: bool) -> None:
-    try:
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder: name the profile's file")
-        existing = existing_parent(output.absolute().parent)
-        if not existing.is_dir():
-            raise OutputError(f"{output}: {existing} is no folder: choose another --output")
-        if os.path.lexists(output) and not overwrite:
-            raise OutputError(f"{output}: exists: choose another --output, or pass --overwrite")
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be the output: {error.strerror}") from error
-    for role, checkpoint in (("base", base), ("target", target)):
-        refuse_overlap(output, role, checkpoint)
-
-
-class _NewFile:
-    """A file that grows in a private folder beside its place, and is moved there when complete."""
-
-    def __init__(self, path: Path) -> None:
-        self._final = path
-        self._made = [parent for parent in path.parents if not parent.exists()]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(
-                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-            )
-        except OSError as error:
-            self._remove_parents()
-            raise explain_write_error(path, 0, error) from error
-        self.path = self.folder / path.name
-
-    def publish(self) -> None:
-        """Move the file to its place."""
-        try:
-            os.rename(self.path, self._final)
-        except OSError as error:
-            raise explain_write_error(self._final, 0, error) from error
-        self._made = []
-
-    def _remove_parents(self) -> None:
-        with suppress(OSError):
-            for parent in self._made:
-                parent.rmdir()
-
-    def __enter__(self) -> _NewFile:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._remove_parents()

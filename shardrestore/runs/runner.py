@@ -13,6 +13,7 @@ from ..checkpoint.acceptance import check_accepted
 from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file
 from ..checkpoint.config import CONFIG_FILE, recast_config
 from ..checkpoint.index import INDEX_FILE, encode_index
+from ..checkpoint.sidefile import PAGE_FILE
 from ..checkpoint.staging import STAGING_FOLDER, Move, Staging
 from ..checkpoint.writer import explain_write_error
 from ..errors import (
@@ -35,12 +36,15 @@ from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
 from ..passes.workers import StopSignal, run_tasks
+from ..report.detail import Detail
 from ..report.files import encode_reports
+from ..report.page import check_library
 from ..report.result import Restoration, TensorResult
 from ..selection.cut import selected_histogram
 from ..selection.histogram import describe_scores
 from .finished import read_finished, read_results
 from .outputs import check_outputs
+from .pages import detail_regions, make_page
 from .recovery import Recovery
 from .session import Session
 
@@ -75,6 +79,8 @@ def run(
     resumable = resume  # what is there is kept, until it is known to be of no use
     try:
         check_outputs(outputs, session)
+        if session.request.report:
+            check_library()
         for output in outputs:
             overwrite = session.request.overwrite
             stagings.append(Staging(output, overwrite=overwrite, resume=resume))
@@ -170,6 +176,8 @@ class Runner:
         self.work = session.work
         self.stagings = stagings
         self.recovery = recovery
+        self.details: dict[str, Detail] = {}
+        """What the pages show of each region; empty before the scan, or without pages."""
         self.config = recast_config(session.target.config, session.request.cast)
         self.context = Context(
             base=session.base,
@@ -188,7 +196,7 @@ class Runner:
         if moves is None:
             results = self._restore()
             moves = [
-                staging.plan_moves(self._prepare(result, staging))
+                staging.plan_moves(self._prepare(result, staging, started))
                 for result, staging in zip(results, self.stagings, strict=True)
             ]
             self.recovery.note_publish(moves)
@@ -212,6 +220,8 @@ class Runner:
                 self.recovery.begin()
             gathered = gather(scan, self.work.regions)
             cuts = place_cuts(self.context, scan, self.work.goals, gathered.regions)
+            if self.request.report:
+                self.details = detail_regions(scan, gathered, self.work.goals)
         restore_started = time.perf_counter()
         restored = write_models(
             self.context,
@@ -323,12 +333,11 @@ class Runner:
         for staging in reversed(self.stagings):
             staging.finish()
 
-    def _prepare(self, result: Restoration, staging: Staging) -> list[str]:
+    def _prepare(self, result: Restoration, staging: Staging, started: float) -> list[str]:
         """Complete a model folder; return its files in the order they get their names."""
         inputs = {"base": self.base.identity(), "target": self.target.identity()}
-        files = encode_reports(
-            result, inputs, self.request.record(result.region, result.strategy, result.percent)
-        )
+        options = self.request.record(result.region, result.strategy, result.percent)
+        files = encode_reports(result, inputs, options)
         if self.config is not None:
             files[CONFIG_FILE] = self.config
         for name, content in files.items():
@@ -346,6 +355,11 @@ class Runner:
         if self.request.checksum:
             staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names))
             names.insert(0, CHECKSUM_FILE)
+        if self.request.report:
+            (so_far,) = _complete([result], started)
+            page = make_page(so_far, self.details[result.region], inputs, options)
+            staging.write_file(PAGE_FILE, page)
+            names.insert(0, PAGE_FILE)
         return names
 
     def _sum_up(self, staging: Staging, names: Sequence[str]) -> bytes:

@@ -69,6 +69,7 @@ class Session:
             approximate=request.approximate,
             profile_bytes=self.profile.memory_bytes if self.profile else None,
             downloads=self.downloads,
+            pages=request.report,
             limits=request.limits,
         )
 

@@ -48,6 +48,7 @@ REPORTS = {
     "restore_stats.tsv",
     "selected_param_stats.json",
     "shardrestore.json",
+    "report.html",
 }
 ELEMENTS = 18_432  # of the tiny pair's blocks
 RUN = ["run", "--base", "base", "--target", "target", "--output", "out"]
@@ -262,7 +263,7 @@ def test_plan_writes_nothing_and_shows_every_region(scene: Scene) -> None:
         "1,843 (10 %) of 18,432",
     ):
         assert row in text
-    assert re.search(r"disk [\d.]+ kB needed, [\d.]+ [TGM]B free", text)
+    assert re.search(r"disk [\d.]+ MB needed, [\d.]+ [TGM]B free", text)
     assert re.search(r"memory \d+ MiB of 512 MiB", text)
 
 
@@ -604,6 +605,7 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
 RUN_ALONE_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--resume"], "resume", True),
     (["--checksum"], "checksum", True),
+    (["--no-report"], "report", False),
 ]
 """What ``run`` has and ``plan`` has not."""
 PLAN_DEFAULTS = {
@@ -623,7 +625,7 @@ PLAN_DEFAULTS = {
     "allow_nonfinite": False,
     "overwrite": False,
 }
-RUN_DEFAULTS = PLAN_DEFAULTS | {"resume": False, "checksum": False}
+RUN_DEFAULTS = PLAN_DEFAULTS | {"resume": False, "checksum": False, "report": True}
 
 
 def call(
@@ -699,7 +701,7 @@ def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, give
 def test_every_promised_option_is_in_the_help() -> None:
     plan = {words[0] for words, _, _ in RUN_OPTIONS}
     plan |= {"--base", "--target", "--output", "-k", "--percent", "--json"}
-    run = plan | {"--resume", "--checksum", "--quiet"}
+    run = plan | {"--resume", "--checksum", "--no-report", "--quiet"}
     for command, options in {"run": run, "plan": plan, "demo": {"[DIR]"}}.items():
         done = cli(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
@@ -710,7 +712,7 @@ def test_every_promised_option_is_in_the_help() -> None:
 
 def test_help_and_version_list_the_commands() -> None:
     done = cli("--help")
-    for command in ("run", "plan", "demo"):
+    for command in ("run", "plan", "report", "demo"):
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
     assert cli("--version").stdout == f"shardrestore {shardrestore.__version__}\n"
 

@@ -226,7 +226,7 @@ def test_a_disk_too_small_for_a_sweep_is_refused_with_every_need(scene: Scene) -
 def test_a_disk_too_small_for_all_targets_is_refused_before_the_first(scene: Scene) -> None:
     add_target(scene, "other")
     targets = ("--target", "target", "--target", "other")
-    message = refuse(scene, "-k", "1,3", *targets, prelude=SMALL_DISK.format(free=300_000))
+    message = refuse(scene, "-k", "1,3", *targets, prelude=SMALL_DISK.format(free=5_000_000))
     needs = read_needs(message)
     assert list(needs) == [
         f"out/{target}/restore_transformer_top_{percent}pct"

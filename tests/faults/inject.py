@@ -17,6 +17,7 @@ from unittest import mock
 
 from shardrestore.checkpoint import staging
 from shardrestore.runs import journal
+from tests.checkpoints import read_tree
 from tests.runs import TIMES
 
 CALLS_TRIED = 24 * TIMES
@@ -123,11 +124,8 @@ def choose_calls(count: int, seed: int) -> list[int]:
 
 def visible(folder: Path) -> dict[str, bytes]:
     """Return the files of an output that have a final name."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and staging.STAGING_FOLDER not in path.relative_to(folder).parts
-    }
+    files = read_tree(folder).items()
+    return {name: data for name, data in files if staging.STAGING_FOLDER not in Path(name).parts}
 
 
 def open_descriptors() -> int:

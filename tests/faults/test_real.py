@@ -103,7 +103,7 @@ def fill(disk: Path) -> None:
             pass
 
 
-DISK_BYTES = 1 << 20
+DISK_BYTES = 4 << 20
 
 
 @as_root

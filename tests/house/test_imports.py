@@ -22,6 +22,7 @@ HOMES = {
     "torch": "shardrestore/kernels/gpu.py",
     "tqdm": "cli/**/*.py",
     "typer": "cli/**/*.py",
+    "vl_convert": "shardrestore/report/pictures.py",
 }
 """Each dependency and the files that may import it."""
 

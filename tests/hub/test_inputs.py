@@ -306,7 +306,10 @@ def test_what_cannot_be_had_is_told_before_anything_is_written(
 def test_a_disk_too_small_for_the_download_is_told_first(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shardrestore.runs.outputs.free_bytes", lambda place: 700_000)
+    plan = shardrestore.plan("acme/base", "acme/sft", tmp_path / "out", max_memory=BUDGET)
+    free = plan.disk_needed_bytes + plan.download_bytes - 1
+    monkeypatch.setattr("shardrestore.runs.outputs.free_bytes", lambda place: free)
+    hub.forget()
     with pytest.raises(OutputError, match=r"not enough disk[\s\S]*--stream"):
         restore(tmp_path)
     assert not hub.requests("tokenizer", method="GET")

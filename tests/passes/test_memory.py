@@ -37,6 +37,7 @@ LOAD = Workload(
     random=0,
     streamed=False,
     downloads=0,
+    pages=0,
 )
 
 
@@ -52,6 +53,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "BINS": 2_000_003,
         "LOWS": 3_000_017,
         "LANES": 7,
+        "PAGE_BYTES": 4_000_037,
         "CHUNK_SCRATCH_BYTES": 5_000_011,
         "WORKER_BYTES": 11_000_027,
         "READ_AHEAD_BLOCKS": 23,
@@ -134,8 +136,18 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 18 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
         ),
+        (  # the pages of two regions
+            {"regions": 2, "cuts": 2, "pages": 2},
+            1,
+            101 * MIB
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 2 * 1_200_007)
+            + ((19 + 2 * 2) * 2_000_003 + 3_000_017) * 8
+            + 2 * 4_000_037
+            + (11_000_027 + 4 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+        ),
     ],
-    ids=["plain", "workers", "profile", "random", "regions", "streams", "sweep"],
+    ids=["plain", "workers", "profile", "random", "regions", "streams", "sweep", "pages"],
 )
 @pytest.mark.usefixtures("primes")
 def test_the_projection_is_the_sum_of_what_is_held(
@@ -158,6 +170,7 @@ def test_the_projection_is_the_sum_of_what_is_held(
         {"cuts": LOAD.cuts + 1},
         {"refined": LOAD.refined + 1},
         {"random": LOAD.random + 1},
+        {"pages": LOAD.pages + 1},
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -181,6 +194,7 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "random",
         "streamed",
         "downloads",
+        "pages",
     }
 
 
@@ -198,6 +212,7 @@ LOADS = st.builds(
     random=st.integers(0, 20),
     streamed=st.booleans(),
     downloads=st.sampled_from([0, 0, 1, 3, 40]),
+    pages=st.integers(0, 5),
 )
 
 

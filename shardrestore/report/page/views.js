@@ -1,0 +1,71 @@
+/* What can be restored: the counts behind the slider, and where it stands. */
+
+const state = { view: 0, stop: 0, columns: "kinds" };
+
+/** Read rows of counts: steps of seven bits a byte, the sign lowest; see `pack` in document.py. */
+function unpack(text, rows, columns) {
+  const codes = atob(text);
+  let place = 0;
+  return Array.from({ length: rows }, () => {
+    let sum = 0;
+    return Array.from({ length: columns }, () => {
+      let code = 0;
+      for (let unit = 1; ; unit *= 128) {
+        const byte = codes.charCodeAt(place++);
+        code += (byte % 128) * unit;
+        if (byte < 128) break;
+      }
+      return (sum += code % 2 ? -(code + 1) / 2 : code / 2);
+    });
+  });
+}
+
+/** The model's own cut: counts that its run has made, at one percent. */
+function viewOfCut(cut, number) {
+  const cells = data.cells.map((_, index) => index).filter((index) => data.cells[index][5][number]);
+  return {
+    label: `this model: ${ORDER[cut.strategy]} ${cut.percent} % of ${cut.region}`,
+    region: cut.region,
+    strategy: cut.strategy,
+    elements: cut.region_elements,
+    stops: [[cut.percent, cut.selected_elements, cut.threshold, cut.exact]],
+    cells,
+    ranked: cells.map((index) => data.cells[index][5][number]),
+    restored: cells.map((index) => [data.cells[index][6][number]]),
+  };
+}
+
+function viewOfLadder(ladder) {
+  const restored = unpack(ladder.restored, ladder.cells.length, ladder.stops.length);
+  return { ...ladder, restored, label: `${ORDER[ladder.strategy]} weights of ${ladder.region}` };
+}
+
+const stopAt = (view, percent) => view.stops.findIndex((stop) => stop[0] === percent);
+
+/** Ladders; before them what the run itself has done, where no stop says the same. */
+function findViews() {
+  const ladders = data.ladders.map(viewOfLadder);
+  const own = data.cuts.map(viewOfCut).filter((view, number) => {
+    if (!ladders.length) return true;
+    const cut = data.cuts[number];
+    const same = ladders.find((one) => one.region === cut.region && one.strategy === cut.strategy);
+    const stop = same && same.stops[stopAt(same, cut.percent)];
+    return data.origin !== "profile" && !(stop && stop[3]);
+  });
+  return [...own, ...ladders];
+}
+
+const views = findViews();
+const view = () => views[state.view];
+const stop = () => view().stops[state.stop];
+const requested = () =>
+  data.cuts.filter((cut) => cut.region === view().region && cut.strategy === view().strategy);
+const spread = () => data.distributions.find((one) => !views.length || one.region === view().region);
+
+function describeStop() {
+  const [percent, selected, threshold, exact] = stop();
+  const head = `${ORDER[view().strategy]} ${percent} %: ${count(selected)} of ${count(view().elements)} weights`;
+  if (threshold === null) return `${head}, chosen by a hash of name and index`;
+  const sign = view().strategy === "top" ? "≥" : "≤";
+  return `${head}, relative change ${sign} ${trim(threshold.toPrecision(6))}${exact ? "" : " (approximate)"}`;
+}

@@ -1,0 +1,76 @@
+"""A single file as output: refused, or written whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from ..checkpoint.writer import existing_parent, explain_write_error
+from ..errors import OutputError
+
+
+def check_file(output: Path, what: str, *, overwrite: bool) -> None:
+    """Refuse a file that cannot be written, before anything is.
+
+    Parameters
+    ----------
+    output : Path
+    what : str
+        What it is to hold, for the message.
+    overwrite : bool
+        Whether it may be there already.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder: name {what}'s file")
+        existing = existing_parent(output.absolute().parent)
+        if not existing.is_dir():
+            raise OutputError(f"{output}: {existing} is no folder: choose another --output")
+        if os.path.lexists(output) and not overwrite:
+            raise OutputError(f"{output}: exists: choose another --output, or pass --overwrite")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be the output: {error.strerror}") from error
+
+
+class NewFile:
+    """A file that grows in a private folder beside its place, and is moved there when complete."""
+
+    def __init__(self, path: Path) -> None:
+        self._final = path
+        self._made = [parent for parent in path.parents if not parent.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(
+                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+            )
+        except OSError as error:
+            self._remove_parents()
+            raise explain_write_error(path, 0, error) from error
+        self.path = self.folder / path.name
+
+    def publish(self) -> None:
+        """Move the file to its place."""
+        try:
+            os.rename(self.path, self._final)
+        except OSError as error:
+            raise explain_write_error(self._final, 0, error) from error
+        self._made = []
+
+    def _remove_parents(self) -> None:
+        with suppress(OSError):
+            for parent in self._made:
+                parent.rmdir()
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_parents()
