@@ -8,6 +8,7 @@ than ``PEAK_MIB``. Needs room for the pair twice, and for a model.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,11 @@ def main(arguments: Sequence[str]) -> int:
         for download, stream in zip(walls(samples[DOWNLOAD]), walls(samples[STREAM]), strict=True)
     ]
     peaks = [cost.peak_bytes / MIB for cost in samples[STREAM]]
+    shares = [
+        cost.peak_bytes / json.loads(cost.output)["projected_bytes"]
+        for label in (STREAM, DOWNLOAD)
+        for cost in samples[label]
+    ]
     required = (
         Requirement(
             label="speed of streaming / of downloading",
@@ -73,6 +79,12 @@ def main(arguments: Sequence[str]) -> int:
             unit=" MiB",
             digits=0,
             limit=PEAK_MIB,
+        ),
+        Requirement(
+            label="largest peak RSS of both / its projection",
+            measured=summarize([max(shares)]),
+            digits=2,
+            limit=1.0,
         ),
     )
     rows = [one.row() for one in required]
@@ -126,7 +138,7 @@ def run(
     """Restore 10 %; the model is removed afterwards."""
     output = folder / "output"
     command = [*COMMAND, "run", "--base", str(base), "--target", str(target), "-k", "10"]
-    command += ["--output", str(output), "--workers", "2", "--quiet", *options]
+    command += ["--output", str(output), "--workers", "2", "--quiet", "--json", *options]
     try:
         return measure(command, environment=environment)
     finally:

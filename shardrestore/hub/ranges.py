@@ -185,8 +185,8 @@ class RangeReader:
             raise _Retry(f"the address of its bytes has expired ({status})")
         hf_raise_for_status(response)
         raise self._wrong(
-            f"status {status} instead of 206 (partial content): it ignores ranges. Leave out "
-            "--stream, so that whole files are downloaded"
+            f"status {status} instead of 206 (partial content): it ignores ranges. Download the "
+            f"model with `hf download {self._place.repository}` and name its folder"
         )
 
     def _check_range(self, response: Any, offset: int, nbytes: int) -> None:
