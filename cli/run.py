@@ -214,8 +214,10 @@ def _describe_costs(results: Sequence[Restoration]) -> str:
 
 
 def _describe_threshold(result: Restoration) -> str:
-    if result.threshold is None:
+    if result.strategy == "random":
         return "none: chosen by hash of name and index"
+    if result.threshold is None:  # read back from a report: JSON has no infinity
+        return "relative change not finite"
     exact = "" if result.exact else " (approximate)"
     return f"relative change {_sign(result)} {result.threshold:.6g}{exact}"
 

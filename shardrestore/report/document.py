@@ -19,6 +19,14 @@ from .overview import Overview, TensorOverview, layer_label, summarize_cut
 LISTED_TENSORS = 2_000
 """Tensors in a page's table: if there are more, half of them are the most changed ones."""
 
+_LISTED_FIGURES = 30_000
+"""What a table holds besides names, a figure for each cut: 28 cuts would take 0.5 MB of a page."""
+
+_WITHOUT_SLIDER = (
+    "Counts of every percent would be too many for one page, so it has no slider: with fewer "
+    "regions and strategies there may be room for one."
+)
+
 NAME_CHARACTERS = 120
 """Of a longer name the middle is left out; a header may hold names of megabytes."""
 
@@ -58,7 +66,9 @@ def describe_page(
     grid = detail.grid if detail else make_grid(overview.tensors)
     rows = list(dict.fromkeys((tower, layer) for tower, layer, _, _ in grid.spots))
     labels = [layer_label(*row) for row in rows]
-    listed = _choose_tensors(overview.tensors)
+    listed = _choose_tensors(overview.tensors, len(overview.cuts))
+    if detail and not detail.ladders:
+        notes = [*notes, _WITHOUT_SLIDER]
     return {
         "generator": f"shardrestore {__version__}",
         "origin": overview.origin,
@@ -186,7 +196,7 @@ def pack(counts: npt.NDArray[np.int64]) -> str:
     return base64.b64encode(parts[kept].tobytes()).decode("ascii")
 
 
-def _choose_tensors(tensors: Sequence[TensorOverview]) -> list[TensorOverview]:
+def _choose_tensors(tensors: Sequence[TensorOverview], cuts: int) -> list[TensorOverview]:
     """Return the tensors of the table, most changed first; a mean that is no number leads."""
 
     def rank(tensor: TensorOverview) -> tuple[bool, float]:
@@ -194,10 +204,12 @@ def _choose_tensors(tensors: Sequence[TensorOverview]) -> list[TensorOverview]:
         return known is not None, -(known or 0.0)
 
     ordered = sorted(tensors, key=rank)
-    if len(ordered) <= LISTED_TENSORS:
+    # A row has seven figures and words, and one figure for each cut.
+    most = min(LISTED_TENSORS, _LISTED_FIGURES // (7 + cuts))
+    if len(ordered) <= most:
         return ordered
-    half = LISTED_TENSORS // 2
-    return [*ordered[:half], *ordered[-half:]]
+    half = most // 2
+    return [*ordered[:half], *ordered[len(ordered) - half :]]
 
 
 def _describe_tensor(tensor: TensorOverview) -> list[Any]:

@@ -35,7 +35,8 @@ def check_renderer() -> None:
 def encode_pictures(overview: Overview, detail: Detail | None) -> dict[str, bytes]:
     """Return pictures by name: ``layers``, and ``distribution`` where it is known.
 
-    Of several regions the first one's distribution is shown, of several cuts the first.
+    Of several regions the first one's distribution is shown, with the cuts of the first
+    strategy; of several cuts the first.
     """
     import vl_convert
 
@@ -55,10 +56,13 @@ def _on_paper(spec: Spec) -> Spec:
 
 def _draw_distribution(overview: Overview, one: Distribution) -> Spec:
     low, high = one.edges[0], one.edges[-1]
+    # "10 %" says which weights are meant only if all marks are of one strategy.
+    strategy = overview.cuts[0].strategy
+    cuts = [c for c in overview.cuts if (c.region, c.strategy) == (one.region, strategy)]
     marks = [
         {"score": cut.threshold, "label": f"{cut.percent:g} %"}
-        for cut in overview.cuts
-        if cut.region == one.region and cut.threshold is not None and low < cut.threshold < high
+        for cut in cuts
+        if cut.threshold is not None and low < cut.threshold < high
     ]
     bins = [
         {"from": start, "to": end, "elements": count, "share": 100 * count / one.elements}

@@ -54,7 +54,7 @@ def make_report(
     place = overview.source
     if overview.origin == "profile" and output.exists() and output.samefile(place):
         raise OutputError(f"{output}: is the profile itself: choose another --output")
-    notes = _find_notes(place) if detail is None else ()
+    notes = _find_notes(place, output) if detail is None else ()
     files = {output: encode_page(overview, detail, notes=notes)}
     if png:
         pictures = encode_pictures(overview, detail)
@@ -77,13 +77,14 @@ def _write(file: NewFile, content: bytes) -> NewFile:
     return file
 
 
-def _find_notes(folder: Path) -> tuple[str, ...]:
+def _find_notes(folder: Path, output: Path) -> tuple[str, ...]:
     """Say what a page lacks that was made of a finished model, and where to find it."""
     missing = (
         "A finished model keeps no distribution of its changes. Save a profile with "
         "`shardrestore scan`; `shardrestore report` then shows the distribution, and a slider "
         "over all percents."
     )
-    if (folder / PAGE_FILE).is_file():
+    page = folder / PAGE_FILE
+    if page.is_file() and not (output.exists() and output.samefile(page)):
         missing += f" The run that wrote this model has also left a page of its own: {PAGE_FILE}."
     return (missing,)

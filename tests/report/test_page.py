@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from hypothesis.extra import numpy as arrays
 
 import shardrestore
 from shardrestore.errors import OutputError, RequestError
+from shardrestore.overview import detail_of
 from shardrestore.passes.plan import PAGE_DISK_BYTES
 from shardrestore.report import page as page_module
+from shardrestore.report import pictures
 from shardrestore.report.document import (
     LISTED_TENSORS,
     NAME_CHARACTERS,
@@ -25,6 +28,7 @@ from shardrestore.report.document import (
     pack,
     shorten,
 )
+from shardrestore.report.overview import TensorOverview, make_cells
 from tests.cli.tree import Scene
 from tests.report.browser import Browser, browsing
 from tests.runs import BUDGET
@@ -227,6 +231,37 @@ def test_the_page_never_scrolls_sideways(
         browser.emulate("setEmulatedMedia", features=[])
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_hint_in_the_search_field_is_as_readable_as_other_text(
+    browser: Browser, pair: Scene, tmp_path: Path, scheme: str
+) -> None:
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.emulate("setEmulatedMedia", features=features)
+    try:
+        browser.open(report(profile_of(pair), tmp_path))
+        colours = browser.driver.execute_script(
+            "return [['search', '::placeholder'], ['found']].map(([id, part]) =>"
+            " getComputedStyle(document.getElementById(id), part).color)"
+        )
+        assert colours[0] == colours[1]
+    finally:
+        browser.emulate("setEmulatedMedia", features=[])
+
+
+def test_no_column_is_cut_off_on_paper(browser: Browser, pair: Scene, tmp_path: Path) -> None:
+    source = report(profile_of(pair), tmp_path, percents=[3, 10], strategy=["top", "bottom"])
+    paper = {"width": 990, "height": 1280, "deviceScaleFactor": 1, "mobile": False}
+    browser.emulate("setDeviceMetricsOverride", **paper)
+    browser.emulate("setEmulatedMedia", media="print")
+    try:
+        browser.open(source)
+        script = "return document.getElementById('table').getBoundingClientRect().right"
+        assert browser.driver.execute_script(script) <= 990
+    finally:
+        browser.emulate("clearDeviceMetricsOverride")
+        browser.emulate("setEmulatedMedia", media="")
+
+
 # What a page may be made of -----------------------------------------------------------------
 
 
@@ -273,6 +308,77 @@ def test_odd_scores_make_a_quiet_page(
     check_quiet(browser)
 
 
+UP, Q = "model.layers.0.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize("strategy", ["top", "bottom"])
+def test_a_threshold_that_is_not_finite_is_no_random_choice(
+    browser: Browser, tmp_path: Path, strategy: str
+) -> None:
+    source = write(tmp_path / "p", {UP: np.array([1, 2, np.inf, np.inf], np.float32)})
+    percent = {"top": 25, "bottom": 75}[strategy]
+    browser.open(report(source, tmp_path, percents=[percent], strategy=strategy))
+    assert browser.text("#answer").endswith("weights, relative change not finite.")
+    assert "relative change not finite" in browser.text("#facts")
+    check_quiet(browser)
+
+
+def test_a_median_that_is_not_finite_is_not_called_zero(browser: Browser, tmp_path: Path) -> None:
+    source = write(tmp_path / "p", {UP: np.array([0, 1, np.nan, np.nan, np.nan], np.float32)})
+    browser.open(report(source, tmp_path, percents=[100]))
+    assert "half changed by an amount that is not finite;" in browser.text("#distribution-caption")
+
+
+def test_a_region_without_changes_keeps_no_picture_of_another(
+    browser: Browser, tmp_path: Path
+) -> None:
+    scores = {UP: np.linspace(0, 1, 50, dtype=np.float32), Q: np.zeros(50, np.float32)}
+    browser.open(report(write(tmp_path / "p", scores), tmp_path, region=["mlp", "attention"]))
+    chart = browser.one("#distribution-chart")
+    assert chart.is_displayed()
+    browser.one("#view option[value='1']").click()
+    assert "50 weights of attention" in browser.text("#distribution-caption")
+    assert not chart.is_displayed()
+    browser.one("#view option[value='0']").click()
+    assert chart.is_displayed()
+    assert "50 weights of mlp" in str(chart.get_attribute("aria-label"))
+    check_quiet(browser)
+
+
+def test_layers_sort_by_number_in_every_tower(browser: Browser, tmp_path: Path) -> None:
+    names = ("model.layers.{}.mlp.up_proj.weight", "vision_tower.encoder.layers.{}.mlp.fc1.weight")
+    scores = spread_scores(24, lambda n: names[n % 2].format(n // 2))
+    browser.open(report(write(tmp_path / "p", scores), tmp_path))
+    browser.one("#table th:nth-child(2) button").click()
+    towers = ("", "vision ")
+    expected = [f"{tower}{layer}" for tower in towers for layer in range(12)]
+    assert [row[1] for row in browser.table("#table")] == expected
+
+
+def test_modules_with_line_ends_stay_apart(browser: Browser, tmp_path: Path) -> None:
+    scores = {
+        f"model.layers.0.mlp.up\n{part}.weight": np.full(8, size, np.float32)
+        for part, size in (("a", 0.25), ("b", 4))
+    }
+    browser.open(report(write(tmp_path / "p", scores), tmp_path, percents=[50]))
+    browser.driver.execute_script("document.querySelector('input[value=modules]').click()")
+    assert browser.table("#mean-table") == [["0", "0.25", "4"]]
+    assert browser.table("#restored-table") == [["0", "0.00 %", "100.00 %"]]
+
+
+def test_without_a_slider_the_cuts_of_a_profile_are_not_called_a_models(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardrestore.overview.detail.MOST_COUNTS", 0)
+    source = write(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
+    browser.open(report(source, tmp_path, percents=[10, 20]))
+    assert not browser.one("#percent").is_displayed()
+    labels = [option.text for option in browser.all("#view option")]
+    assert labels == [f"most changed {percent} % of transformer" for percent in (10, 20)]
+    assert "it has no slider" in browser.text("#notes")
+    check_quiet(browser)
+
+
 def test_too_many_tensors_are_left_out_with_a_word(browser: Browser, tmp_path: Path) -> None:
     def name(number: int) -> str:
         return f"model.layers.{number % 40}.mlp.experts.{number:05}.up_proj.weight"
@@ -287,6 +393,31 @@ def test_too_many_tensors_are_left_out_with_a_word(browser: Browser, tmp_path: P
     assert browser.table("#table")[0][0] == ordered[0]
     assert browser.table("#table")[-1][0] == ordered[-1]
     check_quiet(browser)
+
+
+def test_many_cuts_of_many_tensors_stay_below_the_size_of_a_page(tmp_path: Path) -> None:
+    blocks = [f"model.layers.{n}" for n in range(80)]
+    modules = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj")
+    names = [f"{block}.{module}" for block in blocks for module in modules]
+    tensors = tuple(
+        TensorOverview(
+            name=f"{name}.{copy:04}.weight",
+            tower="language",
+            layer=int(name.split(".")[2]),
+            kind="mlp" if "mlp" in name else "attention",
+            module=name.rsplit(".", 1)[1],
+            elements=58_720_256,
+            mean_score=0.0123456789012345,
+            unchanged_share=0.123456789012345,
+            restored=(12_345_678,) * 42,
+        )
+        for copy in range(7)
+        for name in names
+    )
+    source = write(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
+    overview = shardrestore.show(source, percents=[10])
+    many = replace(overview, tensors=tensors, cells=make_cells(tensors), cuts=overview.cuts * 42)
+    assert len(page_module.encode_page(many, None)) < PAGE_DISK_BYTES
 
 
 def test_scores_of_any_size_are_readable(browser: Browser, tmp_path: Path) -> None:
@@ -365,6 +496,15 @@ def test_a_finished_folder_makes_a_page_that_says_what_it_lacks(
     check_quiet(browser)
 
 
+def test_a_report_in_place_of_a_runs_page_does_not_send_the_reader_there(
+    pair: Scene, tmp_path: Path
+) -> None:
+    made = restore(pair, tmp_path / "sweep", 10)
+    page = made / "report.html"
+    shardrestore.write_report(made, page, overwrite=True)
+    assert "page of its own" not in page.read_text()
+
+
 def test_a_run_without_a_report_leaves_none(pair: Scene, tmp_path: Path) -> None:
     made = restore(pair, tmp_path / "sweep", 10, report=False)
     assert not (made / "report.html").exists()
@@ -428,6 +568,16 @@ def test_pictures_lie_beside_the_page(pair: Scene, tmp_path: Path) -> None:
     made = restore(pair, tmp_path / "sweep", 10)
     written = shardrestore.write_report(made, tmp_path / "model.html", png=True)
     assert [path.name for path in written] == ["model.html", "model.layers.png"]
+
+
+def test_a_picture_marks_the_cuts_of_one_strategy(tmp_path: Path) -> None:
+    source = write(tmp_path / "p", {UP: np.geomspace(1e-3, 1, 100, dtype=np.float32)})
+    overview, detail = detail_of(source, percents=[5, 10], strategy=["bottom", "top"])
+    assert detail is not None
+    spec = pictures._draw_distribution(overview, detail.distributions[0])
+    marks = [layer["data"]["values"] for layer in spec["layer"]][2]
+    bottom = [cut.threshold for cut in overview.cuts if cut.strategy == "bottom"]
+    assert [mark["score"] for mark in marks] == bottom
 
 
 def test_pictures_without_their_library_are_refused_with_advice(

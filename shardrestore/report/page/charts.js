@@ -27,15 +27,18 @@ function showDistribution(anew) {
   if (!one) return;
   at("distribution").hidden = false;
   const changed = one.elements - one.unchanged;
+  const middle = one.median_score === null ? "an amount that is not finite" : `${share(one.median_score)} or less`;
   const beyond = [];
   if (one.below) beyond.push(`${share(one.below, one.elements)} changed by less than 10⁻⁹`);
   if (one.beyond) beyond.push(`${share(one.beyond, one.elements)} by 100 or more, as weights do whose base is all but zero`);
   const text =
     `Of the ${count(one.elements)} weights of ${one.region}, ${share(one.unchanged, one.elements)} did not change` +
-    (changed ? ` and half changed by ${share(one.median_score || 0)} or less` : " at all") +
+    (changed ? ` and half changed by ${middle}` : " at all") +
     `; in ${share(one.zero_base, one.elements)} the base is zero.` +
     (beyond.length ? ` Beyond the picture: ${beyond.join("; ")}.` : "");
   at("distribution-caption").textContent = text;
+  // Where nothing is to be drawn, the region that was chosen before must not stay.
+  at("distribution-chart").hidden = !one.chart;
   if (!one.chart) return;
   at("distribution-chart").setAttribute("aria-label", text);
   const [low, high] = [one.edges[0], one.edges[one.edges.length - 1]];
@@ -54,9 +57,8 @@ function showDistribution(anew) {
 }
 
 function chosenRange(low, high) {
-  const threshold = stop()[2];
-  if (threshold === null) return [];
-  const inside = Math.min(Math.max(threshold, low), high);
+  if (view().strategy === "random") return [];
+  const inside = Math.min(Math.max(stop()[2] ?? Infinity, low), high);
   const [from, to] = view().strategy === "top" ? [inside, high] : [low, inside];
   return from < to ? [{ from, to }] : [];
 }
@@ -77,11 +79,12 @@ function gather(parts) {
   }
   const cells = [...found.values()].filter((one) => one.elements);
   const columns = [...new Set(cells.map((one) => one.column))].sort();
-  const label = (column) => column.split("\n")[1] ?? KINDS[column];
+  // A digit and a line's end, then the module: its name may hold such ends too.
+  const label = (column) => column.slice(2) || KINDS[column];
   const names = columns.map(label);
   const unique = columns.map((column, number) =>
     names.filter((name) => name === names[number]).length > 1
-      ? `${names[number]} (${KINDS[column.split("\n")[0]]})`
+      ? `${names[number]} (${KINDS[column[0]]})`
       : names[number],
   );
   const rows = [...new Set(cells.map((one) => one.row))].sort((a, b) => a - b);

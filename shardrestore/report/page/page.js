@@ -129,8 +129,7 @@ function startFacts() {
 }
 
 function describeCut(cut) {
-  const sign = cut.strategy === "top" ? "≥" : "≤";
-  const threshold = cut.threshold === null ? "" : `, relative change ${sign} ${trim(cut.threshold.toPrecision(6))}${cut.exact ? "" : " (approximate)"}`;
+  const threshold = cut.strategy === "random" ? "" : `, ${describeThreshold(cut.strategy, cut.threshold, cut.exact)}`;
   return `${ORDER[cut.strategy]} ${cut.percent} % of ${cut.region}: ${count(cut.selected_elements)} of ${count(cut.region_elements)} weights${threshold}`;
 }
 

@@ -1,8 +1,10 @@
 /* The table of tensors: sorted by a click, searched as one types. */
 
+const ROWS = new Map(data.rows.map((label, number) => [label, number]));
+
 const COLUMNS = [
   { label: "tensor", text: true, value: (row) => row[0] },
-  { label: "layer", text: true, value: (row) => row[1], by: (row) => (/^\d+$/.test(row[1]) ? Number(row[1]) : Infinity) },
+  { label: "layer", text: true, value: (row) => row[1], by: (row) => ROWS.get(row[1]) },
   { label: "kind", text: true, value: (row) => row[2] },
   { label: "weights", value: (row) => row[4], shown: count },
   { label: "mean change", value: (row) => row[5] ?? Infinity, shown: (value) => score(value === Infinity ? null : value) },

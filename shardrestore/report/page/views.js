@@ -20,11 +20,12 @@ function unpack(text, rows, columns) {
   });
 }
 
-/** The model's own cut: counts that its run has made, at one percent. */
+/** One cut: the model's own, that its run has made, or a profile's where there is no ladder. */
 function viewOfCut(cut, number) {
+  const own = data.origin === "profile" ? "" : "this model: ";
   const cells = data.cells.map((_, index) => index).filter((index) => data.cells[index][5][number]);
   return {
-    label: `this model: ${ORDER[cut.strategy]} ${cut.percent} % of ${cut.region}`,
+    label: `${own}${ORDER[cut.strategy]} ${cut.percent} % of ${cut.region}`,
     region: cut.region,
     strategy: cut.strategy,
     elements: cut.region_elements,
@@ -62,10 +63,16 @@ const requested = () =>
   data.cuts.filter((cut) => cut.region === view().region && cut.strategy === view().strategy);
 const spread = () => data.distributions.find((one) => !views.length || one.region === view().region);
 
+/** Say where a cut lies; a threshold that is infinite, or no number, is null in JSON. */
+function describeThreshold(strategy, threshold, exact) {
+  const sign = strategy === "top" ? "≥" : "≤";
+  const value = threshold === null ? "not finite" : `${sign} ${trim(threshold.toPrecision(6))}`;
+  return `relative change ${value}${exact ? "" : " (approximate)"}`;
+}
+
 function describeStop() {
   const [percent, selected, threshold, exact] = stop();
   const head = `${ORDER[view().strategy]} ${percent} %: ${count(selected)} of ${count(view().elements)} weights`;
-  if (threshold === null) return `${head}, chosen by a hash of name and index`;
-  const sign = view().strategy === "top" ? "≥" : "≤";
-  return `${head}, relative change ${sign} ${trim(threshold.toPrecision(6))}${exact ? "" : " (approximate)"}`;
+  if (view().strategy === "random") return `${head}, chosen by a hash of name and index`;
+  return `${head}, ${describeThreshold(view().strategy, threshold, exact)}`;
 }
