@@ -87,12 +87,15 @@ class LocalFolder:
         """Open shards for reading."""
         opened: list[ByteSource] = []
         try:
-            opened.extend(LocalFile(self.folder / name) for name in names)
+            opened.extend(self._open(self.folder / name) for name in names)
         except BaseException:
             for source in opened:
                 source.close()
             raise
         return opened
+
+    def _open(self, path: Path) -> LocalFile:
+        return LocalFile(path)
 
     def side_files(self) -> tuple[SideFile, ...]:
         """Return its side files."""

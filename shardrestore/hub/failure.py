@@ -12,6 +12,9 @@ from contextlib import contextmanager
 
 from ..errors import HubError
 
+_UNREADABLE = (ValueError, TypeError, KeyError, AssertionError)
+"""What huggingface_hub raises over an answer that is no JSON, or lacks a field."""
+
 
 @contextmanager
 def explained(what: str, repository: str) -> Iterator[None]:
@@ -52,6 +55,16 @@ def explained(what: str, repository: str) -> Iterator[None]:
         full = "free some space, or set HF_HOME to a larger disk"
         advice = full if error.errno in (errno.ENOSPC, errno.EDQUOT) else "look at HF_HOME"
         raise HubError(f"{what}: the Hub's cache: {reason}: {advice}") from error
+    except UnicodeEncodeError as error:
+        raise HubError(
+            f"{what}: cannot be asked for: the name, or the token, has a character that no request "
+            "may carry: correct it, or log in anew with `hf auth login`"
+        ) from error
+    except (httpx2.RequestError, httpx2.InvalidURL, *_UNREADABLE) as error:
+        raise HubError(
+            f"{what}: {_endpoint()} answers what no Hub does ({type(error).__name__}): is it the "
+            "right HF_ENDPOINT, and is there a proxy or a log-in page in between?"
+        ) from error
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -64,8 +77,16 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(error, (OfflineModeIsEnabled, httpx2.TransportError))
 
 
-def _explain_status(error: Exception, repository: str) -> str:
+def _endpoint() -> str:
+    """Return the Hub's address, without the name and password that one of a company may have."""
     from huggingface_hub import constants
+
+    scheme, separator, place = constants.ENDPOINT.partition("://")
+    host, slash, path = place.partition("/")
+    return scheme + separator + host.rpartition("@")[2] + slash + path
+
+
+def _explain_status(error: Exception, repository: str) -> str:
     from huggingface_hub.errors import (
         GatedRepoError,
         RemoteEntryNotFoundError,
@@ -73,7 +94,7 @@ def _explain_status(error: Exception, repository: str) -> str:
         RevisionNotFoundError,
     )
 
-    endpoint = constants.ENDPOINT
+    endpoint = _endpoint()
     if isinstance(error, GatedRepoError):
         return f"gated: request access at {endpoint}/{repository}, then log in with `hf auth login`"
     if isinstance(error, RevisionNotFoundError):
@@ -104,5 +125,5 @@ def _explain_absence(reason: str = "") -> str:
             "not in the cache, and HF_HUB_OFFLINE forbids to look elsewhere: unset it, or "
             "download it first"
         )
-    reached = f"{constants.ENDPOINT} cannot be reached"
+    reached = f"{_endpoint()} cannot be reached"
     return f"not in the cache, and {reached}{reason and f' ({reason})'}: check the network"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,9 @@ class HubFile:
         self._reader = RangeReader(place)
         self._ahead = ReadAhead(connections, self._reader)
         self._head = b""
-        self._local: LocalFile | None = None
-        cached = _find_cached(place)
-        if cached is not None:
-            self._local = LocalFile(cached)
+        self._path = _find_cached(place)
+        self._opened: LocalFile | None = None
+        self._lock = threading.Lock()
 
     @property
     def where(self) -> str:
@@ -47,19 +46,19 @@ class HubFile:
     @property
     def on_disk(self) -> bool:
         """Whether it is in the cache."""
-        return self._local is not None
+        return self._path is not None
 
     def load_head(self) -> None:
-        """Read the beginning of the file, so that its header is at hand."""
-        if self._local is None and not self._head:
+        """Read the beginning of the file, so that its header is at hand; the rest is let go."""
+        if not self.on_disk and not self._head:
             head = bytearray(min(HEAD_BYTES, self.nbytes))
             self._reader.read_into(0, memoryview(head))
-            self._head = bytes(head)
+            self._head = bytes(head[: 8 + int.from_bytes(head[:8], "little")])
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` from `offset`, from wherever the file is."""
-        if self._local is not None:
-            self._local.read_into(offset, buffer)
+        if self._path is not None:
+            self._open(self._path).read_into(offset, buffer)
         elif offset + len(buffer) <= len(self._head):
             buffer[:] = self._head[offset : offset + len(buffer)]
         elif len(buffer):
@@ -72,7 +71,7 @@ class HubFile:
     def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
         """Request bytes that the calling thread will read in order."""
         self._head = b""
-        if self._local is None and nbytes:
+        if not self.on_disk and nbytes:
             self._ahead.expect(offset, nbytes, block_bytes, check)
 
     def fetch(self, advance: Progress = ignore_progress) -> Path:
@@ -83,7 +82,7 @@ class HubFile:
         HubError
             If it cannot be downloaded, or is not of the size that the Hub lists.
         """
-        if self._local is None:
+        if self._path is None:
             path = self._download(advance)
             found = path.stat().st_size
             if found != self.nbytes:
@@ -92,13 +91,20 @@ class HubFile:
                     f"has {self.nbytes}: delete that copy and run again"
                 )
             self._head = b""
-            self._local = LocalFile(path)
-        return self._local.fetch()
+            self._path = path
+        return self._path
+
+    def _open(self, path: Path) -> LocalFile:
+        """Open the cached file, once: of a thousand side files that are copied, none is."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = LocalFile(path)
+            return self._opened
 
     def _download(self, advance: Progress) -> Path:
         from huggingface_hub import hf_hub_download
 
-        place, meter = self.place, _make_meter(advance)
+        place, meter = self.place, make_meter(advance)
         with explained(self.where, place.repository):
             return Path(
                 hf_hub_download(
@@ -119,20 +125,38 @@ class HubFile:
     def close(self) -> None:
         """Release file and connections; safe to call twice."""
         self._reader.close()
-        if self._local is not None:
-            self._local.close()
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+
+
+class CachedFile(LocalFile):
+    """A file in the cache, which is the same to ``--resume`` as it was when the Hub was asked."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return size in bytes and ETag: the name of the blob that the cache links to."""
+        return {"bytes": self.nbytes, "etag": self.fetch().resolve().name}
+
+
+def find_blob(repository: str, commit: str, name: str) -> str:
+    """Return the ETag under which the cache keeps a file; empty if it does not."""
+    path = _find_path(repository, commit, name)
+    return "" if path is None else path.resolve().name
 
 
 def _find_cached(place: Place) -> Path | None:
+    path = _find_path(place.repository, place.commit, place.name)
+    return path if path is not None and path.stat().st_size == place.nbytes else None
+
+
+def _find_path(repository: str, commit: str, name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(place.repository, place.name, revision=place.commit)
-    if isinstance(found, str) and os.path.getsize(found) == place.nbytes:
-        return Path(found)
-    return None
+    found = try_to_load_from_cache(repository, name, revision=commit)
+    return Path(found) if isinstance(found, str) else None
 
 
-def _make_meter(advance: Progress) -> Any:
+def make_meter(advance: Progress) -> Any:
     """Return a class of progress bars that show nothing and tell `advance`."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ..errors import HubError
 from .failure import explained
@@ -42,7 +42,7 @@ class Place:
     name: str
     nbytes: int
     etag: str
-    """SHA-256 of its contents, or for a small file its git id."""
+    """SHA-256 of its contents, or for a small file its git id; empty where it is not known."""
 
     @property
     def where(self) -> str:
@@ -153,6 +153,7 @@ class RangeReader:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         with self._lock:
+            self._check_open()  # again: whoever held the lock may have waited for a silent server
             if self._address is None:
                 place = self._place
                 url = hf_hub_url(place.repository, place.name, revision=place.commit)
@@ -167,10 +168,10 @@ class RangeReader:
                 self._address = found.location
             return self._address
 
-    def _forget(self, address: str) -> None:
+    def _forget(self, address: str, moved_to: str | None = None) -> None:
         with self._lock:
             if self._address == address:
-                self._address = None
+                self._address = moved_to
 
     def _check_status(self, response: Any, address: str) -> None:
         from huggingface_hub import hf_raise_for_status
@@ -180,8 +181,11 @@ class RangeReader:
             return
         if status in _RETRIED:
             raise _Retry(*_describe_status(response))
+        if status in _REDIRECTS and "Location" in response.headers:
+            self._forget(address, urljoin(address, response.headers["Location"]))
+            raise _Retry(f"the address of its bytes has moved ({status})", 0)
         if status in _REDIRECTS or (status in _EXPIRED and not _is_hub(address)):
-            self._forget(address)  # a signed address that has expired, or moved
+            self._forget(address)  # a signed address that has expired
             raise _Retry(f"the address of its bytes has expired ({status})")
         hf_raise_for_status(response)
         raise self._wrong(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from .ranges import RangeReader
@@ -87,13 +86,9 @@ class Part:
 
     def wait(self, check: Callable[[], None]) -> None:
         """Wait for the bytes; `check` is called meanwhile and may raise."""
-        while True:
-            try:
-                return self._future.result(_POLL_SECONDS)
-            except NotYet:
-                if self._future.done():
-                    raise
-                check()
+        while wait([self._future], _POLL_SECONDS).not_done:
+            check()
+        self._future.result()
 
     def release(self) -> None:
         """Give the buffer back, as soon as nobody writes to it."""

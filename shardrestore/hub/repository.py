@@ -48,7 +48,6 @@ def parse_repository(text: str) -> Repository | None:
     Repository(id='acme/sft', revision='refs/pr/1')
     """
     from huggingface_hub import constants, parse_hf_uri
-    from huggingface_hub.errors import HfUriError
 
     address = text.startswith((constants.HF_PROTOCOL, "https://", "http://"))
     if not address and not looks_like_repository(text):
@@ -57,7 +56,7 @@ def parse_repository(text: str) -> Repository | None:
         uri = parse_hf_uri(
             text if address else constants.HF_PROTOCOL + text, endpoint=constants.ENDPOINT
         )
-    except HfUriError as error:
+    except ValueError as error:  # ``HfUriError``, and what urllib says of "http://[x"
         if not address:
             return None
         raise RequestError(f"{text}: not an address on the Hub: {error}") from error

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..checkpoint.config import CONFIG_FILE
 from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
 from ..checkpoint.entry import show
 from ..checkpoint.location import LocalFolder
 from ..checkpoint.sidefile import SideFile, is_side_file
-from ..checkpoint.source import ByteSource
+from ..checkpoint.source import ByteSource, LocalFile, ignore_progress
 from ..errors import CheckpointError, HubError
 from .failure import explained, is_unreachable
-from .file import HubFile
+from .file import CachedFile, HubFile, find_blob, make_meter
 from .ranges import Place
 from .readahead import Connections
 from .repository import Repository
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
 
 ANSWER_SECONDS = 10.0
 """How long the Hub may take to answer before the cache is looked at."""
@@ -35,16 +39,20 @@ class Snapshot:
         Its revision, resolved: whatever is read is of this commit.
     places : sequence of Place
         Its files.
+    remark : str
+        What its user should know.
     """
 
-    def __init__(self, repository: Repository, commit: str, places: Sequence[Place]) -> None:
+    def __init__(
+        self, repository: Repository, commit: str, places: Sequence[Place], remark: str = ""
+    ) -> None:
         self._repository = repository
         self._commit = commit
         self._connections = Connections()
         self._places = {place.name: place for place in places}
         self._opened: list[HubFile] = []
         self.where = str(repository)
-        self.remark = ""
+        self.remark = remark
 
     @property
     def folder(self) -> Path:
@@ -99,7 +107,7 @@ class Snapshot:
 
 
 class CachedSnapshot(LocalFolder):
-    """A repository at one commit, as far as it is in the cache: the Hub is not asked.
+    """A repository at one commit in the cache, of which nobody knows what it lacks.
 
     Parameters
     ----------
@@ -107,20 +115,21 @@ class CachedSnapshot(LocalFolder):
     commit : str
     folder : Path
         Its folder in the cache.
+    remark : str
+        What its user should know.
     """
 
-    def __init__(self, repository: Repository, commit: str, folder: Path) -> None:
-        super().__init__(
-            folder,
-            f"{repository}: the Hub is not asked, or cannot be reached: commit {commit[:12]} is "
-            "read from the cache",
-        )
+    def __init__(self, repository: Repository, commit: str, folder: Path, remark: str) -> None:
+        super().__init__(folder, f"{remark}, without the files that were never downloaded")
         self._identity = identify(repository, commit)
         self.where = f"{repository} (cached)"
 
     def identity(self) -> dict[str, Any]:
         """Return repository, revision as it was asked for, and commit."""
         return self._identity
+
+    def _open(self, path: Path) -> LocalFile:
+        return CachedFile(path)
 
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""
@@ -161,29 +170,58 @@ def open_snapshot(repository: Repository) -> Snapshot | CachedSnapshot:
                 raise
             cached = api.resolve_revision(name, revision=revision, local_files_only=True)
             return _open_cached(repository, cached.resolved)
-        resolved = api.resolve_revision(name, revision=revision).resolved
-        files = list(api.list_repo_tree(name, recursive=True, revision=resolved))
-    places = [
-        Place(
-            repository=repository.id,
-            commit=resolved,
-            name=_check_name(file.path, where),
-            nbytes=file.size,
-            etag=file.lfs.sha256 if file.lfs else file.blob_id,
-        )
-        for file in files
-        if isinstance(file, RepoFile)
-    ]
-    return Snapshot(repository, resolved, places)
+        commit = api.resolve_revision(name, revision=revision).resolved
+        listed = api.list_repo_tree(name, recursive=True, revision=commit)
+        files = [file for file in listed if isinstance(file, RepoFile)]
+        _keep_list(name, commit)
+    etags = [file.lfs.sha256 if file.lfs else file.blob_id for file in files]
+    return Snapshot(repository, commit, _make_places(repository, commit, files, etags))
 
 
-def _open_cached(repository: Repository, commit: str) -> CachedSnapshot:
+def _keep_list(name: str, commit: str) -> None:
+    """Have the cache keep the list of files, for when the Hub is away; with the configuration."""
     from huggingface_hub import snapshot_download
 
-    folder = snapshot_download(
-        repository.id, revision=commit, local_files_only=True, allow_patterns=[]
+    silent = make_meter(ignore_progress)
+    snapshot_download(name, revision=commit, allow_patterns=[CONFIG_FILE], tqdm_class=silent)
+
+
+def _open_cached(repository: Repository, commit: str) -> Snapshot | CachedSnapshot:
+    """Return what the cache has; with the list of files, what it lacks is missed."""
+    from huggingface_hub import get_cached_repo_tree, snapshot_download
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError
+
+    remark = (
+        f"{repository}: the Hub is not asked, or cannot be reached: commit {commit[:12]} is read "
+        "from the cache"
     )
-    return CachedSnapshot(repository, commit, Path(folder))
+    try:
+        files = get_cached_repo_tree(repository.id, revision=commit)
+    except CachedRepoTreeNotFoundError:
+        folder = snapshot_download(
+            repository.id, revision=commit, local_files_only=True, allow_patterns=[]
+        )
+        return CachedSnapshot(repository, commit, Path(folder), remark)
+    # The kept list has no SHA-256, but the cache names its files so.
+    etags = [find_blob(repository.id, commit, file.path) for file in files]
+    places = _make_places(repository, commit, files, etags)
+    return Snapshot(repository, commit, places, remark)
+
+
+def _make_places(
+    repository: Repository, commit: str, files: Sequence[RepoFile], etags: Sequence[str]
+) -> list[Place]:
+    where = str(repository)
+    return [
+        Place(
+            repository=repository.id,
+            commit=commit,
+            name=_check_name(file.path, where),
+            nbytes=_check_size(file.size, file.path, where),
+            etag=etag,
+        )
+        for file, etag in zip(files, etags, strict=True)
+    ]
 
 
 def _check_name(name: str, where: str) -> str:
@@ -192,6 +230,12 @@ def _check_name(name: str, where: str) -> str:
     if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or "\0" in name:
         raise HubError(f"{where}: lists a file named {show(name)}, which no model has")
     return name
+
+
+def _check_size(nbytes: object, name: str, where: str) -> int:
+    if not isinstance(nbytes, int) or nbytes < 0:
+        raise HubError(f"{where}: lists {show(name)} with a size of {nbytes} bytes")
+    return nbytes
 
 
 def cache_folder(repository: str) -> Path:

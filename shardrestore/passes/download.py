@@ -106,15 +106,20 @@ def _fetch_all(files: Sequence[Remote], at_once: int, observer: Observer) -> Non
     try:
         for number in range(at_once):
             name = f"shardrestore-download-{number}"
-            threading.Thread(target=work, name=name, daemon=True).start()
+            _start(threading.Thread(target=work, name=name, daemon=True))
         for _ in range(at_once):
             failure = outcomes.get()
             if failure is not None:
                 raise failure
-    except RuntimeError as error:  # the system allows no more threads
-        raise MemoryBudgetError(f"{error}: raise the limit (`ulimit -u`)") from error
     finally:
         stop.set()
+
+
+def _start(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:  # the system allows no more threads
+        raise MemoryBudgetError(f"{error}: raise the limit (`ulimit -u`)") from error
 
 
 def plan_downloads(

@@ -33,7 +33,10 @@ class StopSignal:
 
 
 def run_tasks(
-    tasks: Iterable[Task], workers: int, make_work: Callable[[StopSignal], Callable[[Task], None]]
+    tasks: Iterable[Task],
+    workers: int,
+    make_work: Callable[[StopSignal], Callable[[Task], None]],
+    hang_up: Callable[[], None] = lambda: None,
 ) -> None:
     """Run all tasks on worker threads; the first failure stops the others and is raised.
 
@@ -46,6 +49,8 @@ def run_tasks(
     make_work : callable
         Called once in each thread, with the signal to check between blocks;
         returns the function that does a task. Buffers belong to that function.
+    hang_up : callable
+        Called after an interruption: it wakes those who wait where they hear no signal.
     """
     stop = StopSignal()
     pending = iter(tasks)
@@ -68,6 +73,9 @@ def run_tasks(
             wait(futures, return_when=FIRST_EXCEPTION)
         except RuntimeError as error:  # the system allows no more threads
             raise MemoryBudgetError(f"{error}: lower --workers from {workers}") from error
+        except BaseException:
+            hang_up()
+            raise
         finally:
             # Also on KeyboardInterrupt, which reaches the waiting main thread:
             # the pool's exit then waits for one block of each worker at most.

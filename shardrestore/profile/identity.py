@@ -43,8 +43,12 @@ def _hash_sample(checkpoint: Checkpoint) -> str:
         return digest.hexdigest()
     # Each is a request of its own, which takes the time of a round trip.
     with ThreadPoolExecutor(SAMPLES_AT_ONCE) as pool:
-        for sample in pool.map(read_sample, tensors):
-            digest.update(sample)
+        try:
+            for sample in pool.map(read_sample, tensors):
+                digest.update(sample)
+        except BaseException:
+            checkpoint.hang_up()  # the pool's exit waits for those who read
+            raise
     return digest.hexdigest()
 
 

@@ -111,8 +111,10 @@ def check_disk(place: Path, needs: Needs, downloads: Downloads | None = None) ->
     """
     arriving = downloads.folder_bytes.items() if downloads else ()
     beside = [need for need in arriving if _find_disk(need[0]) == _find_disk(place)]
-    for folder, nbytes in arriving:
-        free = free_bytes(folder)
+    disks: dict[int, int] = {}
+    for folder, folder_bytes in arriving:
+        free, disk = free_bytes(folder), _find_disk(folder)
+        nbytes = disks[disk] = disks.get(disk, 0) + folder_bytes
         if nbytes > free:
             raise OutputError(
                 f"{folder}: not enough disk to download: {nbytes:,} bytes are needed, {free:,} "

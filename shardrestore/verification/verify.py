@@ -197,10 +197,15 @@ class _Verifier:
         )
         observer.begin("verify", sum(map(self._count_bytes, tasks)))
         try:
-            run_tasks(tasks, sizing.workers, self._make_worker(sizing, observer))
+            work = self._make_worker(sizing, observer)
+            run_tasks(tasks, sizing.workers, work, self._hang_up)
         finally:
             observer.end()
         _check_counts(self.record, self.pairing, self.tally, self.findings)
+
+    def _hang_up(self) -> None:
+        for checkpoint in (self.base, self.target):
+            checkpoint.hang_up()
 
     def _plan_tasks(self) -> list[Task]:
         """List segments in canonical order, as the tally needs; then everything else."""

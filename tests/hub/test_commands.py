@@ -153,6 +153,26 @@ def test_a_stalled_hub_can_be_interrupted(
     assert time.monotonic() - started < 8, "the stall was waited for"
 
 
+@pytest.mark.parametrize("command", ["verify", "run with a profile"])
+def test_a_hub_that_asks_for_patience_can_be_interrupted(desk: Desk, command: str) -> None:
+    stream = ("--stream", "both")
+    if command == "verify":
+        assert desk.run(*RUN, *stream)[0] == 0
+        args: tuple[str, ...] = ("verify", "out", *stream)
+    else:
+        assert desk.run("scan", *INPUTS, "--output", "p.safetensors", *stream)[0] == 0
+        args = (*RUN, *stream, "--profile", "p.safetensors")
+    patience = {"Retry-After": "100"}
+    armed = desk.hub.fail(
+        Fault(path=r"safetensors$", method="GET", after=16, status=429, headers=patience)
+    )
+    with desk.start(*args) as process:
+        _wait_until(lambda: armed.hits > 0)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGINT
+
+
 def test_a_killed_stream_is_resumed_to_the_same_model(desk: Desk) -> None:
     assert desk.run(*RUN, "--stream", "both")[0] == 0
     whole = read_tree(desk.folder / "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,14 @@ from hypothesis import given
 import shardrestore
 from shardrestore import CheckpointError, HubError, OutputError, RequestError
 from shardrestore.hub import readahead
+from shardrestore.hub.reference import open_checkpoint
 from shardrestore.passes.progress import SilentObserver
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.checkpoints import read_tree
 from tests.hub import Fault, Hub, Repository
+from tests.hub.blobs import Blob
 from tests.hub.client import HubClient, turned_client
+from tests.hub.messages import Response
 from tests.runs import BUDGET, Run, examples, runs, scratch
 
 SHAPE = LlamaShape(
@@ -221,8 +225,19 @@ def test_a_shard_that_is_not_cached_is_named_when_offline(
 ) -> None:
     shardrestore.plan("acme/base", "acme/sft", max_memory=BUDGET)
     hub_client.go_offline()
-    with pytest.raises(CheckpointError, match=r"shard.*missing.*not in the cache"):
+    with pytest.raises(HubError, match=r"model-0000.*: not in the cache.*HF_HUB_OFFLINE"):
         restore(tmp_path)
+
+
+@pytest.mark.usefixtures("sft")
+def test_a_side_file_that_is_not_cached_is_not_left_out_in_silence(
+    tmp_path: Path, hub_client: HubClient
+) -> None:
+    restore(tmp_path, "first")
+    next(hub_client.cache.rglob("models--acme--sft/**/tokenizer.json")).unlink()
+    hub_client.go_offline()
+    with pytest.raises(HubError, match=r"tokenizer\.json: not in the cache"):
+        restore(tmp_path, "second")
 
 
 @pytest.mark.usefixtures("sft")
@@ -283,6 +298,8 @@ REFUSALS: dict[str, tuple[Callable[[Hub], object], dict[str, str], type[Exceptio
                        HubError, "status 200 instead of 206.*ignores ranges"),
     "wrong range": (lambda hub: hub.fail(Fault(path="safetensors", shift_bytes=8)), {}, HubError,
                     "Content-Range 'bytes 8-.*' instead of 'bytes 0-"),
+    "no address": (lambda hub: None, {"base": "http://[acme/base"}, RequestError,
+                   "not an address on the Hub"),
     "wrong total": (lambda hub: hub.fail(Fault(path="safetensors", total_bytes=7)), {}, HubError,
                     "Content-Range"),
 }  # fmt: skip
@@ -314,6 +331,90 @@ def test_a_disk_too_small_for_the_download_is_told_first(
         restore(tmp_path)
     assert not hub.requests("tokenizer", method="GET")
     restore(tmp_path, stream="both")
+
+
+def test_inputs_that_fill_the_cache_s_disk_together_are_told_first(
+    sft: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = shardrestore.plan("acme/base", "acme/sft", tmp_path / "out", max_memory=BUDGET)
+
+    def is_cache(place: Path) -> bool:
+        return "huggingface" in place.parts
+
+    monkeypatch.setattr("shardrestore.runs.outputs._find_disk", is_cache)
+    monkeypatch.setattr(
+        "shardrestore.runs.outputs.free_bytes",
+        lambda place: plan.download_bytes - 1 if is_cache(place) else 1 << 40,
+    )
+    with pytest.raises(OutputError, match=f"not enough disk to download: {plan.download_bytes:,}"):
+        restore(tmp_path)
+
+
+def test_of_a_shard_s_beginning_only_the_header_is_kept(sft: Repository) -> None:
+    with open_checkpoint("acme/sft", "target") as target:
+        for shard in target.shards:
+            assert len(shard.source._head) == shard.header.data_start  # type: ignore[attr-defined]
+
+
+def test_cached_files_that_nobody_reads_are_not_open(sft: Repository, tmp_path: Path) -> None:
+    sft.commit({f"evaluation/{number}.json": b"{}" for number in range(40)})
+    restore(tmp_path)
+    before = len(os.listdir("/dev/fd"))
+    with open_checkpoint("acme/sft", "target") as target:
+        assert all(file.on_disk for file in target.side_files)
+        assert len(os.listdir("/dev/fd")) - before < 40
+
+
+def test_a_cached_shard_is_the_same_to_a_resumed_run_when_offline(
+    sft: Repository, tmp_path: Path, hub_client: HubClient
+) -> None:
+    def identities() -> list[dict[str, Any]]:
+        with open_checkpoint("acme/sft", "target") as target:
+            return [shard.source.identity() for shard in target.shards]
+
+    online = identities()
+    restore(tmp_path)
+    hub_client.go_offline()
+    assert identities() == online
+
+
+UNUSABLE = {
+    "a log-in page": b"<html>Welcome to the hotel</html>",
+    "nothing": b"null",
+    "a list": b"[]",
+    "a model without a commit": b'{"id": "acme/base"}',
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+@pytest.mark.usefixtures("sft")
+def test_what_answers_as_no_hub_does_is_one_message(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    page = Response(body=Blob(UNUSABLE[name]))
+    monkeypatch.setattr(hub.server, "_handle", lambda request: page)
+    with pytest.raises(HubError, match=r"answers what no Hub does.*HF_ENDPOINT") as raised:
+        restore(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_token_that_no_request_can_carry_is_not_quoted(
+    sft: Repository, tmp_path: Path, hub_client: HubClient
+) -> None:
+    hub_client.log_in("hf_secretÄ")
+    with pytest.raises(HubError, match="the token, has a character") as raised:
+        restore(tmp_path)
+    assert "hf_secret" not in str(raised.value)
+
+
+def test_a_password_in_the_endpoint_is_not_quoted(
+    sft: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: Hub
+) -> None:
+    endpoint = hub.url.replace("http://", "http://alice:hf_secret@")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    with pytest.raises(HubError, match=r"no such repository on http://127\.") as raised:
+        restore(tmp_path, base="acme/nothing")
+    assert "hf_secret" not in str(raised.value)
 
 
 def test_names_that_leave_the_folder_are_refused(hub: Hub, sft: Repository, tmp_path: Path) -> None:

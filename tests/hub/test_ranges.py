@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -182,6 +183,57 @@ def test_closing_wakes_whoever_waits(hub: Hub, place: Place) -> None:
     assert [type(failure) for failure in failures] == [ranges.Closed]
 
 
+def test_whoever_queues_for_an_address_asks_nobody_after_closing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = threading.Semaphore(0), threading.Event()
+    questions: list[str] = []
+
+    def fail_slowly(url: str) -> None:
+        questions.append(url)
+        asked.release()
+        go_on.wait(10)
+        raise TimeoutError
+
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", fail_slowly)
+    reader = RangeReader(place)
+
+    def ask() -> None:
+        with pytest.raises(HubError):
+            reader.read_into(0, memoryview(bytearray(8)))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    asked.acquire(timeout=10)
+    reader.close()
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(questions) == 1
+
+
+def test_an_address_that_moved_is_followed_without_the_token(
+    hub: Hub, hub_client: HubClient, place: Place
+) -> None:
+    hub.tokens["hf_alice"] = "alice"
+    hub_client.log_in("hf_alice")
+    with Hub() as mirror, Hub() as store:
+        store.create("acme/model", {NAME: DATA})
+        mirror.fail(Fault(path=NAME, redirect=store.url))
+        hub.fail(Fault(path=NAME, redirect=mirror.url))
+        moved = Place(
+            repository=place.repository,
+            commit="main",
+            name=NAME,
+            nbytes=place.nbytes,
+            etag=place.etag,
+        )
+        assert read(moved) == DATA[1000:201_000]
+        assert store.bytes_sent(NAME) == 200_000
+        assert not [r for r in mirror.log + store.log if r.token]
+
+
 # Reading ahead ---------------------------------------------------------------------------
 
 
@@ -255,6 +307,19 @@ def test_a_worker_that_waits_hears_that_it_is_to_stop(hub: Hub, place: Place) ->
         run.read_into(memoryview(bytearray(50_000)))
     reader.close()
     connections.close()
+
+
+def test_bytes_that_arrive_as_the_wait_for_them_ends_are_taken() -> None:
+    class JustInTime(Future[None]):
+        def result(self, timeout: float | None = None) -> None:
+            if not self.done():
+                self.set_result(None)
+                raise TimeoutError
+            return super().result(timeout)
+
+    future = JustInTime()
+    part = readahead.Part(0, memoryview(b""), future, never)
+    part.wait(lambda: None if future.done() else future.set_result(None))
 
 
 @pytest.mark.parametrize("redirects", [False, True])
