@@ -11,6 +11,7 @@ import typer
 
 from .demo import demo
 from .plan import plan
+from .push import push
 from .report import report
 from .run import run
 from .scan import scan
@@ -30,6 +31,7 @@ app.command()(scan)
 app.command()(show)
 app.command()(report)
 app.command()(verify)
+app.command()(push)
 app.command()(demo)
 
 

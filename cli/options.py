@@ -129,6 +129,23 @@ AllowNonfinite = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the model in the output folder.")
 ]
+Public = Annotated[
+    bool,
+    typer.Option("--public", help="Let everybody see a repository that is created for the model."),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BRANCH", help="Push to this branch; created if missing.", show_default="main"
+    ),
+]
+DeleteAfterUpload = Annotated[
+    bool,
+    typer.Option(
+        "--delete-after-upload",
+        help="Delete the weights from the folder once the Hub confirms that it has them.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -51,6 +51,8 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
             if not received and not isinstance(error, KeyboardInterrupt):
                 raise
             kept = tell_resume(kwargs) or ": no unfinished file was left behind"
+            if "repository" in kwargs:  # a push
+                kept = ": what has been sent is not sent again by the same command"
             typer.echo(printable(f"interrupted{kept}"), err=True)
             status = SIGNAL_STATUS + (received[0] if received else signal.SIGINT)
             raise typer.Exit(status) from None

@@ -16,6 +16,7 @@ _TITLES = {
     "random": "random keys",
     "restore": "pass 2 restore",
     "verify": "verify",
+    "push": "push",
 }
 
 

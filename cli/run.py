@@ -11,10 +11,13 @@ import typer
 from . import options as o
 from .outcome import print_result, printable, reports_errors, tell_resume
 from .progress import ProgressBars
+from .push import describe as describe_push
+from .push import summarize as summarize_push
+from .push import write_command
 from .text import format_bytes, format_facts, format_mib, format_share, format_table
 
 if TYPE_CHECKING:
-    from shardrestore import Restoration, TargetOutcome
+    from shardrestore import Pushed, Restoration, TargetOutcome
 
 
 @reports_errors
@@ -54,6 +57,13 @@ def run(
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out report.html, the page for people.")
     ] = False,
+    push_to: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Upload the finished model to the Hub: see `push`."),
+    ] = None,
+    public: o.Public = False,
+    revision: o.Revision = None,
+    delete_after_upload: o.DeleteAfterUpload = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -61,7 +71,20 @@ def run(
     percents = o.parse_percents(percent)
     regions = o.parse_choices(region, o.REGIONS, "--region")
     strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
+    if push_to is None and (public or revision is not None or delete_after_upload):
+        raise typer.BadParameter(
+            "--public, --revision and --delete-after-upload are of --push-to", param_hint="'run'"
+        )
     import shardrestore
+
+    if push_to is not None:
+        models = len(target) * len(percents) * len(regions) * len(strategies)
+        if models > 1:
+            raise shardrestore.RequestError(
+                f"--push-to {push_to}: {models} models are asked for, a repository holds one: "
+                "leave it out, and `shardrestore push` each to a repository of its own"
+            )
+        shardrestore.check_push(push_to, revision=revision)
 
     settings = shardrestore.Options(
         region=regions,
@@ -100,11 +123,61 @@ def run(
                 base, target[0], output, percent=percents[0], observer=bars, **settings
             ),
         )
-    if as_json:
-        runs = [shardrestore.summarize(result) for result in results]
-        print_result(json.dumps(runs[0] if len(runs) == 1 else {"runs": runs}, indent=2))
-    elif not quiet:
+    documents = [shardrestore.summarize(result) for result in results]
+    if not (as_json or quiet):
         print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))
+    if push_to is not None:
+        pushed = push_finished(
+            output,
+            push_to,
+            public=public,
+            revision=revision,
+            delete_after_upload=delete_after_upload,
+            bars=bars,
+        )
+        documents[0]["pushed"] = summarize_push(pushed)
+        if not (as_json or quiet):
+            print_result(f"\n{describe_push(pushed)}")
+    if as_json:
+        print_result(
+            json.dumps(documents[0] if len(documents) == 1 else {"runs": documents}, indent=2)
+        )
+
+
+def push_finished(
+    output: str,
+    repository: str,
+    *,
+    public: bool,
+    revision: str | None,
+    delete_after_upload: bool,
+    bars: ProgressBars,
+) -> Pushed:
+    """Push the model that has been written; what stops it says that the model is complete."""
+    from shardrestore import ShardRestoreError, push
+
+    command = write_command(
+        output,
+        repository,
+        public=public,
+        revision=revision,
+        delete_after_upload=delete_after_upload,
+    )
+    advice = f"the model is complete in {output}; to push it:\n  {command}"
+    try:
+        return push(
+            output,
+            repository,
+            public=public,
+            revision=revision,
+            delete_after_upload=delete_after_upload,
+            observer=bars,
+        )
+    except ShardRestoreError as error:
+        raise type(error)(f"{error}\n{advice}") from error
+    except KeyboardInterrupt:
+        typer.echo(printable(advice), err=True)
+        raise
 
 
 def print_outcomes(

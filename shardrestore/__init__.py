@@ -11,8 +11,10 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 from .api import (
     Plan,
     PlannedModel,
+    check_push,
     find_unfinished,
     plan,
+    push,
     restore,
     scan,
     show,
@@ -48,6 +50,7 @@ from .report.overview import (
 )
 from .report.result import ModuleKind, Restoration, TensorResult
 from .request import Options, ScanOptions, parse_size
+from .runs.pushing import Pushed
 from .runs.targets import TargetOutcome
 from .selection.histogram import ScoreStatistics
 from .synthetic import make_demo_pair
@@ -72,6 +75,7 @@ __all__ = [
     "Plan",
     "PlannedModel",
     "ProfileError",
+    "Pushed",
     "RegionSurvey",
     "RequestError",
     "Restoration",
@@ -85,10 +89,12 @@ __all__ = [
     "TensorResult",
     "Verification",
     "__version__",
+    "check_push",
     "find_unfinished",
     "make_demo_pair",
     "parse_size",
     "plan",
+    "push",
     "restore",
     "scan",
     "show",

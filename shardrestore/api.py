@@ -1,4 +1,4 @@
-"""The public functions: plan, restore, sweep, scan, show, write_report, verify."""
+"""The public functions: plan, restore, sweep, scan, show, write_report, verify, push."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Unpack
 from .checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
 from .checkpoint.writer import free_bytes
 from .errors import CheckpointError, OutputError, RequestError
+from .hub.destination import check_writable, parse_destination
 from .hub.reference import Reference
 from .overview import overview_of, overview_of_profile
 from .passes.memory import Sizing
@@ -32,6 +33,7 @@ from .request import (
 )
 from .runs.outputs import check_outputs
 from .runs.profiler import make_profile
+from .runs.pushing import Pushed, push_folder
 from .runs.reporter import make_report
 from .runs.runner import run
 from .runs.session import Session
@@ -457,6 +459,70 @@ def verify(
         max_memory_bytes=parse_size(max_memory),
         observer=observer,
     )
+
+
+def push(
+    output: Reference,
+    repository: str,
+    *,
+    public: bool = False,
+    revision: str | None = None,
+    delete_after_upload: bool = False,
+    observer: Observer | None = None,
+) -> Pushed:
+    """Upload a finished model to the Hub, in one commit.
+
+    Parameters
+    ----------
+    output : str or path-like
+        A folder that ``restore`` has written.
+    repository : str
+        ``ORG/NAME``. It is created if missing, and used as it is otherwise.
+    public : bool
+        Who may see a repository that is created: everybody, or only you (default).
+    revision : str, optional
+        The branch; created if missing. ``main`` if left out.
+    delete_after_upload : bool
+        Whether the weight files are deleted from `output` once the Hub confirms that the
+        commit holds them. The reports stay, and a note that says where the weights are.
+    observer : Observer, optional
+        Told about the stage ``push``.
+
+    Returns
+    -------
+    Pushed
+
+    Raises
+    ------
+    ShardRestoreError
+        The branch is as it was, and nothing has been deleted. What has been sent is not
+        sent again by the next call.
+    """
+    return push_folder(
+        _output_path(output),
+        parse_destination(repository, revision),
+        public=public,
+        delete_after_upload=delete_after_upload,
+        observer=observer,
+    )
+
+
+def check_push(repository: str, *, revision: str | None = None) -> None:
+    """Check that a model could be pushed, before it is made; nothing is created.
+
+    Parameters
+    ----------
+    repository : str
+        As for ``push``.
+    revision : str, optional
+        As for ``push``.
+
+    Raises
+    ------
+    ShardRestoreError
+        If the name is none, there is no token, or it does not allow to write there.
+    """
+    check_writable(parse_destination(repository, revision))
 
 
 def find_unfinished(output: Reference) -> tuple[Path, ...]:

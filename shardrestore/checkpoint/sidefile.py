@@ -12,6 +12,7 @@ from typing import Protocol
 from ..errors import CheckpointError
 from .checksum import CHECKSUM_FILE
 from .source import Progress, ignore_progress
+from .uploaded import UPLOADED_FILE
 
 WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".onnx_data"}
@@ -27,9 +28,9 @@ PAGE_FILE = "report.html"
 
 OWN_FILES = frozenset(
     {"diff_summary.tsv", "restore_stats.tsv", "selected_param_stats.json", "shardrestore.json"}
-    | {CHECKSUM_FILE, PAGE_FILE}
+    | {CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE}
 )
-"""Reports and checksums of an earlier restoration: they describe that one, not the next."""
+"""Reports, checksums and notes of an earlier restoration: they describe that, not the next."""
 
 MAX_DEPTH = 32
 """Folders within each other; a model has two or three, a trap has a thousand."""

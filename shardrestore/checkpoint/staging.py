@@ -15,8 +15,8 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputChangedError, OutputError
@@ -24,6 +24,7 @@ from .checksum import CHECKSUM_FILE
 from .index import INDEX_FILE, SINGLE_FILE, read_shard_names
 from .sidefile import PAGE_FILE
 from .source import LocalFile
+from .uploaded import UPLOADED_FILE
 from .writer import existing_parent, explain_write_error
 
 STAGING_FOLDER = ".shardrestore-partial"
@@ -179,7 +180,7 @@ class Staging:
         """
         here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{_REPLACED_FOLDER}"
         leaving = dict.fromkeys(find_old_weights(self.output))
-        for name in (CHECKSUM_FILE, PAGE_FILE):
+        for name in (CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE):
             if exists(self.output / name):
                 leaving[name] = None  # of those weights
         moves = [(name, f"{replaced}/{name}") for name in leaving]
@@ -426,6 +427,27 @@ def check_places(output: Path, names: Iterable[str]) -> None:
                 )
             if parent.name and place.exists() and not place.is_dir():
                 raise OutputError(f"{place}: a file, where a folder must go: remove it")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep runs out of a folder while a finished model in it is read.
+
+    Raises
+    ------
+    OutputError
+        If one is writing into it.
+    """
+    descriptor = _lock_folder(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_old_weight(name: str) -> bool:
+    """Whether a file belongs to a model's weights by its name alone."""
+    return name == INDEX_FILE or _SHARD_NAME.fullmatch(name) is not None
 
 
 def _lock_folder(folder: Path) -> int:

@@ -127,3 +127,73 @@ def _explain_absence(reason: str = "") -> str:
         )
     reached = f"{_endpoint()} cannot be reached"
     return f"not in the cache, and {reached}{reason and f' ({reason})'}: check the network"
+
+
+@contextmanager
+def explained_push(what: str) -> Iterator[None]:
+    """Turn whatever huggingface_hub raises while it writes into a ``HubError``.
+
+    Parameters
+    ----------
+    what : str
+        What is written, as the beginning of the message: ``"acme/restored: README.md"``.
+    """
+    import httpx2
+
+    try:
+        yield
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        # Uploads fail by a RuntimeError that wraps what has happened.
+        wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
+        raise HubError(f"{what}: {_explain_push(wrapped or error)}") from error
+
+
+def _explain_push(error: BaseException) -> str:
+    import httpx2
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    again = "what has been sent is not sent again: push again"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE forbids to push: unset it"
+    if isinstance(error, RevisionNotFoundError):
+        return "no such branch, and none can be made of that name: choose another --revision"
+    if isinstance(error, RepositoryNotFoundError):
+        return (
+            f"no such repository on {constants.ENDPOINT}, or your token does not allow to see it: "
+            "correct the name, or log in with `hf auth login`"
+        )
+    if isinstance(error, (HfHubHTTPError, httpx2.HTTPStatusError)):
+        return _explain_refused_push(error.response.status_code, again)
+    if isinstance(error, (httpx2.HTTPError, ConnectionError, TimeoutError)):
+        name = type(error).__name__
+        return f"the connection to {constants.ENDPOINT} failed ({name}): {again}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot be read: {error.strerror}"
+    # What the Hub says of metadata or of an object: its own words, without an address.
+    said = " ".join(str(error).split())[:300]
+    return f"refused ({said}): correct it, then push again"
+
+
+def _explain_refused_push(status: int, again: str) -> str:
+    if status == 401:
+        return "the Hub does not know your token (401): log in with `hf auth login`"
+    if status == 403:
+        return (
+            "you may not write there (403): log in with `hf auth login` by a token that may, or "
+            "choose another repository"
+        )
+    if status in (409, 412):
+        return f"somebody else has changed it meanwhile ({status}): {again}"
+    if status in (402, 413):
+        return f"there is no room for it ({status}): look at your storage on the Hub"
+    if status == 429:
+        return f"the Hub asks to slow down (429): wait some minutes; {again}"
+    if status >= 500:
+        return f"the Hub answers {status}: wait some minutes; {again}"
+    return f"the Hub refuses ({status}): correct repository and --revision"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-STAGES = ("download", "scan", "refine", "random", "restore", "verify")
+STAGES = ("download", "scan", "refine", "random", "restore", "verify", "push")
 """In the order in which a run comes by; not every run has each."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def describe_page(
     return {
         "generator": f"shardrestore {__version__}",
         "origin": overview.origin,
-        "source": str(overview.source),
+        "source": overview.source.name,
         "notes": list(notes),
         "inputs": {role: _describe_input(one) for role, one in overview.inputs.items()},
         "options": dict(overview.options),
@@ -118,15 +119,20 @@ def shorten(name: str) -> str:
 
 
 def _describe_input(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where an input came from, and its size; the identity may have come from anyone."""
+    """Return where an input came from, and its size; the identity may have come from anyone.
+
+    Of a folder its name alone: pages are shared, and where it lies is nobody else's business.
+    """
     shards = identity.get("shards")
     sizes = [
         shard["bytes"]
         for shard in (shards if isinstance(shards, list) else ())
         if isinstance(shard, dict) and type(shard.get("bytes")) is int
     ]
-    names = ("path", "repository", "revision", "commit")
+    names = ("repository", "revision", "commit")
     known = {name: shorten(str(identity[name])) for name in names if identity.get(name)}
+    if "repository" not in known and identity.get("path"):
+        known["path"] = shorten(PurePath(str(identity["path"])).name)
     return {**known, "files": len(sizes), "bytes": sum(sizes)}
 
 

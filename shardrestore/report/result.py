@@ -13,6 +13,8 @@ class TensorResult:
     """What was measured and done in one tensor of the region."""
 
     name: str
+    tower: str
+    """``language``, ``vision``, ``audio`` or ``projector``."""
     kind: str
     """``attention``, ``mlp``, ``embedding``, ``norm`` or ``other``."""
     layer: int | None

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..checkpoint.checksum import CHECKSUM_FILE
 from ..checkpoint.document import read_document
 from ..checkpoint.index import INDEX_FILE
+from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError
 from ..overview.folder import overview_of_folder
 from ..passes.cuts import Goal
@@ -75,6 +76,7 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
         tensors=tuple(
             TensorResult(
                 name=tensor.name,
+                tower=tensor.tower,
                 kind=tensor.kind,
                 layer=tensor.layer,
                 module=tensor.module,
@@ -107,8 +109,11 @@ def _check_age(session: Session, output: Path) -> None:
 
 def _check_complete(session: Session, output: Path) -> None:
     """Refuse a folder that lacks one of the shards; what is in them is for ``verify``."""
+    uploaded = read_uploaded(output)
     for shard in session.work.shards:
         path = output / shard.filename
+        if uploaded and uploaded.nbytes.get(shard.filename) == shard.nbytes:
+            continue  # on the Hub, and perhaps deleted here
         if not path.is_file() or path.stat().st_size != shard.nbytes:
             raise CheckpointError(f"{path}: missing, or not of {shard.nbytes:,} bytes")
     names = [INDEX_FILE] if session.target.indexed else []

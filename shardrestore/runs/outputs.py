@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint.card import CARD_FILE, output_name
 from ..checkpoint.checksum import CHECKSUM_FILE
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.index import INDEX_FILE
@@ -49,14 +50,9 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
         If a side file of the target cannot be read.
     """
     target, work = session.target, session.work
-    names = [file.name for file in target.side_files]
-    names += [
-        *REPORT_FILES,
-        PAGE_FILE,
-        CHECKSUM_FILE,
-        INDEX_FILE,
-        *(shard.filename for shard in work.shards),
-    ]
+    names = [output_name(file.name) for file in target.side_files]
+    names += [*REPORT_FILES, PAGE_FILE, CARD_FILE, CHECKSUM_FILE, INDEX_FILE]
+    names += [shard.filename for shard in work.shards]
     for output in outputs:
         for role, checkpoint in (("base", session.base), ("target", target)):
             refuse_overlap(output, role, checkpoint)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from ..checkpoint.acceptance import check_accepted
+from ..checkpoint.card import CARD_FILE, output_name, read_card
 from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file
 from ..checkpoint.config import CONFIG_FILE, recast_config
 from ..checkpoint.index import INDEX_FILE, encode_index
@@ -36,6 +38,7 @@ from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
 from ..passes.workers import StopSignal, run_tasks
+from ..report.card import encode_card
 from ..report.detail import Detail
 from ..report.files import encode_reports
 from ..report.page import check_library
@@ -338,20 +341,22 @@ class Runner:
         inputs = {"base": self.base.identity(), "target": self.target.identity()}
         options = self.request.record(result.region, result.strategy, result.percent)
         files = encode_reports(result, inputs, options)
+        files[CARD_FILE] = self._encode_card(result, inputs, options)
         if self.config is not None:
             files[CONFIG_FILE] = self.config
         for name, content in files.items():
             staging.write_file(name, content)
-        copied = [file for file in self.target.side_files if file.name not in files]
-        for file in copied:
-            staging.copy_file(file.name, file.fetch(), file.nbytes)
+        copied = {output_name(file.name): file for file in self.target.side_files}
+        copied = {name: file for name, file in copied.items() if name not in files}
+        for name, file in copied.items():
+            staging.copy_file(name, file.fetch(), file.nbytes)
         shards = [shard.filename for shard in self.work.shards]
         for name in shards:
             check_accepted(staging.folder / name)
         if self.target.indexed:
             staging.write_file(INDEX_FILE, _index(self.work.shards))
             shards.append(INDEX_FILE)
-        names = [*(file.name for file in copied), *files, *shards]
+        names = [*copied, *files, *shards]
         if self.request.checksum:
             staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names))
             names.insert(0, CHECKSUM_FILE)
@@ -361,6 +366,19 @@ class Runner:
             staging.write_file(PAGE_FILE, page)
             names.insert(0, PAGE_FILE)
         return names
+
+    def _encode_card(
+        self, result: Restoration, inputs: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> bytes:
+        """Return the model card, which goes on from the target's own, if it has one."""
+        cards = [file for file in self.target.side_files if file.name == CARD_FILE]
+        return encode_card(
+            result,
+            inputs,
+            options,
+            inherited=read_card(cards[0].fetch()) if cards else {},
+            kept_card=output_name(CARD_FILE) if cards else None,
+        )
 
     def _sum_up(self, staging: Staging, names: Sequence[str]) -> bytes:
         """Return the checksums of staged files; shards were written in no order to hash them."""
@@ -380,6 +398,7 @@ def _describe_tensors(goal: Goal, gathered: Gathered, done: Restored) -> tuple[T
     return tuple(
         TensorResult(
             name=pair.name,
+            tower=pair.place.tower,
             kind=pair.place.kind,
             layer=pair.place.layer,
             module=pair.place.module,

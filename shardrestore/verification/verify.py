@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError, MemoryBudgetError
 from ..hub.reference import Reference
 from ..kernels import load_kernels
@@ -118,6 +119,7 @@ def verify_folder(
     try:
         record = read_record(folder)
         _check_record(record, findings)
+        _refuse_uploaded(folder, record)
         check_checksums(folder, findings)
         with (
             open_inputs(record, base=base, target=target, max_memory_bytes=max_memory_bytes) as (
@@ -273,6 +275,14 @@ class _Verifier:
         placed = self.output.tensors.get(pair.name)
         total = sum(sides) + (placed.nbytes if placed else 0)
         return total * task.elements // pair.target.elements
+
+
+def _refuse_uploaded(folder: Path, record: Record) -> None:
+    """Refuse a folder whose weights were deleted after their upload; say where they are."""
+    uploaded = read_uploaded(folder)
+    names = [shard.name for shard in record.target.shards]
+    if uploaded is not None and not all((folder / name).is_file() for name in names):
+        raise CheckpointError(uploaded.describe(folder))
 
 
 def _check_record(record: Record, findings: Findings) -> None:

@@ -44,6 +44,7 @@ from tests.cli.tree import (
 )
 
 REPORTS = {
+    "README.md",
     "diff_summary.tsv",
     "restore_stats.tsv",
     "selected_param_stats.json",
@@ -689,6 +690,31 @@ def test_several_targets_are_one_call_too(monkeypatch: pytest.MonkeyPatch) -> No
     assert named == RUN_DEFAULTS | {"percents": [10.0]}
 
 
+PUSH_OPTIONS: list[tuple[list[str], str, Any]] = [
+    (["--public"], "public", True),
+    (["--revision", "v1"], "revision", "v1"),
+    (["--delete-after-upload"], "delete_after_upload", True),
+]
+PUSH_DEFAULTS = {"public": False, "revision": None, "delete_after_upload": False}
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["defaults", "all_options"])
+def test_push_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
+    args = [word for words, _, _ in PUSH_OPTIONS for word in words] if given else []
+    expected = {name: value for _, name, value in PUSH_OPTIONS} if given else PUSH_DEFAULTS
+    positional, named = call(monkeypatch, "push", ["push", "O", "acme/restored", *args])
+    assert positional == ("O", "acme/restored")
+    assert type(named.pop("observer")).__name__ == "ProgressBars"
+    assert named == expected
+
+
+def test_a_run_that_pushes_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["run", *PATHS, "--push-to", "acme/restored", "--revision", "v1"]
+    monkeypatch.setattr(shardrestore, "restore", None)  # it must not come so far
+    positional, named = call(monkeypatch, "check_push", args)
+    assert (positional, named) == (("acme/restored",), {"revision": "v1"})
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "all_options"])
 def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
     args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
@@ -701,8 +727,10 @@ def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, give
 def test_every_promised_option_is_in_the_help() -> None:
     plan = {words[0] for words, _, _ in RUN_OPTIONS}
     plan |= {"--base", "--target", "--output", "-k", "--percent", "--json"}
-    run = plan | {"--resume", "--checksum", "--no-report", "--quiet"}
-    for command, options in {"run": run, "plan": plan, "demo": {"[DIR]"}}.items():
+    push = {words[0] for words, _, _ in PUSH_OPTIONS}
+    run = plan | {"--resume", "--checksum", "--no-report", "--quiet", "--push-to"} | push
+    push |= {"--quiet", "--json"}
+    for command, options in {"run": run, "plan": plan, "push": push, "demo": {"[DIR]"}}.items():
         done = cli(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         words = set(re.findall(r"[\[\w\]-]+", done.stdout))
@@ -712,7 +740,7 @@ def test_every_promised_option_is_in_the_help() -> None:
 
 def test_help_and_version_list_the_commands() -> None:
     done = cli("--help")
-    for command in ("run", "plan", "report", "demo"):
+    for command in ("run", "plan", "report", "push", "demo"):
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
     assert cli("--version").stdout == f"shardrestore {shardrestore.__version__}\n"
 

@@ -23,6 +23,7 @@ HOMES = {
     "tqdm": "cli/**/*.py",
     "typer": "cli/**/*.py",
     "vl_convert": "shardrestore/report/pictures.py",
+    "yaml": "shardrestore/checkpoint/card.py",
 }
 """Each dependency and the files that may import it."""
 

@@ -56,6 +56,8 @@ class Hub:
         self.repositories: dict[str, Repository] = {}
         self.tokens: dict[str, str] = {}
         """User by token."""
+        self.readers_only: set[str] = set()
+        """Users whose token may only read."""
         self.log: list[Request] = []
         """Requests to both servers, each noted before its answer is sent."""
         self.signing_key = "0"
@@ -118,6 +120,10 @@ class Hub:
     def lets_write(self, user: str, where: str) -> bool:
         """Tell whether a user may write to a repository or namespace."""
         return self._is_among(self._writers, user, where)
+
+    def namespaces(self, user: str) -> list[str]:
+        """Return the organisations in which a user may create repositories."""
+        return sorted(where for who, where in self._writers if who == user and "/" not in where)
 
     def _is_among(self, grants: set[tuple[str, str]], user: str, where: str) -> bool:
         namespace = where.partition("/")[0]

@@ -6,7 +6,13 @@ import base64
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from tests.hub.access import check_gate, find_commit, find_repository, identify
+from tests.hub.access import (
+    check_gate,
+    find_commit,
+    find_repository,
+    find_writable,
+    identify,
+)
 from tests.hub.blobs import Blob, describe_file, is_lfs
 from tests.hub.messages import Request, Response, answer, serve_range
 from tests.hub.repository import Commit
@@ -122,18 +128,25 @@ def paths_info(hub: Hub, request: Request, id: str, revision: str) -> Response:
     return answer([describe_entry(commit, path, expand=expand) for path in paths])
 
 
+@READING.route("GET", "/api/models/{id}/auth-check/write")
+def check_write(hub: Hub, request: Request, id: str) -> Response:
+    find_writable(hub, request, id)
+    return answer({})
+
+
 @READING.route("GET", "/api/whoami-v2")
 def whoami(hub: Hub, request: Request) -> Response:
     user = identify(hub, request)
     if user is None:
         raise Refusal(401, None, "Invalid username or password.")
-    token = {"displayName": "loopback", "role": "write"}
+    token = {"displayName": "loopback", "role": "read" if user in hub.readers_only else "write"}
+    orgs = [{"name": name, "roleInOrg": "write"} for name in hub.namespaces(user)]
     return answer(
         {
             "type": "user",
             "name": user,
             "fullname": user,
-            "orgs": [],
+            "orgs": orgs,
             "auth": {"type": "access_token", "accessToken": token},
         }
     )

@@ -305,7 +305,8 @@ def test_side_files_are_copied_and_nothing_else_appears(run: Run) -> None:
         weights = {name for name in read_tree(folder / "target") if ".safetensors" in name}
     for name, content in run.case.side_files.items():
         assert output[name] == content
-    assert output.keys() == (weights | run.case.side_files.keys() | REPORTS | {"shardrestore.json"})
+    own = REPORTS | {"shardrestore.json", "README.md"}
+    assert output.keys() == weights | run.case.side_files.keys() | own
 
 
 @examples(30)

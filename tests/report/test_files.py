@@ -11,6 +11,7 @@ import pytest
 import shardrestore
 from shardrestore.checkpoint.checksum import CHECKSUM_FILE
 from shardrestore.checkpoint.sidefile import OWN_FILES, PAGE_FILE
+from shardrestore.checkpoint.uploaded import UPLOADED_FILE
 from shardrestore.report import page
 from shardrestore.report.files import REPORT_FILES
 from tests import oracle
@@ -29,8 +30,8 @@ ODD = [
 
 def test_the_files_that_are_not_copied_from_an_earlier_run_are_those_that_a_run_writes() -> None:
     """Two lists, because report and checkpoint do not import each other."""
-    assert {*REPORT_FILES, CHECKSUM_FILE, PAGE_FILE} == OWN_FILES
-    assert len(REPORT_FILES) + 2 == len(OWN_FILES)
+    assert {*REPORT_FILES, CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE} == OWN_FILES
+    assert len(REPORT_FILES) + 3 == len(OWN_FILES)
     assert page.PAGE_FILE == PAGE_FILE
 
 

@@ -461,8 +461,9 @@ def test_a_run_leaves_a_page_with_its_own_counts(
         tensor = by_name[cells[0]]
         assert cells[-1] == show_share((tensor.restored[0] or 0) / tensor.elements)
     facts = browser.text("#facts")
-    for part in ("s so far: scan", "MiB planned", "of weights", str(made), strategy):
+    for part in ("s so far: scan", "MiB planned", "of weights", made.name, strategy):
         assert part in facts
+    assert str(made.parent) not in facts, "where it lies is nobody else's business"
     check_quiet(browser)
 
 

@@ -172,7 +172,8 @@ def test_a_moved_pair_is_the_same_pair(driver: Driver, scene: Scene) -> None:
     assert play.resume().status == 0
     found = read_tree(play.output)
     assert [name for name in play.whole if found.pop(name) != play.whole[name]] == [
-        "shardrestore.json"  # which says where the base was
+        "README.md",  # which names the base
+        "shardrestore.json",  # which says where it was
     ]
     assert not found
 

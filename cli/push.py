@@ -1,0 +1,85 @@
+"""``shardrestore push``: upload a finished model to the Hub."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options as o
+from .outcome import print_result, reports_errors
+from .progress import ProgressBars
+from .text import format_bytes, format_facts
+
+if TYPE_CHECKING:
+    from shardrestore import Pushed
+
+
+@reports_errors
+def push(
+    output: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A model that `run` has written.")
+    ],
+    repository: Annotated[
+        str, typer.Argument(metavar="ORG/NAME", help="The repository; created if missing.")
+    ],
+    public: o.Public = False,
+    revision: o.Revision = None,
+    delete_after_upload: o.DeleteAfterUpload = False,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
+) -> None:
+    """Upload a finished model to the Hub, in one commit."""
+    import shardrestore
+
+    pushed = shardrestore.push(
+        output,
+        repository,
+        public=public,
+        revision=revision,
+        delete_after_upload=delete_after_upload,
+        observer=ProgressBars(quiet=quiet),
+    )
+    if as_json:
+        print_result(json.dumps(summarize(pushed), indent=2))
+    elif not quiet:
+        print_result(describe(pushed))
+
+
+def describe(pushed: Pushed) -> str:
+    """Return what was pushed, as people read it."""
+    facts = [
+        ("commit", pushed.url),
+        ("branch", pushed.revision),
+        ("uploaded", f"{pushed.files} files, {format_bytes(pushed.pushed_bytes)}"),
+    ]
+    if pushed.deleted_bytes:
+        facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights here"))
+    return f"pushed {pushed.output} to {pushed.repository}\n\n{format_facts(facts)}"
+
+
+def summarize(pushed: Pushed) -> dict[str, Any]:
+    """Return what ``--json`` prints of it."""
+    return {
+        "output": str(pushed.output),
+        "repository": pushed.repository,
+        "revision": pushed.revision,
+        "commit": pushed.commit,
+        "url": pushed.url,
+        "files": pushed.files,
+        "pushed_bytes": pushed.pushed_bytes,
+        "deleted_bytes": pushed.deleted_bytes,
+    }
+
+
+def write_command(
+    output: str, repository: str, *, public: bool, revision: str | None, delete_after_upload: bool
+) -> str:
+    """Return the command that pushes a model."""
+    words = ["shardrestore", "push", output, repository]
+    words += ["--public"] if public else []
+    words += ["--revision", revision] if revision else []
+    words += ["--delete-after-upload"] if delete_after_upload else []
+    return shlex.join(words)

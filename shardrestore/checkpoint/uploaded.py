@@ -1,0 +1,126 @@
+"""A note beside a model whose weights have been deleted: where on the Hub they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from .document import read_document
+from .writer import explain_write_error
+
+UPLOADED_FILE = "shardrestore.hub.json"
+UPLOADED_FORMAT = 1
+"""Version of the note's keys; raised when one changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadedFile:
+    """A weight file as the Hub has confirmed it."""
+
+    name: str
+    """Relative to the model's folder."""
+    nbytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """Where the weights of a folder are."""
+
+    repository: str
+    commit: str
+    url: str
+    """Address of the commit."""
+    files: tuple[UploadedFile, ...]
+
+    @property
+    def nbytes(self) -> Mapping[str, int]:
+        """Size of each file."""
+        return {file.name: file.nbytes for file in self.files}
+
+    def describe(self, folder: Path) -> str:
+        """Say where the weights are, and how to get them back."""
+        return (
+            f"{folder}: its weights are on the Hub, in {self.repository} at commit {self.commit}, "
+            "and were deleted here after their upload: to get them back, `hf download "
+            f"{self.repository} --revision {self.commit} --include '*.safetensors' "
+            f"--local-dir {folder}`"
+        )
+
+
+def read_uploaded(folder: Path) -> Uploaded | None:
+    """Return the note of a folder; None if there is none.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged.
+    """
+    path = folder / UPLOADED_FILE
+    if not os.path.lexists(path):
+        return None
+    try:
+        document = json.loads(read_document(path))
+        if document["format"] != UPLOADED_FORMAT:
+            raise ValueError("another format")
+        return Uploaded(
+            repository=_text(document["repository"]),
+            commit=_text(document["commit"]),
+            url=_text(document["url"]),
+            files=tuple(
+                UploadedFile(
+                    name=_text(file["name"]),
+                    nbytes=int(file["bytes"]),
+                    sha256=_text(file["sha256"]),
+                )
+                for file in document["files"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: damaged: it should say where the weights are; delete it if they are here"
+        ) from error
+
+
+def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
+    """Write the note of a folder; it is on disk, whole, when this returns."""
+    path = folder / UPLOADED_FILE
+    growing = path.with_name(f".{UPLOADED_FILE}.partial")
+    document = {
+        "format": UPLOADED_FORMAT,
+        "repository": uploaded.repository,
+        "commit": uploaded.commit,
+        "url": uploaded.url,
+        "files": [
+            {"name": file.name, "bytes": file.nbytes, "sha256": file.sha256}
+            for file in uploaded.files
+        ],
+    }
+    text = (json.dumps(document, indent=2) + "\n").encode()
+    try:
+        with open(growing, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(growing, path)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        with suppress(OSError):
+            growing.unlink()
+        raise explain_write_error(path, len(text), error) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("not a text")
+    return value

@@ -1,0 +1,297 @@
+"""A finished model, uploaded to the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file, parse_checksums
+from ..checkpoint.document import read_document
+from ..checkpoint.entry import show
+from ..checkpoint.index import INDEX_FILE, SINGLE_FILE
+from ..checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER, exists, is_old_weight, locked
+from ..checkpoint.uploaded import (
+    UPLOADED_FILE,
+    Uploaded,
+    UploadedFile,
+    read_uploaded,
+    write_uploaded,
+)
+from ..checkpoint.writer import explain_write_error
+from ..errors import CheckpointError
+from ..hub.destination import Destination, check_writable
+from ..hub.upload import Upload, confirm_files
+from ..passes.progress import Observer, SilentObserver
+from ..report.card import name_input
+from ..report.files import RECORD_FILE, encode_json
+from ..verification.record import read_record
+
+Contents = Mapping[str, Path | bytes]
+"""What is uploaded under each name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """A model on the Hub."""
+
+    output: Path
+    """The folder it was uploaded from."""
+    repository: str
+    """Its id."""
+    revision: str
+    """The branch."""
+    commit: str
+    url: str
+    """Address of the commit."""
+    files: int
+    pushed_bytes: int
+    """Size of all files, those that the Hub had already included."""
+    deleted_bytes: int
+    """Size of the weight files that were deleted from the folder."""
+
+
+def push_folder(
+    output: Path,
+    destination: Destination,
+    *,
+    public: bool,
+    delete_after_upload: bool,
+    observer: Observer | None,
+) -> Pushed:
+    """Upload a finished model in one commit.
+
+    Parameters
+    ----------
+    output : Path
+    destination : Destination
+        Repository and branch; created if missing.
+    public : bool
+        Who may see a repository that is created.
+    delete_after_upload : bool
+        Whether the weight files are deleted once the Hub confirms that the commit
+        holds them; a note says where they are.
+    observer : Observer or None
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is no finished model.
+    OutputError
+        If a run is writing into it.
+    HubError
+        Nothing has been deleted then, and the branch is as it was.
+    """
+    weights = find_weights(output)
+    with locked(output):
+        uploaded = _find_uploaded(output, weights)
+        if uploaded is not None:
+            return _finish_deletion(output, uploaded, destination, delete=delete_after_upload)
+        check_writable(destination)
+        return _push(
+            output,
+            weights,
+            destination,
+            public=public,
+            delete=delete_after_upload,
+            observer=observer or SilentObserver(),
+        )
+
+
+def find_weights(output: Path) -> tuple[str, ...]:
+    """Return the names of a finished model's weight files.
+
+    They need not be there if a note says where they are.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is no finished model.
+    """
+    if output.is_dir() and not exists(output / RECORD_FILE):
+        _refuse_unfinished(output)
+        _refuse_parent(output)
+    record = read_record(output)
+    _refuse_unfinished(output)
+    sizes = {shard.name: shard.nbytes for shard in record.target.shards}
+    uploaded = read_uploaded(output)
+    for name, nbytes in sizes.items():
+        path = output / name
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise CheckpointError(f"{record.where}: damaged: {show(name)} is outside the folder")
+        if uploaded and name in uploaded.nbytes and not exists(path):
+            continue
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing: the model is not whole: restore again")
+        found = path.stat().st_size
+        if record.cast is None and found != nbytes:
+            raise CheckpointError(
+                f"{path}: has {found:,} bytes, {nbytes:,} are right: restore again"
+            )
+    if tuple(sizes) != (SINGLE_FILE,) and not (output / INDEX_FILE).is_file():
+        raise CheckpointError(f"{output / INDEX_FILE}: missing: restore again")
+    return tuple(sizes)
+
+
+def _refuse_unfinished(output: Path) -> None:
+    if exists(output / STAGING_FOLDER / JOURNAL_FILE):
+        raise CheckpointError(
+            f"{output}: holds the work of an unfinished run: repeat its command with --resume, "
+            "then push"
+        )
+
+
+def _refuse_parent(output: Path) -> None:
+    """Refuse the folder of a sweep by the names of its models."""
+    found = [*output.glob(f"*/{RECORD_FILE}"), *output.glob(f"*/*/{RECORD_FILE}")]
+    if found:
+        names = sorted(str(path.parent.relative_to(output)) for path in found)
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        raise CheckpointError(
+            f"{output}: holds several models: push them one by one, each to a repository of its "
+            f"own: {', '.join(names[:10])}{more}"
+        )
+
+
+def _find_uploaded(output: Path, weights: Collection[str]) -> Uploaded | None:
+    """Return where the weights are if some of them are here no longer."""
+    if all(exists(output / name) for name in weights):
+        return None
+    return read_uploaded(output)
+
+
+def _push(
+    output: Path,
+    weights: Collection[str],
+    destination: Destination,
+    *,
+    public: bool,
+    delete: bool,
+    observer: Observer,
+) -> Pushed:
+    contents = find_contents(output)
+    beyond = [name for name in weights if name not in contents]
+    if beyond:
+        raise CheckpointError(
+            f"{output / beyond[0]}: hidden, or reached through a link: move it into the folder"
+        )
+    sizes = {
+        name: len(content) if isinstance(content, bytes) else content.stat().st_size
+        for name, content in contents.items()
+    }
+    upload = Upload(destination, public=public)
+    if upload.remark:
+        observer.note(upload.remark)
+    observer.begin("push", sum(sizes.values()))
+    try:
+        # Large ones first: what can fail late should fail early.
+        for name in sorted(contents, key=lambda name: (-sizes[name], name)):
+            upload.send(name, contents[name], observer.advance)
+        done = upload.commit(
+            f"Upload {output.resolve().name} with shardrestore",
+            lambda name: is_old_weight(name) or name == CHECKSUM_FILE,
+        )
+    finally:
+        observer.end()
+    deleted = 0
+    if delete:
+        uploaded = upload.confirm(done, weights)
+        write_uploaded(output, uploaded)  # before the first one goes
+        deleted = _delete(output, uploaded.files)
+    return Pushed(
+        output=output,
+        repository=destination.id,
+        revision=destination.branch,
+        commit=done.id,
+        url=done.url,
+        files=len(contents),
+        pushed_bytes=sum(sizes.values()),
+        deleted_bytes=deleted,
+    )
+
+
+def _finish_deletion(
+    output: Path, uploaded: Uploaded, destination: Destination, *, delete: bool
+) -> Pushed:
+    """Go on with what a push was about to delete; nothing is left to be uploaded."""
+    if not delete or uploaded.repository != destination.id:
+        raise CheckpointError(uploaded.describe(output))
+    confirm_files(uploaded)
+    left = find_contents(output)
+    same = [file for file in uploaded.files if file.name in left]
+    for file in same:
+        if hash_file(output / file.name) != file.sha256:
+            raise CheckpointError(
+                f"{output / file.name}: not the file that was uploaded: move it elsewhere, or "
+                f"delete {UPLOADED_FILE} and restore again"
+            )
+    return Pushed(
+        output=output,
+        repository=uploaded.repository,
+        revision=destination.branch,
+        commit=uploaded.commit,
+        url=uploaded.url,
+        files=0,
+        pushed_bytes=0,
+        deleted_bytes=_delete(output, same),
+    )
+
+
+def _delete(output: Path, files: Iterable[UploadedFile]) -> int:
+    """Delete files that the Hub has confirmed; return how many bytes they had."""
+    deleted = 0
+    for file in files:
+        path = output / file.name
+        try:
+            path.unlink()
+        except OSError as error:
+            raise explain_write_error(path, 0, error) from error
+        deleted += file.nbytes
+    return deleted
+
+
+def find_contents(output: Path) -> Contents:
+    """Return what is uploaded of a model folder: all of it, but for hidden files and the note.
+
+    The record goes without the folders that local inputs lie in, which are nobody
+    else's business, and its checksum accordingly.
+    """
+    contents: dict[str, Path | bytes] = {
+        path.relative_to(output).as_posix(): path
+        for path in sorted(_walk(output))
+        if path != output / UPLOADED_FILE
+    }
+    record = read_document(output / RECORD_FILE)
+    public = _hide_folders(record)
+    if public != record:
+        contents[RECORD_FILE] = public
+        if CHECKSUM_FILE in contents:
+            path = output / CHECKSUM_FILE
+            checksums = parse_checksums(read_document(path), str(path))
+            checksums[RECORD_FILE] = hashlib.sha256(public).hexdigest()
+            contents[CHECKSUM_FILE] = encode_checksums(checksums)
+    return contents
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield regular files; links to files are followed, links to folders are not."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path))
+            elif entry.is_file():
+                yield Path(entry.path)
+
+
+def _hide_folders(record: bytes) -> bytes:
+    document: dict[str, Any] = json.loads(record)
+    for role in ("base", "target"):
+        if "repository" not in document[role]:
+            document[role]["path"] = name_input(document[role], role)
+    return encode_json(document)
