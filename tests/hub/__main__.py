@@ -2,7 +2,7 @@
 
 Several folders may be given, and branches of a repository as ``acme/sft@v1=path``. It prints
 the variables that point a shell at it. Every token belongs to the user "me", who may push to
-``me/…`` and to what is served; what has been pushed is gone with the Hub.
+``me/…`` and to the namespaces of what is served; what has been pushed is gone with the Hub.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
         for argument in arguments.folders:
             add_folder(hub, argument)
         for id in hub.repositories:
-            hub.allow("me", id, write=True)
+            hub.allow("me", id.partition("/")[0], write=True)
         variables = client_environment(hub.url, Path(folder) / "huggingface")
         for name, value in {**variables, "HF_TOKEN": "hf_me"}.items():
             print(f"export {name}={value}", flush=True)
