@@ -8,21 +8,10 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 (0.0242919921875, 0.32)
 """
 
-from .api import (
-    Plan,
-    PlannedModel,
-    check_push,
-    find_unfinished,
-    plan,
-    push,
-    restore,
-    scan,
-    show,
-    sweep,
-    sweep_targets,
-    verify,
-    write_report,
-)
+from .api.describing import scan, show, write_report
+from .api.finishing import check_push, push, verify
+from .api.planning import Plan, PlannedModel, plan
+from .api.restoring import find_unfinished, restore, sweep, sweep_targets
 from .errors import (
     CheckpointError,
     HubError,

@@ -344,3 +344,19 @@ def parse_size(size: int | str) -> int:
     if value <= 0:
         raise RequestError(f"size {size!r}: must be above zero")
     return value
+
+
+def parse_output(output: str | os.PathLike[str]) -> Path:
+    """Return the output as a path; an empty one would silently be the current folder.
+
+    Raises
+    ------
+    RequestError
+        If it is empty, or of nobody's home.
+    """
+    if not os.fspath(output):
+        raise RequestError("--output is empty: name a folder")
+    try:
+        return Path(output).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise RequestError(f"--output {os.fspath(output)}: {error}") from error

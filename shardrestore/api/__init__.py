@@ -1,0 +1,1 @@
+"""The public functions, each a few calls into what is below."""

@@ -1,0 +1,131 @@
+"""What is known without writing a model: scan, show, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from ..hub.reference import Reference
+from ..overview import overview_of, overview_of_profile
+from ..passes.progress import Observer
+from ..profile.file import Profile
+from ..report.overview import Overview
+from ..request import ScanOptions, make_scan_request, parse_output
+from ..runs.profiler import make_profile
+from ..runs.reporter import make_report
+
+
+def scan(
+    base: Reference,
+    target: Reference,
+    output: Reference,
+    *,
+    observer: Observer | None = None,
+    **options: Unpack[ScanOptions],
+) -> Overview:
+    """Scan every weight that can be scored, and save what was found as a profile.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+        As for ``restore``.
+    output : str or path-like
+        The profile: a safetensors file, by custom ``NAME.profile.safetensors``.
+    observer : Observer, optional
+        Told about progress.
+    **options
+        See ``ScanOptions``.
+
+    Returns
+    -------
+    Overview
+        The distribution of the scores.
+
+    Raises
+    ------
+    ShardRestoreError
+        Nothing is left behind then.
+    """
+    request = make_scan_request(options)
+    path = parse_output(output)
+    make_profile(base, target, path, request, observer)
+    with Profile(path) as profile:
+        return overview_of_profile(profile)
+
+
+def show(
+    path: Reference,
+    *,
+    percents: Sequence[float] | None = None,
+    region: str | Sequence[str] | None = None,
+    strategy: str | Sequence[str] | None = None,
+) -> Overview:
+    """Describe a profile or a finished model; no weight is read.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A profile that ``scan`` has written, or a folder that a restoration has.
+    percents : sequence of float, optional
+        Shares that would be restored, of a profile: 10 if left out.
+    region, strategy : str or sequence of str, optional
+        Where and how, of a profile: ``transformer``, ``top``.
+
+    Returns
+    -------
+    Overview
+
+    Raises
+    ------
+    ShardRestoreError
+        If it is neither, or damaged, or the request makes no sense for it.
+    """
+    return overview_of(path, percents=percents, region=region, strategy=strategy)
+
+
+def write_report(
+    path: Reference,
+    output: Reference,
+    *,
+    percents: Sequence[float] | None = None,
+    region: str | Sequence[str] | None = None,
+    strategy: str | Sequence[str] | None = None,
+    png: bool = False,
+    overwrite: bool = False,
+) -> tuple[Path, ...]:
+    """Write what a profile or a finished model tells as one page that needs no network.
+
+    Parameters
+    ----------
+    path : str or path-like
+        As for ``show``.
+    output : str or path-like
+        The page: an HTML file.
+    percents, region, strategy
+        As for ``show``. The page's slider goes over all percents; these are marked.
+    png : bool
+        Whether to write its main pictures beside it too, as ``NAME.distribution.png``
+        and ``NAME.layers.png``.
+    overwrite : bool
+        Whether files that are there may be replaced.
+
+    Returns
+    -------
+    tuple of Path
+        The files that were written.
+
+    Raises
+    ------
+    ShardRestoreError
+        As for ``show``, or if the files cannot be written.
+    """
+    return make_report(
+        path,
+        parse_output(output),
+        percents=percents,
+        region=region,
+        strategy=strategy,
+        png=png,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,154 @@
+"""What a restoration would do, from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+from ..checkpoint.writer import free_bytes
+from ..errors import CheckpointError, OutputError
+from ..hub.reference import Reference
+from ..passes.memory import Sizing
+from ..passes.plan import RegionSurvey, survey_regions
+from ..request import Options, make_request, parse_output
+from ..runs.outputs import check_outputs
+from ..runs.session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """A model that a request would write."""
+
+    output: Path | None
+    """Its folder; None if no output is named."""
+    region: str
+    strategy: str
+    percent: float
+    region_elements: int
+    selected_elements: int
+    """Elements that would be restored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a request would do, from headers alone."""
+
+    base: str
+    """As messages name it."""
+    target: str
+    base_bytes: int
+    """Size of the base's weight files."""
+    target_bytes: int
+    """Size of the target's weight files."""
+    regions: tuple[RegionSurvey, ...]
+    """What each region would mean for these checkpoints."""
+    models: tuple[PlannedModel, ...]
+    reads: int
+    """How often weights are read: 2; one more with the refining scan, one less with a profile."""
+    read_bytes: int
+    written_bytes: int
+    """Bytes of all weight files that would be written."""
+    download_bytes: int
+    """What is downloaded into the Hub's cache first: of repositories that are not streamed."""
+    disk_needed_bytes: int
+    """What the outputs take, and work files meanwhile."""
+    disk_free_bytes: int
+    """Free space where the output would be; in the current folder if none is named."""
+    output_problem: str | None
+    """Why the output cannot be written as asked; None if it can, or if none is named."""
+    side_files: tuple[str, ...]
+    """Files that would be copied as they are."""
+    sizing: Sizing
+    """Workers, block size and projected memory."""
+    max_memory_bytes: int
+    remarks: tuple[str, ...]
+    """What the user should know of the inputs."""
+
+
+def plan(
+    base: Reference,
+    target: Reference,
+    output: Reference | None = None,
+    *,
+    percent: float | Sequence[float] = 10.0,
+    **options: Unpack[Options],
+) -> Plan:
+    """Say what a restoration would do; reads headers, writes nothing.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+        The two checkpoint folders.
+    output : str or path-like, optional
+        Where the result would go. It is looked at, not written.
+    percent : float or sequence of float
+        Share of the region to restore; a sequence means a ``sweep``, and so do
+        several regions or strategies.
+    **options
+        See ``Options``.
+
+    Raises
+    ------
+    ShardRestoreError
+        For whatever would stop the restoration before its first read, but for
+        an output that cannot be written: see ``Plan.output_problem``.
+    """
+    swept = isinstance(percent, Iterable)
+    request = make_request(tuple(percent) if isinstance(percent, Iterable) else [percent], options)
+    path = parse_output(output or ".")
+    swept = swept or len(request.names) > 1
+    outputs = [path / name for name in request.names] if swept else [path]
+    with Session(base, target, request) as session:
+        work = session.work
+        return Plan(
+            base=session.base.where,
+            target=session.target.where,
+            base_bytes=session.base.nbytes,
+            target_bytes=session.target.nbytes,
+            regions=survey_regions(
+                session.base,
+                session.target,
+                request.filters[0],
+                renames=request.renames,
+                dtype=request.dtype,
+            ),
+            models=tuple(
+                PlannedModel(
+                    output=place if output else None,
+                    region=goal.region.name,
+                    strategy=goal.strategy,
+                    percent=goal.percent,
+                    region_elements=goal.region.elements,
+                    selected_elements=goal.selected,
+                )
+                for place, goal in zip(outputs, work.goals, strict=True)
+            ),
+            reads=work.reads,
+            read_bytes=work.read_bytes,
+            written_bytes=work.weight_bytes * len(work.goals),
+            download_bytes=session.downloads.nbytes,
+            disk_needed_bytes=work.disk_bytes,
+            disk_free_bytes=_find_free_bytes(path),
+            output_problem=_find_output_problem(outputs, session) if output else None,
+            side_files=tuple(file.name for file in session.target.side_files),
+            sizing=work.sizing,
+            max_memory_bytes=request.max_memory_bytes,
+            remarks=session.downloads.remarks,
+        )
+
+
+def _find_free_bytes(path: Path) -> int:
+    try:
+        return free_bytes(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be looked at: {error}") from error
+
+
+def _find_output_problem(outputs: Sequence[Path], session: Session) -> str | None:
+    try:
+        check_outputs(outputs, session)
+    except (OutputError, CheckpointError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,169 @@
+"""One model, several at once, several targets; and what was left unfinished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Unpack
+
+from ..checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
+from ..errors import RequestError
+from ..hub.reference import Reference
+from ..passes.progress import Observer
+from ..report.result import Restoration
+from ..request import Options, make_request, parse_output
+from ..runs.runner import run
+from ..runs.session import Session
+from ..runs.targets import TargetOutcome, run_targets
+
+
+def restore(
+    base: Reference,
+    target: Reference,
+    output: Reference,
+    *,
+    percent: float = 10.0,
+    observer: Observer | None = None,
+    **options: Unpack[Options],
+) -> Restoration:
+    """Restore a share of a fine-tuned model's weights and write the result.
+
+    Parameters
+    ----------
+    base : str or path-like
+        Folder of the checkpoint before fine-tuning.
+    target : str or path-like
+        Folder of the checkpoint after it.
+    output : str or path-like
+        Folder to write: a complete model with reports. Created if missing.
+    percent : float
+        Share of the region's elements to restore, above 0, at most 100.
+    observer : Observer, optional
+        Told about progress.
+    **options
+        See ``Options``.
+
+    Returns
+    -------
+    Restoration
+
+    Raises
+    ------
+    ShardRestoreError
+        Nothing that was there is lost; what is finished may be kept for ``resume``,
+        see ``ShardRestoreError.resumable``.
+
+    Examples
+    --------
+    >>> result = restore("llama", "llama-sft", "restored", percent=10)  # doctest: +SKIP
+    >>> result.selected_elements  # doctest: +SKIP
+    97307852
+    """
+    started = time.perf_counter()
+    request = make_request([percent], options)
+    if len(request.names) > 1:
+        raise RequestError(
+            f"{len(request.names)} models are asked for, {', '.join(request.names)}: restore "
+            "writes one, sweep writes several"
+        )
+    with Session(base, target, request) as session:
+        (result,) = run(session, [parse_output(output)], observer, started)
+        return result
+
+
+def sweep(
+    base: Reference,
+    target: Reference,
+    output: Reference,
+    *,
+    percents: Sequence[float],
+    observer: Observer | None = None,
+    **options: Unpack[Options],
+) -> tuple[Restoration, ...]:
+    """Restore several shares at once; both inputs are read as often as for one.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+        As for ``restore``.
+    output : str or path-like
+        Each model goes into its folder ``restore_<region>_<strategy>_<percent>pct``.
+    percents : sequence of float
+        Shares to restore, by each strategy in each region of the options.
+    observer : Observer, optional
+        Told about progress.
+    **options
+        See ``Options``.
+
+    Returns
+    -------
+    tuple of Restoration
+        Region by region, therein strategy by strategy, percent by percent.
+
+    Raises
+    ------
+    ShardRestoreError
+        As for ``restore``: all models get their names, or none.
+    """
+    started = time.perf_counter()
+    request = make_request(tuple(percents), options)
+    path = parse_output(output)
+    with Session(base, target, request) as session:
+        return run(session, [path / name for name in request.names], observer, started)
+
+
+def sweep_targets(
+    base: Reference,
+    targets: Sequence[Reference],
+    output: Reference,
+    *,
+    percents: Sequence[float],
+    observer: Observer | None = None,
+    **options: Unpack[Options],
+) -> tuple[TargetOutcome, ...]:
+    """Sweep several models that were fine-tuned from one base, one after the other.
+
+    Parameters
+    ----------
+    base : str or path-like
+    targets : sequence of str or path-like
+        Their folders' names must differ.
+    output : str or path-like
+        Each model goes into ``<target's name>/restore_<region>_<strategy>_<percent>pct``.
+    percents : sequence of float
+    observer : Observer, optional
+    **options
+        As for ``sweep``, but for a profile, which is one target's.
+
+    Returns
+    -------
+    tuple of TargetOutcome
+        In the order of `targets`. A target that fails does not keep the others
+        from being restored: see ``TargetOutcome.error``.
+
+    Raises
+    ------
+    RequestError, OutputError
+        If the request makes no sense for any target, or the disk is too small
+        for all of them; nothing has been written then.
+    """
+    request = make_request(tuple(percents), options)
+    return run_targets(base, targets, parse_output(output), request, observer)
+
+
+def find_unfinished(output: Reference) -> tuple[Path, ...]:
+    """Return the outputs in and below a folder whose run was not finished and can be resumed.
+
+    Parameters
+    ----------
+    output : str or path-like
+        As for ``restore``, ``sweep`` or ``sweep_targets``.
+    """
+    path = parse_output(output)
+    journals = (
+        journal
+        for depth in ("", "*/", "*/*/")
+        for journal in path.glob(f"{depth}{STAGING_FOLDER}/{JOURNAL_FILE}")
+    )
+    return tuple(journal.parent.parent for journal in journals)
