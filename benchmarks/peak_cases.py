@@ -77,7 +77,7 @@ def option_cases(pair: Pair, float32: Pair, float16: Pair) -> list[Case]:
         Case(label="--checksum", pair=pair, options=("--checksum",)),
         Case(label="--workers 1", pair=pair, workers=1),
         Case(label="--workers 4", pair=pair, workers=4),
-        Case(label="--max-memory 236MiB", pair=pair, options=("--max-memory", "236MiB")),
+        Case(label="--max-memory 244MiB", pair=pair, options=("--max-memory", "244MiB")),
         Case(label=COMPILES, pair=pair, compiles=True),
     ]
 
