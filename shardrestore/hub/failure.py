@@ -103,8 +103,8 @@ def _explain_status(error: Exception, repository: str) -> str:
         return "no such file in that commit: was it moved or deleted?"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"no such repository on {endpoint}, or a private one that you may not read: correct "
-            "the name, or log in with `hf auth login`"
+            f"no such folder, and no such repository on {endpoint} that you may read: correct the "
+            "name, or log in with `hf auth login`, if it is private"
         )
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if status == 429:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,9 @@ from ..checkpoint.source import Progress
 from ..errors import MemoryBudgetError
 from .progress import Observer
 from .workers import StopSignal
+
+Need = tuple[Path, int]
+"""A place and the bytes that it will take."""
 
 
 class Remote(Protocol):
@@ -37,8 +40,8 @@ class Downloads:
 
     files: tuple[Remote, ...]
     """What is to be downloaded, the largest first."""
-    folder_bytes: dict[Path, int]
-    """What that takes in the folders of the cache."""
+    needs: Mapping[str, Need]
+    """Folder of the cache, and the bytes it will take, of each input by its address."""
     streams: bool
     """Whether weights are read from afar."""
     remarks: tuple[str, ...]
@@ -47,7 +50,7 @@ class Downloads:
     @property
     def nbytes(self) -> int:
         """Size of all files in bytes."""
-        return sum(self.folder_bytes.values())
+        return sum(nbytes for _, nbytes in self.needs.values())
 
     def carry_out(self, at_once: int, observer: Observer) -> None:
         """Download everything.
@@ -136,7 +139,7 @@ def plan_downloads(
         Whether those of the target are needed.
     """
     files: list[Remote] = []
-    folder_bytes: dict[Path, int] = {}
+    needs: dict[str, Need] = {}
     streams = False
     for role, checkpoint in (("base", base), ("target", target)):
         wanted: list[Remote] = [shard.source for shard in checkpoint.shards]
@@ -147,13 +150,12 @@ def plan_downloads(
             wanted += checkpoint.side_files
         missing = [file for file in wanted if not file.on_disk]
         if missing:
-            folder = checkpoint.location.folder
-            nbytes = sum(file.nbytes for file in missing)
-            folder_bytes[folder] = folder_bytes.get(folder, 0) + nbytes
+            address = f"{role} {checkpoint.location.identity()['path']}"
+            needs[address] = checkpoint.location.folder, sum(file.nbytes for file in missing)
             files += missing
     return Downloads(
         files=tuple(sorted(files, key=lambda file: -file.nbytes)),
-        folder_bytes=folder_bytes,
+        needs=needs,
         streams=streams,
         remarks=tuple(one.location.remark for one in (base, target) if one.location.remark),
     )
@@ -161,12 +163,12 @@ def plan_downloads(
 
 def unite_downloads(parts: Sequence[Downloads]) -> Downloads:
     """Return what several runs will download: what they share is downloaded once."""
-    folder_bytes: dict[Path, int] = {}
+    needs: dict[str, Need] = {}
     for part in parts:
-        folder_bytes |= part.folder_bytes
+        needs |= part.needs
     return Downloads(
         files=tuple(file for part in parts for file in part.files),
-        folder_bytes=folder_bytes,
+        needs=needs,
         streams=any(part.streams for part in parts),
         remarks=tuple(remark for part in parts for remark in part.remarks),
     )

@@ -22,14 +22,11 @@ from ..checkpoint.staging import (
 )
 from ..checkpoint.writer import existing_parent, free_bytes
 from ..errors import OutputError
-from ..passes.download import Downloads
+from ..passes.download import Downloads, Need
 from ..passes.plan import Work
 from ..report.files import REPORT_FILES
 from .journal import Journal
 from .session import Session
-
-Need = tuple[Path, int]
-"""An output and its size in bytes."""
 
 
 def check_outputs(outputs: Sequence[Path], session: Session) -> None:
@@ -105,7 +102,7 @@ def check_disk(place: Path, needs: Needs, downloads: Downloads | None = None) ->
 
     The cache may be on another disk than the output: each is held against its own.
     """
-    arriving = downloads.folder_bytes.items() if downloads else ()
+    arriving = downloads.needs.values() if downloads else ()
     beside = [need for need in arriving if _find_disk(need[0]) == _find_disk(place)]
     disks: dict[int, int] = {}
     for folder, folder_bytes in arriving:

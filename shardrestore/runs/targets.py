@@ -10,13 +10,12 @@ from pathlib import Path
 
 from ..errors import RequestError, ShardRestoreError
 from ..hub.reference import Reference, name_reference, open_checkpoint
-from ..passes.download import Downloads, unite_downloads
+from ..passes.download import Downloads, Need, unite_downloads
 from ..passes.progress import Observer
 from ..report.result import Restoration
 from ..request import Request
 from .finished import read_finished
 from .outputs import (
-    Need,
     Needs,
     check_disk,
     check_outputs,

@@ -96,7 +96,10 @@ def test_a_local_folder_of_that_name_is_told_on_stderr(desk: Desk) -> None:
 
 
 MESSAGES = {
-    "no such repository": (("--base", "alice/bass"), "error: alice/bass: no such repository"),
+    "no such repository": (
+        ("--base", "alice/bass"),
+        "error: alice/bass: no such folder, and no such",
+    ),
     "no such revision": (("--base", "alice/sft@v2"), "error: alice/sft@v2: no such revision"),
     "no such folder": (("--base", "./alice"), "error: base ./alice: no such folder"),
     "stream": (("--stream", "all"), "Invalid value for '--stream'"),
@@ -116,7 +119,7 @@ def test_without_a_token_a_private_repository_is_one_message(desk: Desk) -> None
     del desk.environment["HF_TOKEN"]
     status, _, err = desk.run(*RUN)
     assert status == 1
-    assert err.startswith("error: alice/base: no such repository")
+    assert err.startswith("error: alice/base: no such folder, and no such repository")
     assert "hf auth login" in err
 
 

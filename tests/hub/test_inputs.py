@@ -279,13 +279,13 @@ def test_profiles_sweeps_and_several_targets_work_from_the_hub(
 
 REFUSALS: dict[str, tuple[Callable[[Hub], object], dict[str, str], type[Exception], str]] = {
     "unknown repository": (lambda hub: None, {"base": "acme/nothing"}, HubError,
-                           "acme/nothing: no such repository.*private.*hf auth login"),
+                           "acme/nothing: no such folder, and no such repo.*hf auth login.*private"),
     "unknown revision": (lambda hub: None, {"target": "acme/sft@v9"}, HubError,
                          "acme/sft@v9: no such revision"),
     "unknown commit": (lambda hub: None, {"target": "acme/sft@" + "0" * 40}, HubError,
                        "no such revision"),
     "private": (lambda hub: hub.create("acme/secret", {"a": b""}, private=True),
-                {"base": "acme/secret"}, HubError, "private one.*hf auth login"),
+                {"base": "acme/secret"}, HubError, "hf auth login., if it is private"),
     "gated": (lambda hub: hub.create("acme/gated", {"model.safetensors": bytes(99)}, gated=True),
               {"base": "acme/gated"}, HubError,
               "gated: request access at http.*/acme/gated, then log in with `hf auth login`"),
