@@ -279,7 +279,7 @@ def test_profiles_sweeps_and_several_targets_work_from_the_hub(
 
 REFUSALS: dict[str, tuple[Callable[[Hub], object], dict[str, str], type[Exception], str]] = {
     "unknown repository": (lambda hub: None, {"base": "acme/nothing"}, HubError,
-                           "acme/nothing: no such folder, and no such repo.*hf auth login.*private"),
+                           "acme/nothing: no such folder, and no such repo.*auth login.*private"),
     "unknown revision": (lambda hub: None, {"target": "acme/sft@v9"}, HubError,
                          "acme/sft@v9: no such revision"),
     "unknown commit": (lambda hub: None, {"target": "acme/sft@" + "0" * 40}, HubError,
