@@ -45,7 +45,7 @@ Regions = Annotated[
 ]
 Include = Annotated[
     list[str],
-    typer.Option(metavar="RE", help="Of the region, only tensors that match. Repeatable."),
+    typer.Option(metavar="RE", help="Only tensors that match. Repeatable."),
 ]
 Exclude = Annotated[
     list[str], typer.Option(metavar="RE", help="No tensors that match. Repeatable.")

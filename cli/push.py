@@ -53,7 +53,7 @@ def describe(pushed: Pushed) -> str:
     facts = [
         ("commit", pushed.url),
         ("branch", pushed.revision),
-        ("uploaded", f"{pushed.files} files, {format_bytes(pushed.pushed_bytes)}"),
+        ("holds", f"{pushed.files} files, {format_bytes(pushed.pushed_bytes)}"),
     ]
     if pushed.deleted_bytes:
         facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights here"))

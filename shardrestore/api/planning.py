@@ -80,7 +80,7 @@ def plan(
     Parameters
     ----------
     base, target : str or path-like
-        The two checkpoint folders.
+        The two checkpoints: folders, or repositories on the Hub.
     output : str or path-like, optional
         Where the result would go. It is looked at, not written.
     percent : float or sequence of float

@@ -32,9 +32,9 @@ def restore(
     Parameters
     ----------
     base : str or path-like
-        Folder of the checkpoint before fine-tuning.
+        The checkpoint before fine-tuning: a folder, or a repository on the Hub.
     target : str or path-like
-        Folder of the checkpoint after it.
+        The checkpoint after it, named likewise.
     output : str or path-like
         Folder to write: a complete model with reports. Created if missing.
     percent : float

@@ -15,6 +15,12 @@ from ..errors import HubError
 _UNREADABLE = (ValueError, TypeError, KeyError, AssertionError)
 """What huggingface_hub raises over an answer that is no JSON, or lacks a field."""
 
+_UNKNOWN_TOKEN = (
+    "the Hub does not know your token (401): correct HF_TOKEN if it is set, or log in with "
+    "`hf auth login`"
+)
+"""HF_TOKEN comes first: while it is set, huggingface_hub does not look at a log-in."""
+
 
 @contextmanager
 def explained(what: str, repository: str) -> Iterator[None]:
@@ -109,9 +115,11 @@ def _explain_status(error: Exception, repository: str) -> str:
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if status == 429:
         return "the Hub asks to slow down (429): wait some minutes, or log in with `hf auth login`"
-    if status in (401, 403):
+    if status == 401:
+        return _UNKNOWN_TOKEN
+    if status == 403:
         return (
-            f"the Hub refuses ({status}): your token does not allow this: log in with "
+            "the Hub refuses (403): your token does not allow this: log in with "
             "`hf auth login` as somebody who may"
         )
     return f"the Hub answers {status or 'with an error'}: try again later"
@@ -182,7 +190,7 @@ def _explain_push(error: BaseException) -> str:
 
 def _explain_refused_push(status: int, again: str) -> str:
     if status == 401:
-        return "the Hub does not know your token (401): log in with `hf auth login`"
+        return _UNKNOWN_TOKEN
     if status == 403:
         return (
             "you may not write there (403): log in with `hf auth login` by a token that may, or "

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ..checkpoint.document import read_document
 from ..checkpoint.entry import show
+from ..checkpoint.staging import STAGING_FOLDER
 from ..errors import CheckpointError
 from ..pairing.pairs import CAST_DTYPES
 from ..pairing.regions import REGIONS
@@ -108,9 +109,11 @@ def read_record(folder: Path) -> Record:
 
 
 def _explain_absence(folder: Path) -> str:
-    inside = sorted(found.parent.name for found in folder.glob(f"*/{RECORD_FILE}"))
+    if (folder / STAGING_FOLDER).is_dir():
+        return "an unfinished run has left its work there: repeat its command with --resume"
+    inside = [*folder.glob(f"*/{RECORD_FILE}"), *folder.glob(f"*/*/{RECORD_FILE}")]
     if inside:
-        return f"{folder} holds several models: name one of them, for example {folder / inside[0]}"
+        return f"{folder} holds several models: name one of them, for example {min(inside).parent}"
     return f"without it nothing says what the folder should hold; {_ADVICE}"
 
 

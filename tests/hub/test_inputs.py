@@ -320,6 +320,15 @@ def test_what_cannot_be_had_is_told_before_anything_is_written(
 
 
 @pytest.mark.usefixtures("sft")
+def test_a_token_that_the_hub_does_not_know_is_told_even_of_a_public_repository(
+    tmp_path: Path, hub_client: HubClient
+) -> None:
+    hub_client.log_in("hf_stale")
+    with pytest.raises(HubError, match=r"does not know your token \(401\): correct HF_TOKEN"):
+        restore(tmp_path)
+
+
+@pytest.mark.usefixtures("sft")
 def test_a_disk_too_small_for_the_download_is_told_first(
     tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -556,6 +556,20 @@ def test_a_sweep_is_verified_model_by_model(tmp_path: Path) -> None:
         assert verify_folder(result.output, max_memory_bytes=BUDGET_BYTES).ok
 
 
+def test_the_folder_of_several_targets_names_a_model_two_levels_down(tmp_path: Path) -> None:
+    model = tmp_path / "sweep" / "sft" / "restore_mlp_top_10pct"
+    model.mkdir(parents=True)
+    (model / "shardrestore.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=f"several models.*{re.escape(str(model))}$"):
+        verify_folder(tmp_path / "sweep", max_memory_bytes=BUDGET_BYTES)
+
+
+def test_the_folder_of_an_unfinished_run_is_told_apart_from_a_damaged_model(tmp_path: Path) -> None:
+    (tmp_path / "output" / ".shardrestore-partial").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"unfinished run.*--resume"):
+        verify_folder(tmp_path / "output", max_memory_bytes=BUDGET_BYTES)
+
+
 # The inputs
 
 
