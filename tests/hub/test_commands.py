@@ -63,7 +63,7 @@ def desk(hub: Hub, tmp_path: Path) -> Desk:
 
 
 @pytest.mark.parametrize("stream", [(), ("--stream", "both")])
-def test_the_issue_s_command_works_and_tells_no_token(desk: Desk, stream: tuple[str, ...]) -> None:
+def test_a_run_from_the_hub_works_and_tells_no_token(desk: Desk, stream: tuple[str, ...]) -> None:
     status, out, err = desk.run(*RUN, *stream, "--json")
     assert (status, err) == (0, "")
     result = json.loads(out)
