@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,16 +44,22 @@ class NewFile:
 
     def __init__(self, path: Path) -> None:
         self._final = path
-        self._made = [parent for parent in path.parents if not parent.exists()]
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(
-                tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-            )
-        except OSError as error:
-            self._remove_parents()
-            raise explain_write_error(path, 0, error) from error
+        self._made: list[Path] = []
+        # Named before it is made: a signal that comes between finds what to remove.
+        self.folder = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
         self.path = self.folder / path.name
+
+    def __enter__(self) -> NewFile:
+        try:
+            self._made = [parent for parent in self._final.parents if not parent.exists()]
+            self._final.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700)
+        except BaseException as error:
+            self._remove()
+            if isinstance(error, OSError):
+                raise explain_write_error(self._final, 0, error) from error
+            raise
+        return self
 
     def publish(self) -> None:
         """Move the file to its place."""
@@ -63,14 +69,11 @@ class NewFile:
             raise explain_write_error(self._final, 0, error) from error
         self._made = []
 
-    def _remove_parents(self) -> None:
+    def _remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             for parent in self._made:
                 parent.rmdir()
 
-    def __enter__(self) -> NewFile:
-        return self
-
     def __exit__(self, *exception: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._remove_parents()
+        self._remove()
