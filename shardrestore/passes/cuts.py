@@ -25,6 +25,7 @@ from ..selection.cut import (
 )
 from ..selection.score import LOWS
 from .context import Context
+from .engine import SegmentCut
 from .gather import RegionScores
 from .low_bits import LowBits, count_random_bins
 from .scan import Scan
@@ -60,6 +61,12 @@ class PlacedCut:
     """By segment number: whether the cut concerns the segment."""
     remainders: npt.NDArray[np.int64]
     """By segment number, see ``tie_remainders``; for members alone."""
+
+    def meet(self, segment: Segment) -> SegmentCut | None:
+        """Return the cut where it meets a segment; None if it does not concern it."""
+        if not self.members[segment.number]:
+            return None
+        return SegmentCut(cut=self.cut, remainder=int(self.remainders[segment.number]))
 
 
 def place_cuts(

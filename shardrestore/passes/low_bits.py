@@ -8,20 +8,20 @@ counted as well, per segment.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ..kernels.interface import LANES, Keys
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
-from .scan import Scan, segment_bytes
+from .engine import open_engine
+from .progress import in_units
+from .scan import Scan
 from .segment import Region, Segment
 from .spool import Spool
 from .workers import StopSignal, run_tasks
-from .workspace import Workspace
 
 
 class LowBits:
@@ -49,13 +49,13 @@ class LowBits:
             slots[bin_] = row
 
         def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-            space = Workspace(context, stop)
-            counts = np.zeros((len(self._rows), LOWS), np.uint32)
+            engine = open_engine(context, stop)
 
             def work(segment: Segment) -> None:
-                counts.fill(0)
-                for keys in self._keys(context, space, segment):
-                    context.kernels.count_lows(keys, slots, counts)
+                advance = in_units(context.observer, segment.element_bytes)
+                counts = engine.count_lows(
+                    segment, slots, len(self._rows), advance, random=self._random
+                )
                 for row in range(len(self._rows)):
                     self._spool.put(self._number(segment, row), sparse(counts[row : row + 1]))
 
@@ -63,19 +63,12 @@ class LowBits:
 
         tasks = [s for s in self._scan.segments if members[s.number] and not self._resolved(s)]
         context.observer.begin(
-            "random" if self._random else "refine", sum(map(segment_bytes, tasks))
+            "random" if self._random else "refine", sum(task.nbytes for task in tasks)
         )
         try:
             run_tasks(tasks, context.sizing.workers, make_work)
         finally:
             context.observer.end()
-
-    def _keys(self, context: Context, space: Workspace, segment: Segment) -> Iterator[Keys]:
-        keys = space.random_segment(segment) if self._random else space.score_segment(segment)
-        per_element = segment_bytes(segment) // segment.elements
-        for chunk in keys:
-            yield chunk
-            context.observer.advance(chunk.size * per_element)
 
     def _resolved(self, segment: Segment) -> bool:
         """Whether the scan's histogram holds each key: bfloat16 scores, not random keys."""
@@ -114,25 +107,22 @@ def count_random_bins(
     lock = threading.Lock()
 
     def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        space = Workspace(context, stop)
-        counts = np.zeros((LANES, BINS), np.uint32)
+        engine = open_engine(context, stop)
 
         def work(segment: Segment) -> None:
-            counts.fill(0)
-            per_element = segment_bytes(segment) // segment.elements
-            for keys in space.random_segment(segment):
-                context.kernels.count_bins(keys, counts)
-                context.observer.advance(keys.size * per_element)
+            found = engine.count_random_bins(
+                segment, in_units(context.observer, segment.element_bytes)
+            )
             with lock:
                 for region, total in zip(regions, totals, strict=True):
                     if region.members[segment.number]:
-                        total += counts.sum(axis=0, dtype=np.uint64)
+                        total[found.bins] += found.counts
 
         return work
 
     members = np.logical_or.reduce([region.members for region in regions])
     tasks = [segment for segment in scan.segments if members[segment.number]]
-    context.observer.begin("random", sum(map(segment_bytes, tasks)))
+    context.observer.begin("random", sum(task.nbytes for task in tasks))
     try:
         run_tasks(tasks, context.sizing.workers, make_work)
     finally:

@@ -21,7 +21,6 @@ from .download import Downloads
 from .layout import OutputShard, lay_out
 from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
 from .meter import measure_runtime
-from .scan import segment_bytes
 from .segment import Region, Segment, split_pairs, twin_segments
 from .spool import BIN_BYTES
 from .tasks import COPY_BYTES
@@ -152,10 +151,10 @@ def plan_work(
         ),
         limits.with_work_for(len(segments) + outside // COPY_BYTES + 1),
     )
-    inside = sum(map(segment_bytes, [*segments, *twin_parts]))
-    heads = sum(map(segment_bytes, twin_parts))  # compared in any case
+    inside = sum(segment.nbytes for segment in [*segments, *twin_parts])
+    heads = sum(segment.nbytes for segment in twin_parts)  # compared in any case
     open_segments = [segment for segment in segments if refined and not segment.pair.exact]
-    refining = sum(map(segment_bytes, open_segments))
+    refining = sum(segment.nbytes for segment in open_segments)
     scans = profile_bytes is None
     written = sum(shard.nbytes for shard in shards)
     return Work(

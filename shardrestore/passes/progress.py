@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 STAGES = ("download", "scan", "refine", "random", "restore", "verify", "push")
@@ -70,3 +71,12 @@ class SerialObserver:
         """Pass the end on."""
         with self._lock:
             self._observer.end()
+
+
+def in_units(observer: Observer, unit_bytes: int) -> Callable[[int], None]:
+    """Return a function that tells an observer of progress in units of so many bytes."""
+
+    def advance(units: int) -> None:
+        observer.advance(units * unit_bytes)
+
+    return advance

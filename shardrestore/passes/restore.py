@@ -10,22 +10,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
 from ..errors import NonFiniteError
-from ..kernels.interface import Codes, Keys
-from ..selection.histogram import Histogram, SparseHistogram, sparse
-from ..selection.score import BINS
+from ..selection.histogram import Histogram, SparseHistogram
 from .context import Context
 from .cuts import PlacedCut
+from .engine import open_engine
 from .layout import OutputShard
-from .scan import segment_bytes
+from .progress import in_units
 from .segment import Segment
 from .tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
 from .workers import StopSignal, run_tasks
-from .workspace import Chunk, Workspace, as_bytes
+from .workspace import as_bytes
 from .writers import Writers
 
 
@@ -163,7 +160,7 @@ class _Ledger:
 
 
 class _Restorer:
-    """One worker of pass 2: its workspace and an output buffer for each cut."""
+    """One worker of pass 2."""
 
     def __init__(
         self,
@@ -174,9 +171,8 @@ class _Restorer:
         ledger: _Ledger,
         stop: StopSignal,
     ) -> None:
-        self._space = Workspace(context, stop)
+        self._engine = open_engine(context, stop)
         self._target = context.target
-        self._kernels = context.kernels
         self._observer = context.observer
         self._allow_nonfinite = context.allow_nonfinite
         self._shards = shards
@@ -184,13 +180,6 @@ class _Restorer:
         self._writers = writers
         self._ledger = ledger
         self._stop = stop
-        self._out = [np.empty(context.sizing.block_bytes, np.uint8) for _ in cuts]
-        # A random cut says nothing of the scores it selects: they are counted.
-        self._selected_scores = {
-            number: np.zeros((1, BINS), np.uint32)
-            for number, placed in enumerate(cuts)
-            if placed.cut.strategy == "random"
-        }
 
     def do(self, task: Task) -> None:
         match task:
@@ -209,8 +198,9 @@ class _Restorer:
 
     def _copy(self, task: CopyTask) -> None:
         source = self._target.shards[task.shard].source
-        buffer = as_bytes(self._space.target_buffer)
-        self._space.expect(source, task.offset, task.nbytes)
+        space = self._engine.space
+        buffer = as_bytes(space.target_buffer)
+        space.expect(source, task.offset, task.nbytes)
         for begin in range(0, task.nbytes, len(buffer)):
             self._stop.check()
             part = buffer[: min(len(buffer), task.nbytes - begin)]
@@ -219,7 +209,7 @@ class _Restorer:
             self._observer.advance(len(part))
 
     def _cast(self, task: CastTask) -> None:
-        space, tensor = self._space, task.tensor
+        space, tensor = self._engine.space, task.tensor
         output = self._shards[task.shard].tensors[tensor.name]
         out_size = output.nbytes // tensor.elements
         for start, chunk in space.target_chunks(tensor, task.start, task.elements):
@@ -238,71 +228,13 @@ class _Restorer:
     def _restore(self, segment: Segment) -> None:
         pair = segment.pair
         output = self._shards[pair.target.shard].tensors[pair.name]
-        out_size = output.nbytes // pair.target.elements
-        remainders = [int(placed.remainders[segment.number]) for placed in self._cuts]
-        selected = [0] * len(self._cuts)
-        for counts in self._selected_scores.values():
-            counts.fill(0)
-        for start, elements in self._space.blocks(segment):
-            for chunk in self._space.chunks(pair, start, elements):
-                self._cut_chunk(segment, chunk, out_size, remainders, selected)
-            parts = [as_bytes(out)[: elements * out_size] for out in self._out]
-            self._write(pair.target.shard, output.offset + start * out_size, parts)
-            self._observer.advance(elements * segment_bytes(segment) // segment.elements)
+        out_bytes = output.nbytes // pair.target.elements
+
+        def write(start: int, elements: int, parts: Sequence[memoryview]) -> None:
+            self._write(pair.target.shard, output.offset + start * out_bytes, parts)
+
+        cuts = [placed.meet(segment) for placed in self._cuts]
+        advance = in_units(self._observer, segment.element_bytes)
+        selected = self._engine.cut(segment, cuts, write, advance)
         if not pair.twin:
-            counted = {number: sparse(counts) for number, counts in self._selected_scores.items()}
-            self._ledger.note(segment, selected, counted)
-
-    def _cut_chunk(
-        self,
-        segment: Segment,
-        chunk: Chunk,
-        out_size: int,
-        remainders: list[int],
-        selected: list[int],
-    ) -> None:
-        scores, _ = self._space.score_keys(chunk)
-        randoms = scores
-        if self._selected_scores:
-            randoms = self._space.random_keys(segment, chunk.start, chunk.elements)
-        low = chunk.block_start * out_size
-        high = low + chunk.elements * out_size
-        for number, placed in enumerate(self._cuts):
-            out: Codes = self._out[number][low:high].view(chunk.target_codes.dtype)
-            if not placed.members[segment.number]:
-                out[:] = chunk.target_codes
-                continue
-            random = number in self._selected_scores
-            keys = randoms if random else scores
-            if random:
-                self._count_selected(number, keys, remainders[number], scores)
-            cut = placed.cut
-            count, remainders[number] = self._kernels.select(
-                keys,
-                cut.first,
-                cut.span,
-                cut.tie_first,
-                cut.tie_span,
-                remainders[number],
-                cut.ties_taken,
-                cut.ties,
-                chunk.base_codes,
-                chunk.target_codes,
-                out,
-            )
-            selected[number] += count
-
-    def _count_selected(self, number: int, keys: Keys, remainder: int, scores: Keys) -> None:
-        cut = self._cuts[number].cut
-        self._kernels.count_selected(
-            keys,
-            cut.first,
-            cut.span,
-            cut.tie_first,
-            cut.tie_span,
-            remainder,
-            cut.ties_taken,
-            cut.ties,
-            scores,
-            self._selected_scores[number],
-        )
+            self._ledger.note(segment, selected.elements, selected.scores)

@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from ..checkpoint.entry import shorten, show_name
 from ..errors import NonFiniteError, PairingError
-from ..kernels.interface import LANES
-from ..pairing.pairs import Pair
-from ..selection.histogram import HistogramStore, sparse
-from ..selection.score import BINS, INFINITY_BIN
+from ..selection.histogram import HistogramStore
+from ..selection.score import INFINITY_BIN
 from .context import Context
+from .engine import open_engine
+from .progress import in_units
 from .segment import Segment
 from .spool import Spool
 from .workers import StopSignal, run_tasks
-from .workspace import EXPONENTS, Chunk, Workspace, as_bytes
+from .workspace import as_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
     # Files are read front to back, whatever the names of their tensors.
     tasks = sorted([*segments, *twins], key=_file_order)
     try:
-        context.observer.begin("scan", sum(map(segment_bytes, tasks)))
+        context.observer.begin("scan", sum(task.nbytes for task in tasks))
         run_tasks(tasks, context.sizing.workers, make_work)
     except BaseException:
         spool.close()
@@ -100,61 +100,31 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
     return result
 
 
-def segment_bytes(segment: Segment) -> int:
-    """Return how many bytes of both inputs a segment has."""
-    return segment.elements * (
-        segment.pair.base.nbytes // max(segment.pair.base.elements, 1)
-        + segment.pair.target.nbytes // max(segment.pair.target.elements, 1)
-    )
-
-
 def _file_order(segment: Segment) -> tuple[int, int, int]:
     tensor = segment.pair.target
     return tensor.shard, tensor.offset, segment.index
 
 
 class _Scanner:
-    """One worker of pass 1: its workspace and its counters."""
+    """One worker of pass 1."""
 
     def __init__(self, context: Context, stop: StopSignal, result: Scan, spool: Spool) -> None:
-        self._space = Workspace(context, stop)
+        self._engine = open_engine(context, stop)
         self._target = context.target
-        self._kernels = context.kernels
         self._observer = context.observer
         self._result = result
         self._spool = spool
-        self._counts = np.zeros((LANES, BINS), np.uint32)
 
     def count(self, segment: Segment) -> None:
         number, result = segment.number, self._result
-        self._counts.fill(0)
-        for start, elements in self._space.blocks(segment):
-            for chunk in self._space.chunks(segment.pair, start, elements):
-                keys, zero_base = self._space.score_keys(chunk)
-                self._kernels.count_bins(keys, self._counts)
-                result.zero_base[number] += zero_base
-                result.overflows[number] += self._count_overflows(segment.pair, chunk)
-            self._observer.advance(elements * segment_bytes(segment) // segment.elements)
-        histogram = sparse(self._counts)
+        counted = self._engine.count(segment, in_units(self._observer, segment.element_bytes))
+        result.zero_base[number] = counted.zero_base
+        result.overflows[number] = counted.overflows
         # A non-finite weight gives a score that is infinite or no number; so
         # may finite ones, by overflow. Rare enough to read the segment again.
-        if histogram.bins[-1] >= INFINITY_BIN:
-            result.nonfinite[number] = self._count_nonfinite(segment)
-        self._spool.put(number, histogram)
-
-    def _count_overflows(self, pair: Pair, chunk: Chunk) -> int:
-        count, out = self._space.count_overflows, pair.out_dtype
-        return count(chunk.base_raw, pair.base.dtype, chunk.base_codes, out) + count(
-            chunk.target_raw, pair.target.dtype, chunk.target_codes, out
-        )
-
-    def _count_nonfinite(self, segment: Segment) -> int:
-        pair, count, found = segment.pair, self._kernels.count_nonfinite, 0
-        for start, elements in self._space.blocks(segment):
-            for chunk in self._space.chunks(pair, start, elements):
-                found += count(chunk.base_raw, EXPONENTS[pair.base.dtype])
-                found += count(chunk.target_raw, EXPONENTS[pair.target.dtype])
-        return found
+        if counted.histogram.bins[-1] >= INFINITY_BIN:
+            result.nonfinite[number] = self._engine.count_nonfinite(segment)
+        self._spool.put(number, counted.histogram)
 
     def compare_twin(self, segment: Segment) -> None:
         pair, target = segment.pair, self._target
@@ -162,9 +132,10 @@ class _Scanner:
         source = target.shards[embedding.shard].source
         size = pair.target.nbytes // pair.target.elements
         begin = embedding.offset + segment.start * size
-        self._space.expect(source, begin, segment.elements * size)
-        for start, head in self._space.target_chunks(pair.target, segment.start, segment.elements):
-            embedded = self._space.base_buffer[: head.nbytes].view(head.dtype)
+        space = self._engine.space
+        space.expect(source, begin, segment.elements * size)
+        for start, head in space.target_chunks(pair.target, segment.start, segment.elements):
+            embedded = space.base_buffer[: head.nbytes].view(head.dtype)
             source.read_into(embedding.offset + start * size, as_bytes(embedded))
             if not np.array_equal(embedded, head):
                 raise PairingError(
@@ -172,7 +143,7 @@ class _Scanner:
                     f"config.json of {target.where} ties them: correct tie_word_embeddings, or "
                     f"leave both out with --exclude"
                 )
-            self._observer.advance(head.size * segment_bytes(segment) // segment.elements)
+            self._observer.advance(head.size * segment.element_bytes)
 
 
 def refuse_nonfinite(scan: Scan) -> None:

@@ -32,6 +32,17 @@ class Segment:
         return self.index * SEGMENT_ELEMENTS
 
     @property
+    def element_bytes(self) -> int:
+        """Bytes that an element has in both inputs together."""
+        tensors = (self.pair.base, self.pair.target)
+        return sum(tensor.nbytes // max(tensor.elements, 1) for tensor in tensors)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both inputs together."""
+        return self.elements * self.element_bytes
+
+    @property
     def stream(self) -> str:
         """Name that random keys are drawn for: a tied head repeats its embedding's."""
         return self.pair.twin or self.pair.name

@@ -9,7 +9,6 @@ from itertools import zip_longest
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..selection.stream import SEGMENT_ELEMENTS
 from .layout import OutputShard
-from .scan import segment_bytes
 from .segment import Segment
 
 COPY_BYTES = 1 << 26
@@ -36,7 +35,7 @@ class SegmentTask:
     @property
     def nbytes(self) -> int:
         """Bytes to read."""
-        return segment_bytes(self.segment)
+        return self.segment.nbytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,180 @@
+"""Segments on a processor core: block by block into memory, chunk by chunk through the kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels.interface import LANES, Codes, Counts, Keys
+from ..pairing.pairs import Pair
+from ..selection.histogram import SparseHistogram, sparse
+from ..selection.score import BINS, LOWS
+from .context import Context
+from .engine import Advance, Counted, SegmentCut, Selected, Write
+from .segment import Segment
+from .workers import StopSignal
+from .workspace import EXPONENTS, ITEM_BYTES, Chunk, Workspace, as_bytes
+
+
+class CpuEngine:
+    """An engine on one core; its buffers and counters are made once, for every segment.
+
+    Parameters
+    ----------
+    context : Context
+    stop : StopSignal
+        Checked between blocks.
+    """
+
+    def __init__(self, context: Context, stop: StopSignal) -> None:
+        self.space = Workspace(context, stop)
+        self._kernels = context.kernels
+        self._block_bytes = context.sizing.block_bytes
+        self._bins = np.zeros((LANES, BINS), np.uint32)
+        self._lows = np.zeros((0, LOWS), np.uint32)
+        self._selected_bins: dict[int, Counts] = {}
+        self._out: list[npt.NDArray[np.uint8]] = []
+
+    def count(self, segment: Segment, advance: Advance) -> Counted:
+        """Count the scores of a segment."""
+        self._bins.fill(0)
+        zero_base = overflows = 0
+        for start, elements in self.space.blocks(segment):
+            for chunk in self.space.chunks(segment.pair, start, elements):
+                keys, zeros = self.space.score_keys(chunk)
+                self._kernels.count_bins(keys, self._bins)
+                zero_base += zeros
+                overflows += self._count_overflows(segment.pair, chunk)
+            advance(elements)
+        return Counted(histogram=sparse(self._bins), zero_base=zero_base, overflows=overflows)
+
+    def _count_overflows(self, pair: Pair, chunk: Chunk) -> int:
+        count, out = self.space.count_overflows, pair.out_dtype
+        return count(chunk.base_raw, pair.base.dtype, chunk.base_codes, out) + count(
+            chunk.target_raw, pair.target.dtype, chunk.target_codes, out
+        )
+
+    def count_nonfinite(self, segment: Segment) -> int:
+        """Return how many weights of a segment, in both inputs together, are NaN or infinite."""
+        pair, count, found = segment.pair, self._kernels.count_nonfinite, 0
+        for start, elements in self.space.blocks(segment):
+            for chunk in self.space.chunks(pair, start, elements):
+                found += count(chunk.base_raw, EXPONENTS[pair.base.dtype])
+                found += count(chunk.target_raw, EXPONENTS[pair.target.dtype])
+        return found
+
+    def count_lows(
+        self,
+        segment: Segment,
+        slots: npt.NDArray[np.int32],
+        rows: int,
+        advance: Advance,
+        *,
+        random: bool,
+    ) -> Counts:
+        """Count the low bits of a segment's keys within chosen bins."""
+        if self._lows.shape[0] != rows:
+            self._lows = np.empty((rows, LOWS), np.uint32)
+        self._lows.fill(0)
+        space = self.space
+        for keys in space.random_segment(segment) if random else space.score_segment(segment):
+            self._kernels.count_lows(keys, slots, self._lows)
+            advance(keys.size)
+        return self._lows
+
+    def count_random_bins(self, segment: Segment, advance: Advance) -> SparseHistogram:
+        """Count a segment's random keys by bin; no weight is read."""
+        self._bins.fill(0)
+        for keys in self.space.random_segment(segment):
+            self._kernels.count_bins(keys, self._bins)
+            advance(keys.size)
+        return sparse(self._bins)
+
+    def cut(
+        self,
+        segment: Segment,
+        cuts: Sequence[SegmentCut | None],
+        write: Write,
+        advance: Advance,
+    ) -> Selected:
+        """Restore what each cut selects in a segment, and hand the results over block by block."""
+        job = _Job(cuts)
+        counters = self._clear_counters(job.random)
+        out_bytes = ITEM_BYTES[segment.pair.out_dtype]
+        while len(self._out) < len(cuts):
+            self._out.append(np.empty(self._block_bytes, np.uint8))
+        for start, elements in self.space.blocks(segment):
+            for chunk in self.space.chunks(segment.pair, start, elements):
+                self._cut_chunk(segment, chunk, job)
+            parts = [as_bytes(out)[: elements * out_bytes] for out in self._out[: len(cuts)]]
+            write(start, elements, parts)
+            advance(elements)
+        scores = {number: sparse(counts) for number, counts in counters.items()}
+        return Selected(elements=job.selected, scores=scores)
+
+    def _clear_counters(self, random: Sequence[int]) -> dict[int, Counts]:
+        """Return cleared counters of the scores that random cuts select."""
+        for number in random:
+            self._selected_bins.setdefault(number, np.zeros((1, BINS), np.uint32)).fill(0)
+        return {number: self._selected_bins[number] for number in random}
+
+    def _cut_chunk(self, segment: Segment, chunk: Chunk, job: _Job) -> None:
+        scores, _ = self.space.score_keys(chunk)
+        randoms = scores
+        if job.random:
+            randoms = self.space.random_keys(segment, chunk.start, chunk.elements)
+        out_bytes = chunk.target_codes.itemsize
+        low = chunk.block_start * out_bytes
+        high = low + chunk.elements * out_bytes
+        for number, found in enumerate(job.cuts):
+            out: Codes = self._out[number][low:high].view(chunk.target_codes.dtype)
+            if found is None:
+                out[:] = chunk.target_codes
+                continue
+            if found.random:
+                self._count_selected(number, randoms, scores, job)
+            cut = found.cut
+            count, job.remainders[number] = self._kernels.select(
+                randoms if found.random else scores,
+                cut.first,
+                cut.span,
+                cut.tie_first,
+                cut.tie_span,
+                job.remainders[number],
+                cut.ties_taken,
+                cut.ties,
+                chunk.base_codes,
+                chunk.target_codes,
+                out,
+            )
+            job.selected[number] += count
+
+    def _count_selected(self, number: int, keys: Keys, scores: Keys, job: _Job) -> None:
+        found = job.cuts[number]
+        assert found is not None
+        cut = found.cut
+        self._kernels.count_selected(
+            keys,
+            cut.first,
+            cut.span,
+            cut.tie_first,
+            cut.tie_span,
+            job.remainders[number],
+            cut.ties_taken,
+            cut.ties,
+            scores,
+            self._selected_bins[number],
+        )
+
+
+class _Job:
+    """What is asked of a segment, and how far it is done: one entry for each cut."""
+
+    def __init__(self, cuts: Sequence[SegmentCut | None]) -> None:
+        self.cuts = cuts
+        self.remainders = [found.remainder if found else 0 for found in cuts]
+        self.selected = [0] * len(cuts)
+        # A random cut says nothing of the scores it selects: they are counted.
+        self.random = [n for n, found in enumerate(cuts) if found is not None and found.random]
