@@ -7,6 +7,11 @@ files, threads or progress.
 Arrays are one-dimensional and contiguous. A bfloat16 or float16 array is passed
 as its uint16 patterns; ``score_keys`` takes two uint16 arrays for bfloat16
 arithmetic and two float32 arrays for everything else.
+
+``gpu`` has the same functions on tensors of a device, in torch, and ``fused`` two
+of them in Triton, that go over whole blocks. ``device.check_device`` returns what
+to use on a device, once that has been seen to return the reference's integers.
+Whoever needs them imports them: that imports torch, which nothing else does.
 """
 
 from __future__ import annotations

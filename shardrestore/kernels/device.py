@@ -1,0 +1,229 @@
+"""A device is used if it returns the reference's integers, and not otherwise.
+
+Drivers flush small numbers to zero, compilers fuse and reorder, some devices divide by
+multiplying with a reciprocal: any of that would move weights across a cut without a sign.
+``check_device`` runs every kernel on hard cases, on the device at hand, before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..selection.cut import Cut
+from ..selection.score import BINS, EPSILON_BFLOAT16_PATTERN, INFINITY_BIN, LOW_BITS, LOWS
+from . import gpu, reference
+from .interface import Keys
+
+
+class UnfaithfulDevice(Exception):
+    """A device returned other integers than the reference."""
+
+    def __init__(self, device: torch.device, what: str, differing: int, cases: int) -> None:
+        super().__init__(f"{device}: {what} differs from the reference in {differing} of {cases}")
+        self.device = device
+        self.what = what
+        """What differed."""
+
+
+class BlockKernels(Protocol):
+    """What passes over blocks of weights; ``gpu`` and ``fused`` offer it, ``gpu`` documents it."""
+
+    def count_scores(
+        self, base: Tensor, target: Tensor, counts: Tensor, *, exact: bool
+    ) -> Tensor: ...
+    def restore_scores(
+        self,
+        base_scored: Tensor,
+        target_scored: Tensor,
+        base_codes: Tensor,
+        target_codes: Tensor,
+        cut: Cut,
+        remainder: Tensor,
+        out: Tensor,
+        *,
+        exact: bool,
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def check_device(device: torch.device | str) -> BlockKernels:
+    """Compare every kernel on a device with the reference, on hard cases.
+
+    Takes a fraction of a second and less than 8 MB of the device, but for the first time
+    that Triton compiles.
+
+    Returns
+    -------
+    BlockKernels
+        The module to use there: ``fused`` where Triton can be used, else ``gpu``.
+
+    Raises
+    ------
+    UnfaithfulDevice
+        If one integer differs.
+    torch.OutOfMemoryError
+        If the device is full.
+    """
+    device = torch.device(device)
+    kernels = load_block_kernels(device)
+    for what, expected, found in _cases(device, kernels):
+        numbers = found.cpu().numpy()
+        differing = numbers != np.asarray(expected).view(numbers.dtype)
+        if np.any(differing):
+            raise UnfaithfulDevice(device, what, int(np.sum(differing)), differing.size)
+    return kernels
+
+
+def load_block_kernels(device: torch.device) -> BlockKernels:
+    """Return the module with the fastest block kernels that can be built for a device."""
+    if device.type != "cuda":
+        return gpu
+    weight = torch.zeros(1, dtype=torch.int16, device=device)
+    counts = torch.zeros(BINS, dtype=torch.int32, device=device)
+    try:
+        from . import fused
+
+        fused.count_scores(weight, weight, counts, exact=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        # No Triton for this platform, no C compiler for its launcher, a GPU it does not know:
+        # the first launch tells, by many kinds of exceptions. Slower is not wrong.
+        return gpu
+    return fused
+
+
+_Case = tuple[str, npt.ArrayLike, Tensor]
+
+
+def _cases(device: torch.device, kernels: BlockKernels) -> Iterator[_Case]:
+    """Yield what is compared, what the reference returns, and what the device does."""
+    yield from _formats(device)
+    yield from _random_keys(device)
+    for exact in (True, False):
+        patterns = _hard_patterns(8, 7) if exact else _hard_patterns(8, 23)
+        base, target = (side.ravel() for side in np.meshgrid(patterns, patterns))
+        yield from _scores(device, kernels, base, target, exact=exact)
+
+
+def _hard_patterns(exponent_bits: int, fraction_bits: int) -> npt.NDArray[Any]:
+    """Return patterns of a format at the edges of its exponents and fractions.
+
+    Zeros, subnormals, 1e-8 and what lies near it, 1, the largest, infinities and NaNs; fractions
+    of none, one and all bits, and halfway between two bfloat16 or float16 numbers.
+    """
+    top = (1 << exponent_bits) - 1
+    epsilon = EPSILON_BFLOAT16_PATTERN >> 7
+    exponents = [0, 1, 2, 24, epsilon - 8, epsilon, epsilon + 8, top // 2, top - 1, top]
+    ones = (1 << fraction_bits) - 1
+    fractions = {0, 1, 1 << fraction_bits - 1, ones, ones - 1, ones >> 1}
+    fractions |= {half << shift for half in (1, 3) for shift in (12, 15) if shift < fraction_bits}
+    fractions |= {fraction | 1 for fraction in fractions}
+    kind = np.uint16 if exponent_bits + fraction_bits < 16 else np.uint32
+    grid = np.array(exponents)[:, None] << fraction_bits | np.array(sorted(fractions))
+    return np.concatenate([grid.ravel(), grid.ravel() | 1 << exponent_bits + fraction_bits]).astype(
+        kind
+    )
+
+
+def _tensor(array: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array on the device; unsigned integers become signed ones of the same bits."""
+    signed = {np.uint16: np.int16, np.uint32: np.int32}.get(array.dtype.type, array.dtype.type)
+    return torch.from_numpy(array.view(signed)).to(device)
+
+
+def _formats(device: torch.device) -> Iterator[_Case]:
+    codes = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
+    fractions = np.array([0, 1, 0xFFF, 0x1000, 0x1001, 0x3000, 0x7FFF, 0x8000, 0x8001, 0x18000])
+    fractions = np.append(fractions, [0x7FEFFF, 0x7FF000, 0x7FFFFF])  # carry into the exponent
+    bits = (np.arange(1 << 9)[:, None] << 23 | fractions).ravel().astype(np.uint32)
+    values = bits.view(np.float32)
+    widen = {"BF16": reference.widen_bfloat16, "F16": reference.widen_float16}
+    narrow = {"BF16": reference.narrow_bfloat16, "F16": reference.narrow_float16}
+    exponents = {"BF16": 0x7F80, "F16": 0x7C00}
+    for dtype in widen:
+        wide, narrowed = np.empty(codes.size, np.float32), np.empty(bits.size, np.uint16)
+        widen[dtype](codes, wide)
+        narrow[dtype](values, narrowed)
+        found = gpu.widen(_tensor(codes, device), dtype).view(torch.int32)
+        yield f"widening {dtype}", wide, found
+        yield f"narrowing to {dtype}", narrowed, gpu.narrow(_tensor(values, device), dtype)
+        nonfinite = reference.count_nonfinite(codes, exponents[dtype])
+        count = gpu.count_nonfinite(_tensor(codes, device), exponents[dtype])
+        yield f"counting non-finite {dtype}", nonfinite, count
+
+
+def _random_keys(device: torch.device) -> Iterator[_Case]:
+    for word0, word1, start in [(0, 1, 0), (0xDEADBEEF, 0x80000001, 2**32 - 500)]:
+        keys = np.empty(1000, np.uint32)
+        reference.random_keys(word0, word1, start, keys)
+        yield "hashing", keys, gpu.random_keys(word0, word1, start, keys.size, device)
+
+
+def _scores(
+    device: torch.device, kernels: BlockKernels, base: Any, target: Any, *, exact: bool
+) -> Iterator[_Case]:
+    """Yield the scores of a grid of weights, what is counted of them, and what cuts make."""
+    arithmetic = "bfloat16" if exact else "float32"
+    scored = [side if exact else side.view(np.float32) for side in (base, target)]
+    keys = np.empty(base.size, np.uint32)
+    zeros = reference.score_keys(scored[0], scored[1], keys)
+    left, right = (_tensor(side, device) for side in scored)
+    found = gpu.score_keys(left, right, exact=exact)
+    yield f"{arithmetic} scores", keys, found
+
+    bins = np.zeros((1, BINS), np.uint32)
+    reference.count_bins(keys, bins)
+    counts = torch.zeros(BINS, dtype=torch.int32, device=device)
+    yield "counting zeros", zeros, kernels.count_scores(left, right, counts, exact=exact)
+    yield f"counting {arithmetic} scores", bins[0], counts
+    counts = torch.zeros(BINS, dtype=torch.int32, device=device)
+    gpu.count_bins(found, counts)
+    yield "counting bins", bins[0], counts
+
+    slots, lows = np.full(BINS, -1, np.int32), np.zeros((1, LOWS), np.uint32)
+    slots[keys.max() >> LOW_BITS] = 0
+    reference.count_lows(keys, slots, lows)
+    counts = torch.zeros((1, LOWS), dtype=torch.int32, device=device)
+    gpu.count_lows(found, _tensor(slots, device), counts)
+    yield "counting low bits", lows, counts
+
+    codes, out = (_tensor(base, device), _tensor(target, device)), np.empty_like(base)
+    restored, begin = torch.zeros_like(codes[0]), torch.ones((), dtype=torch.int64, device=device)
+    for cut in _cuts(keys):
+        rule = cut.first, cut.span, cut.tie_first, cut.tie_span, 1, cut.ties_taken, cut.ties
+        restored.zero_()
+        selected = reference.select(keys, *rule, base, target, out)
+        numbers = kernels.restore_scores(left, right, *codes, cut, begin, restored, exact=exact)
+        yield f"restoring by {arithmetic} scores", out, restored
+        yield "counting the restored", selected, torch.stack(numbers)
+        restored.zero_()
+        numbers = gpu.select(found, cut, begin, *codes, restored)
+        yield "selecting", out, restored
+        yield "counting the selected", selected, torch.stack(numbers)
+        bins.fill(0)
+        reference.count_selected(keys, *rule, keys, bins)
+        counts = torch.zeros(BINS, dtype=torch.int32, device=device)
+        gpu.count_selected(found, cut, begin, found, counts)
+        yield "counting selected scores", bins[0], counts
+
+
+def _cuts(keys: Keys) -> Iterator[Cut]:
+    """Yield a cut from above and one from below, each through the finite bin of most ties."""
+    frequent = int(np.bincount(keys >> LOW_BITS)[1:INFINITY_BIN].argmax()) + 1
+    for strategy, ties in (("top", 1009), ("bottom", (1 << 38) + 7)):
+        yield Cut(
+            strategy="top" if strategy == "top" else "bottom",
+            percent=0.0,
+            elements=ties,
+            selected=ties // 3,
+            tie_first=frequent << LOW_BITS,
+            tie_span=LOWS,
+            ties=ties,
+            ties_taken=ties // 3,
+        )
