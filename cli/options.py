@@ -96,13 +96,21 @@ ShownStrategies = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random strategy.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where to compute.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda[:N]", help="Where to compute; several GPUs as in cuda:0,cuda:1."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(metavar="N", help="Worker threads at most.", show_default="one per processor"),
 ]
 MaxMemory = Annotated[
     str, typer.Option(metavar="SIZE", help="Budget for the whole process, such as 1GiB.")
+]
+MaxDeviceMemory = Annotated[
+    str, typer.Option(metavar="SIZE", help="Budget on each GPU, such as 512MiB.")
 ]
 Stream = Annotated[
     Literal["base", "target", "both"] | None,

@@ -9,7 +9,7 @@ import typer
 
 from . import options as o
 from .outcome import print_result, reports_errors
-from .text import format_bytes, format_facts, format_mib, format_table
+from .text import format_bytes, format_device, format_facts, format_mib, format_table
 
 if TYPE_CHECKING:
     from shardrestore import Plan
@@ -33,6 +33,7 @@ def plan(
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    max_device_memory: o.MaxDeviceMemory = "1GiB",
     stream: o.Stream = None,
     approximate: o.Approximate = False,
     dtype: o.Dtype = "auto",
@@ -61,6 +62,7 @@ def plan(
         device=device,
         workers=workers,
         max_memory=max_memory,
+        max_device_memory=max_device_memory,
         stream=stream,
         approximate=approximate,
         dtype=dtype,
@@ -97,6 +99,7 @@ def describe(plan: Plan) -> str:
         *_describe_download(plan),
         ("disk", _describe_disk(plan)),
         ("memory", f"{memory}: workers: {sizing.workers}, blocks: {sizing.block_bytes >> 10} KiB"),
+        ("device", _describe_device(plan)),
     ]
     facts += [("note", remark) for remark in plan.remarks]
     if plan.output_problem:
@@ -120,6 +123,14 @@ def _describe_download(plan: Plan) -> list[tuple[str, str]]:
     if not plan.download_bytes:
         return []
     return [("download", f"{format_bytes(plan.download_bytes)} into the cache of the Hub's files")]
+
+
+def _describe_device(plan: Plan) -> str:
+    device = format_device(plan.device, plan.device_reason)
+    if not plan.sizing.projected_device_bytes:
+        return device
+    needed = format_mib(plan.sizing.projected_device_bytes)
+    return f"{device}: {needed} of {format_mib(plan.max_device_memory_bytes)}"
 
 
 def _describe_disk(plan: Plan) -> str:
@@ -167,6 +178,9 @@ def _summarize(plan: Plan) -> dict[str, Any]:
         "workers": plan.sizing.workers,
         "block_bytes": plan.sizing.block_bytes,
         "projected_bytes": plan.sizing.projected_bytes,
+        "device": plan.device,
+        "device_reason": plan.device_reason,
+        "projected_device_bytes": plan.sizing.projected_device_bytes,
         "max_memory_bytes": plan.max_memory_bytes,
         "remarks": list(plan.remarks),
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -32,7 +34,17 @@ class ProgressBars:
     def note(self, remark: str) -> None:
         """Say something on a line of its own."""
         if not self._silent:
-            typer.echo(printable(f"note: {remark}"), err=True)
+            with self._hidden_bar():
+                typer.echo(printable(f"note: {remark}"), err=True)
+
+    @contextmanager
+    def _hidden_bar(self) -> Iterator[None]:
+        """Take a bar off its line for a while."""
+        if self._bar is not None:
+            self._bar.clear()
+        yield
+        if self._bar is not None:
+            self._bar.refresh()
 
     def begin(self, stage: str, total_bytes: int) -> None:
         """Show a bar for the stage."""
@@ -58,3 +70,4 @@ class ProgressBars:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None

@@ -14,7 +14,7 @@ from .progress import ProgressBars
 from .push import describe as describe_push
 from .push import summarize as summarize_push
 from .push import write_command
-from .text import format_bytes, format_facts, format_mib, format_share, format_table
+from .text import format_bytes, format_device, format_facts, format_mib, format_share, format_table
 
 if TYPE_CHECKING:
     from shardrestore import Pushed, Restoration, TargetOutcome
@@ -43,6 +43,7 @@ def run(
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    max_device_memory: o.MaxDeviceMemory = "1GiB",
     stream: o.Stream = None,
     approximate: o.Approximate = False,
     dtype: o.Dtype = "auto",
@@ -97,6 +98,7 @@ def run(
         device=device,
         workers=workers,
         max_memory=max_memory,
+        max_device_memory=max_device_memory,
         stream=stream,
         approximate=approximate,
         dtype=dtype,
@@ -282,6 +284,7 @@ def _describe_costs(results: Sequence[Restoration]) -> str:
             ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
             ("throughput", f"{speed}/s: {read} read, {written} written"),
             ("peak memory", memory),
+            ("device", format_device(result.device, result.device_reason)),
         ]
     )
 

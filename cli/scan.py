@@ -27,6 +27,7 @@ def scan(
     device: o.Device = "auto",
     workers: o.Workers = None,
     max_memory: o.MaxMemory = "512MiB",
+    max_device_memory: o.MaxDeviceMemory = "1GiB",
     stream: o.Stream = None,
     dtype: o.Dtype = "auto",
     overwrite: Annotated[
@@ -49,6 +50,7 @@ def scan(
         device=device,
         workers=workers,
         max_memory=max_memory,
+        max_device_memory=max_device_memory,
         stream=stream,
         dtype=dtype,
         overwrite=overwrite,

@@ -14,6 +14,11 @@ def format_bytes(nbytes: float) -> str:
     return f"{nbytes:.1f} TB"
 
 
+def format_device(label: str, reason: str) -> str:
+    """Return where a run computes, and why there if it was not asked for."""
+    return f"{label}: {reason}" if reason else label
+
+
 def format_mib(nbytes: int) -> str:
     """Return an amount of memory in MiB, rounded up."""
     return f"{-(-nbytes // (1 << 20)):,} MiB"

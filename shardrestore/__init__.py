@@ -14,6 +14,7 @@ from .api.planning import Plan, PlannedModel, plan
 from .api.restoring import find_unfinished, restore, sweep, sweep_targets
 from .errors import (
     CheckpointError,
+    DeviceError,
     HubError,
     InputChangedError,
     MemoryBudgetError,
@@ -50,6 +51,7 @@ __all__ = [
     "Cell",
     "CellRow",
     "CheckpointError",
+    "DeviceError",
     "HubError",
     "InputChangedError",
     "MemoryBudgetError",

@@ -8,6 +8,7 @@ ShardRestoreError
 ├── ProfileError            a profile that is damaged, or not of these weights
 ├── NonFiniteError          NaN or infinite weights in the region
 ├── MemoryBudgetError       the work does not fit into ``--max-memory``
+├── DeviceError             a GPU that is not there, or not exact
 ├── OutputError             the output folder or its disk
 └── HubError                the Hub, or the way to it
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "DeviceError",
     "HubError",
     "InputChangedError",
     "MemoryBudgetError",
@@ -64,6 +66,10 @@ class NonFiniteError(ShardRestoreError):
 
 class MemoryBudgetError(ShardRestoreError):
     """The projected memory is larger than the budget."""
+
+
+class DeviceError(ShardRestoreError):
+    """A GPU is asked for that is not there, or does not compute as the reference does."""
 
 
 class OutputError(ShardRestoreError):

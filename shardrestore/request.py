@@ -18,6 +18,7 @@ from .passes.memory import Limits
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"
+DEFAULT_MAX_DEVICE_MEMORY = "1GiB"
 DEFAULT_SEED = 32
 
 
@@ -33,11 +34,13 @@ class ScanOptions(TypedDict, total=False):
     dtype: str
     """``auto`` (default) keeps every tensor's format; ``bf16``, ``fp16``, ``fp32`` cast it."""
     device: str
-    """``auto`` (default) or ``cpu``."""
+    """``auto`` (default), ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` or ``mps``."""
     workers: int | None
     """Worker threads at most; None: one for each processor."""
     max_memory: int | str
     """Budget for the whole process, in bytes or as ``"512MiB"`` (default)."""
+    max_device_memory: int | str
+    """Budget on each GPU, in bytes or as ``"1GiB"`` (default)."""
     stream: str | None
     """``base``, ``target`` or ``both``: read it from the Hub as often as it is needed, instead
     of downloading it; None (default): neither."""
@@ -83,8 +86,11 @@ class Request:
     approximate: bool
     allow_nonfinite: bool
     profile: Path | None
+    devices: tuple[str, ...]
+    """``auto``, ``cpu`` or names of GPUs, see ``parse_device``."""
     workers: int
     max_memory_bytes: int
+    max_device_memory_bytes: int
     streamed: frozenset[str]
     """Roles, ``base`` and ``target``, of what is not downloaded."""
     overwrite: bool
@@ -113,7 +119,11 @@ class Request:
     @property
     def limits(self) -> Limits:
         """What the work may take."""
-        return Limits(workers=self.workers, max_memory_bytes=self.max_memory_bytes)
+        return Limits(
+            workers=self.workers,
+            max_memory_bytes=self.max_memory_bytes,
+            max_device_memory_bytes=self.max_device_memory_bytes,
+        )
 
     def record(self, region: str, strategy: str, percent: float) -> dict[str, object]:
         """Return the options that decide one result, as JSON values."""
@@ -155,7 +165,6 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
     include = _check_texts("include", options.get("include", ()))
     exclude = _check_texts("exclude", options.get("exclude", ()))
     rename = _check_texts("rename", options.get("rename", ()))
-    _check_device(options.get("device", "auto"))
     return Request(
         percents=_check_percents(percents),
         filters=tuple(
@@ -171,8 +180,12 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         approximate=_check_flag("approximate", options.get("approximate", False)),
         allow_nonfinite=_check_flag("allow_nonfinite", options.get("allow_nonfinite", False)),
         profile=_check_path("profile", options.get("profile")),
+        devices=parse_device(options.get("device", "auto")),
         workers=check_workers(options.get("workers")),
         max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
+        max_device_memory_bytes=parse_size(
+            options.get("max_device_memory", DEFAULT_MAX_DEVICE_MEMORY)
+        ),
         streamed=parse_stream(options.get("stream")),
         overwrite=_check_flag("overwrite", options.get("overwrite", False)),
         checksum=_check_flag("checksum", options.get("checksum", False)),
@@ -305,11 +318,31 @@ def parse_stream(stream: object) -> frozenset[str]:
     raise RequestError(f"stream {stream!r}: choose base, target or both")
 
 
-def _check_device(device: object) -> None:
-    if isinstance(device, str) and re.fullmatch(r"cuda(:\d+)?", device):
-        raise RequestError(f"device {device}: GPUs are not supported yet: use --device cpu")
-    if device not in ("auto", "cpu"):
-        raise RequestError(f"device {device!r}: choose auto or cpu")
+def parse_device(device: object) -> tuple[str, ...]:
+    """Return the names of devices that are asked for: of several GPUs, or one of something.
+
+    Raises
+    ------
+    RequestError
+        If it is no such choice.
+
+    Examples
+    --------
+    >>> parse_device("cuda:0,cuda:1"), parse_device("cuda")
+    (('cuda:0', 'cuda:1'), ('cuda:0',))
+    """
+    if isinstance(device, str):
+        if device in ("auto", "cpu", "mps", "torch:cpu"):
+            return (device,)
+        if re.fullmatch(r"cuda(:\d{1,3})?(,cuda(:\d{1,3})?)*", device, re.ASCII):
+            numbers = [int(name.partition(":")[2] or 0) for name in device.split(",")]
+            repeated = [number for number in numbers if numbers.count(number) > 1]
+            if repeated:
+                raise RequestError(f"device {device}: cuda:{repeated[0]} is named twice")
+            return tuple(f"cuda:{number}" for number in numbers)
+    raise RequestError(
+        f"device {device!r}: choose auto, cpu, mps, cuda, cuda:1, or several as in cuda:0,cuda:1"
+    )
 
 
 _UNITS = {"": 1, "b": 1} | {

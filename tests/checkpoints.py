@@ -311,9 +311,10 @@ def using(units: Units, kernels: str = "cpu") -> Iterator[None]:
         "SEGMENT_ELEMENTS": units.segment_elements,
         "CHUNK_ELEMENTS": units.chunk_elements,
         "BLOCK_BYTES": units.block_bytes,
+        "GPU_BLOCK_BYTES": units.block_bytes,
         "SMALLEST_BLOCK_BYTES": min(units.block_bytes, 1 << 18),
         "COPY_BYTES": units.copy_bytes,
-        "load_kernels": lambda: load_kernels(kernels),
+        "load_kernels": lambda: load_kernels("reference" if kernels == "reference" else "cpu"),
     }
     modules = [
         module

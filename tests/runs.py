@@ -98,20 +98,23 @@ class Run:
                 folder / "target",
                 path,
                 dtype=self.options["dtype"],
-                workers=self.workers,
-                max_memory=BUDGET,
+                **self._means(),
             )
         return path
 
     def _settings(self, changes: dict[str, Any]) -> dict[str, Any]:
-        return self.options | {"workers": self.workers, "max_memory": BUDGET} | changes
+        return self.options | self._means() | changes
+
+    def _means(self) -> dict[str, Any]:
+        device = "torch:cpu" if self.kernels == "torch" else "cpu"
+        return {"workers": self.workers, "max_memory": BUDGET, "device": device}
 
 
 WAYS = st.tuples(
     st.tuples(layouts(), layouts()),
     UNITS,
     st.integers(1, 4),
-    st.sampled_from(["cpu", "cpu", "reference"]),
+    st.sampled_from(["cpu", "cpu", "reference", "torch"]),
 )
 PERCENTS = st.sampled_from([0.5, 1, 10, 33.3, 50, 77.7, 99.9, 100])
 

@@ -60,9 +60,14 @@ class Plan:
     """Why the output cannot be written as asked; None if it can, or if none is named."""
     side_files: tuple[str, ...]
     """Files that would be copied as they are."""
+    device: str
+    """Where weights would be scored and cut."""
+    device_reason: str
+    """Why there, if the choice was left to us; empty otherwise."""
     sizing: Sizing
     """Workers, block size and projected memory."""
     max_memory_bytes: int
+    max_device_memory_bytes: int
     remarks: tuple[str, ...]
     """What the user should know of the inputs."""
 
@@ -133,8 +138,11 @@ def plan(
             disk_free_bytes=_find_free_bytes(path),
             output_problem=_find_output_problem(outputs, session) if output else None,
             side_files=tuple(file.name for file in session.target.side_files),
+            device=session.device.label,
+            device_reason=session.device.reason,
             sizing=work.sizing,
             max_memory_bytes=request.max_memory_bytes,
+            max_device_memory_bytes=request.max_device_memory_bytes,
             remarks=session.downloads.remarks,
         )
 

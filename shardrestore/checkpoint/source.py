@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import CheckpointError, InputChangedError
 
@@ -60,6 +60,17 @@ class ByteSource(Protocol):
 
     def close(self) -> None:
         """Release what the source holds."""
+
+
+@runtime_checkable
+class DeviceSource(ByteSource, Protocol):
+    """A source whose bytes are tensors of torch already: of a model in memory."""
+
+    def codes(self, offset: int, nbytes: int) -> Any:
+        """Return bytes of one tensor where they are, as a tensor of 16- or 32-bit integers.
+
+        None if they cannot be had without a copy.
+        """
 
 
 class LocalFile:

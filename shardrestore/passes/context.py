@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
 from ..kernels.interface import Kernels
+from .device import Device
 from .memory import Sizing
 from .progress import Observer
 
@@ -18,6 +19,9 @@ class Context:
     base: Checkpoint
     target: Checkpoint
     kernels: Kernels
+    """Of processors; GPUs have their own."""
+    device: Device
+    """Where segments are scored and cut."""
     sizing: Sizing
     """Workers, and size of their blocks."""
     seed: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,11 @@ from .workspace import Workspace
 Advance = Callable[[int], None]
 """Told how many more elements of a segment are done."""
 
-Write = Callable[[int, int, Sequence[memoryview]], None]
-"""Takes a block's first element, its length, and its bytes for each cut; copies what it keeps."""
+Write = Callable[[int, int, Sequence[Any]], None]
+"""Takes a block's first element, its length, and its content for each cut; copies what it keeps.
+
+The content is bytes, as ``memoryview``; or a tensor, of a device where results stay.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,11 @@ class Engine(Protocol):
 
 def open_engine(context: Context, stop: StopSignal) -> Engine:
     """Open an engine for one worker; called in the worker's thread."""
+    name = context.device.take_turn()
+    if name is not None:
+        from .engine_gpu import open_gpu_engine
+
+        return open_gpu_engine(context, stop, name)
     from .engine_cpu import CpuEngine
 
     return CpuEngine(context, stop)

@@ -26,10 +26,12 @@ class CpuEngine:
     context : Context
     stop : StopSignal
         Checked between blocks.
+    space : Workspace, optional
+        Its buffers, if there are such already.
     """
 
-    def __init__(self, context: Context, stop: StopSignal) -> None:
-        self.space = Workspace(context, stop)
+    def __init__(self, context: Context, stop: StopSignal, space: Workspace | None = None) -> None:
+        self.space = space or Workspace(context, stop)
         self._kernels = context.kernels
         self._block_bytes = context.sizing.block_bytes
         self._bins = np.zeros((LANES, BINS), np.uint32)

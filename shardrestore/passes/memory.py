@@ -62,6 +62,12 @@ Measured on a pair in the page cache, two workers on 32 MiB of L3 cache: blocks 
 4 MiB take 1.16 times as long, of 0.5 or 2 MiB the same within 3 %.
 """
 
+GPU_BLOCK_BYTES = 8 * MIB
+"""Preferred size of a block for a GPU: a launch takes microseconds, whatever it computes."""
+
+GPU_SLOTS = 2
+"""Sets of buffers of a worker with a GPU."""
+
 SMALLEST_BLOCK_BYTES = CHUNK_ELEMENTS * 4
 
 READ_AHEAD_BLOCKS = 12
@@ -112,6 +118,15 @@ class Workload:
     """Files that are downloaded before anything is read."""
     pages: int
     """Regions of whose models pages are written."""
+    gpus: int = 0
+    """GPUs that score and cut; none if processors do."""
+    unified: bool = False
+    """Whether their memory is the host's."""
+
+    @property
+    def slots(self) -> int:
+        """Sets of buffers of a worker: blocks arrive in one while another's is computed."""
+        return GPU_SLOTS if self.gpus else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +137,8 @@ class Limits:
     """Worker threads at most."""
     max_memory_bytes: int
     """Peak memory of the whole process."""
+    max_device_memory_bytes: int = 0
+    """Peak memory on each GPU, besides what its driver takes."""
 
     def with_work_for(self, tasks: int) -> Limits:
         """Return the limits with no more workers than there are tasks."""
@@ -139,6 +156,10 @@ class Sizing:
     """Upper bound of the process's peak memory."""
     downloads: int = 0
     """Files that are downloaded at once."""
+    chunk_elements: int = 0
+    """Elements that a worker's GPU scores at once; 0 without one."""
+    projected_device_bytes: int = 0
+    """Upper bound of the memory on each GPU, besides what its driver takes."""
 
 
 def project(load: Workload, *, workers: int, block_bytes: int) -> int:
@@ -161,7 +182,7 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     histograms = (STATISTICS + 2 * load.regions + 3 * load.random) * BINS * 8 + LOWS * 8
     # Of both inputs; or of a tied head and its embedding, which are read without the base.
     read_ahead = 2 * load.streamed * READ_AHEAD_BLOCKS
-    buffers = (2 + load.cuts + read_ahead) * block_bytes
+    buffers = (load.slots * (2 + load.cuts) + read_ahead) * block_bytes
     counters = (LANES + 1 + load.random) * BINS * 4
     # Scores are refined before random keys are: the two never coexist.
     lows = max(load.refined, load.random) * LOWS * 4 * 2
@@ -199,7 +220,13 @@ def fit(load: Workload, limits: Limits) -> Sizing:
     MemoryBudgetError
         If one worker with the smallest blocks needs more than the budget, or one download.
     """
-    sizing = choose(partial(project, load), load.runtime_bytes, limits, "this run needs")
+    sizing = choose(
+        partial(project, load),
+        load.runtime_bytes,
+        limits,
+        "this run needs",
+        GPU_BLOCK_BYTES if load.gpus else BLOCK_BYTES,
+    )
     free_bytes = limits.max_memory_bytes - project_downloads(load, 0)
     downloads = count_downloads(load.downloads, free_bytes)
     downloading = project_downloads(load, downloads) if downloads else 0
@@ -212,7 +239,13 @@ def fit(load: Workload, limits: Limits) -> Sizing:
     return replace(sizing, projected_bytes=projected, downloads=downloads)
 
 
-def choose(projection: Callable[..., int], runtime_bytes: int, limits: Limits, what: str) -> Sizing:
+def choose(
+    projection: Callable[..., int],
+    runtime_bytes: int,
+    limits: Limits,
+    what: str,
+    largest_block_bytes: int = BLOCK_BYTES,
+) -> Sizing:
     """Choose the largest blocks, then the most workers, whose projection is within limits.
 
     Parameters
@@ -224,6 +257,7 @@ def choose(projection: Callable[..., int], runtime_bytes: int, limits: Limits, w
     limits : Limits
     what : str
         Beginning of the message.
+    largest_block_bytes : int
 
     Raises
     ------
@@ -231,7 +265,7 @@ def choose(projection: Callable[..., int], runtime_bytes: int, limits: Limits, w
         If one worker with the smallest blocks needs more than the budget.
     """
     for workers in range(limits.workers, 0, -1):
-        block_bytes = BLOCK_BYTES
+        block_bytes = largest_block_bytes
         while block_bytes >= SMALLEST_BLOCK_BYTES:
             projected = projection(workers=workers, block_bytes=block_bytes)
             if projected <= limits.max_memory_bytes:

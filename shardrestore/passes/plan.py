@@ -17,6 +17,8 @@ from ..pairing.rename import Rename
 from ..selection.cut import Strategy, selected_count
 from ..selection.stream import SEGMENT_ELEMENTS
 from .cuts import Goal
+from .device import Device
+from .device_memory import fit_device
 from .download import Downloads
 from .layout import OutputShard, lay_out
 from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
@@ -89,6 +91,7 @@ def plan_work(
     profile_bytes: int | None,
     downloads: Downloads,
     pages: bool,
+    device: Device,
     limits: Limits,
 ) -> Work:
     """Plan a run: every percent by every strategy in every region.
@@ -106,6 +109,8 @@ def plan_work(
         What comes from afar, first or meanwhile.
     pages : bool
         Whether a report is written beside each model.
+    device : Device
+        Where weights are scored and cut.
     limits : Limits
 
     Raises
@@ -135,22 +140,23 @@ def plan_work(
     outside = target.nbytes - sum(
         segment.pair.target.nbytes for segment in (*segments, *twin_parts) if segment.index == 0
     )
-    sizing = fit(
-        Workload(
-            runtime_bytes=measure_runtime(),
-            **_weigh_inputs(base, target),
-            profile_bytes=profile_bytes or 0,
-            segments=len(segments),
-            regions=len(regions),
-            cuts=len(goals),
-            refined=refined,
-            random=sum(goal.random for goal in goals),
-            streamed=downloads.streams,
-            downloads=len(downloads.files),
-            pages=len(regions) * pages,
-        ),
-        limits.with_work_for(len(segments) + outside // COPY_BYTES + 1),
+    load = Workload(
+        runtime_bytes=measure_runtime(),
+        **_weigh_inputs(base, target),
+        profile_bytes=profile_bytes or 0,
+        segments=len(segments),
+        regions=len(regions),
+        cuts=len(goals),
+        refined=refined,
+        random=sum(goal.random for goal in goals),
+        streamed=downloads.streams,
+        downloads=len(downloads.files),
+        pages=len(regions) * pages,
+        gpus=len(device.names),
+        unified=device.unified,
     )
+    limits = limits.with_work_for(len(segments) + outside // COPY_BYTES + 1)
+    sizing = fit_device(load, fit(load, limits), limits)
     inside = sum(segment.nbytes for segment in [*segments, *twin_parts])
     heads = sum(segment.nbytes for segment in twin_parts)  # compared in any case
     open_segments = [segment for segment in segments if refined and not segment.pair.exact]
@@ -186,7 +192,13 @@ class ScanWork:
 
 
 def plan_scan(
-    base: Checkpoint, target: Checkpoint, pairing: Pairing, *, downloads: Downloads, limits: Limits
+    base: Checkpoint,
+    target: Checkpoint,
+    pairing: Pairing,
+    *,
+    downloads: Downloads,
+    device: Device,
+    limits: Limits,
 ) -> ScanWork:
     """Plan a scan of all pairs.
 
@@ -209,11 +221,14 @@ def plan_scan(
         streamed=downloads.streams,
         downloads=len(downloads.files),
         pages=0,
+        gpus=len(device.names),
+        unified=device.unified,
     )
+    limits = limits.with_work_for(len(segments))
     return ScanWork(
         segments=segments,
         twins=twin_segments(pairing.twins, segments),
-        sizing=fit(load, limits.with_work_for(len(segments))),
+        sizing=fit_device(load, fit(load, limits), limits),
         spool_bytes=_estimate_spools(segments, 0),
     )
 

@@ -34,6 +34,9 @@ EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
 OVERFLOWING_CASTS = frozenset({("F32", "F16"), ("F32", "BF16"), ("BF16", "F16")})
 """Casts after which a finite weight may be infinite."""
 
+Buffers = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+"""For a block of the base, and one of the target."""
+
 _CODE_TYPES: dict[int, Any] = {2: np.uint16, 4: np.uint32}
 
 
@@ -64,15 +67,26 @@ class Chunk:
 
 
 class Workspace:
-    """Buffers and scratch of one worker, allocated once and used for every segment."""
+    """Buffers and scratch of one worker, allocated once and used for every segment.
 
-    def __init__(self, context: Context, stop: StopSignal) -> None:
+    Parameters
+    ----------
+    context : Context
+    stop : StopSignal
+        Checked before each block.
+    buffers : tuple of ndarray of uint8, optional
+        Where blocks are read to, if there are such already.
+    """
+
+    def __init__(self, context: Context, stop: StopSignal, buffers: Buffers | None = None) -> None:
         self._context = context
         self._kernels = context.kernels
         self._stop = stop
         self.block_bytes = context.sizing.block_bytes
-        self.base_buffer = np.empty(self.block_bytes, np.uint8)
-        self.target_buffer = np.empty(self.block_bytes, np.uint8)
+        self.base_buffer, self.target_buffer = buffers or (
+            np.empty(self.block_bytes, np.uint8),
+            np.empty(self.block_bytes, np.uint8),
+        )
         self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
         self._random_keys = np.empty(CHUNK_ELEMENTS, np.uint32)
         self._floats = [np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3)]
@@ -84,35 +98,43 @@ class Workspace:
         The blocks' bytes are in ``base_buffer`` and ``target_buffer``.
         """
         pair = segment.pair
+        self.expect_tensor(self._context.base, pair.base, segment.start, segment.elements)
+        self.expect_tensor(self._context.target, pair.target, segment.start, segment.elements)
+        for start, elements in self.steps(segment):
+            self.read(self._context.base, pair.base, start, elements, self.base_buffer)
+            self.read(self._context.target, pair.target, start, elements, self.target_buffer)
+            yield start, elements
+
+    def steps(self, segment: Segment) -> Iterator[tuple[int, int]]:
+        """Yield the first element and the length of each block; nothing is read."""
+        pair = segment.pair
         widest = max(
             ITEM_BYTES[pair.base.dtype], ITEM_BYTES[pair.target.dtype], ITEM_BYTES[pair.out_dtype]
         )
         step = self.block_bytes // widest
         end = segment.start + segment.elements
-        self._expect(self._context.base, pair.base, segment.start, segment.elements)
-        self._expect(self._context.target, pair.target, segment.start, segment.elements)
         for start in range(segment.start, end, step):
             self._stop.check()
-            elements = min(step, end - start)
-            self._read(self._context.base, pair.base, start, elements, self.base_buffer)
-            self._read(self._context.target, pair.target, start, elements, self.target_buffer)
-            yield start, elements
+            yield start, min(step, end - start)
 
     def target_chunks(
         self, tensor: Tensor, start: int, elements: int
     ) -> Iterator[tuple[int, Codes]]:
         """Read elements of the target alone; yield each chunk's first element and its codes."""
         step = self.block_bytes // ITEM_BYTES[tensor.dtype]
-        self._expect(self._context.target, tensor, start, elements)
+        self.expect_tensor(self._context.target, tensor, start, elements)
         for first in range(start, start + elements, step):
             self._stop.check()
             count = min(step, start + elements - first)
-            self._read(self._context.target, tensor, first, count, self.target_buffer)
+            self.read(self._context.target, tensor, first, count, self.target_buffer)
             for low in range(0, count, CHUNK_ELEMENTS):
                 high = min(low + CHUNK_ELEMENTS, count)
                 yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)
 
-    def _expect(self, checkpoint: Checkpoint, tensor: Tensor, start: int, elements: int) -> None:
+    def expect_tensor(
+        self, checkpoint: Checkpoint, tensor: Tensor, start: int, elements: int
+    ) -> None:
+        """Announce elements of a tensor that this worker will read next, in order."""
         size = ITEM_BYTES[tensor.dtype]
         source = checkpoint.shards[tensor.shard].source
         self.expect(source, tensor.offset + start * size, elements * size)
@@ -121,7 +143,7 @@ class Workspace:
         """Announce bytes of a shard that this worker will read next, in order."""
         source.expect(offset, nbytes, self.block_bytes, self._stop.check)
 
-    def _read(
+    def read(
         self,
         checkpoint: Checkpoint,
         tensor: Tensor,
@@ -129,6 +151,7 @@ class Workspace:
         elements: int,
         buffer: npt.NDArray[np.uint8],
     ) -> None:
+        """Read elements of a tensor into a buffer."""
         size = ITEM_BYTES[tensor.dtype]
         source = checkpoint.shards[tensor.shard].source
         source.read_into(tensor.offset + start * size, as_bytes(buffer)[: elements * size])

@@ -165,6 +165,8 @@ def summarize(result: Restoration) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "workers": result.workers,
         "projected_bytes": result.projected_bytes,
+        "device": result.device,
+        "device_reason": result.device_reason,
         "peak_rss_bytes": result.peak_rss_bytes,
     }
 

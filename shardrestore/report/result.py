@@ -92,6 +92,10 @@ class Restoration:
     """Time of pass 2; shared by all percents of a sweep."""
     seconds: float
     """Wall time from the request to the finished folder."""
+    device: str
+    """Where weights were scored and cut: ``cpu``, or GPUs and what they are."""
+    device_reason: str
+    """Why there, if the choice was left to us; empty otherwise."""
     workers: int
     """Worker threads."""
     projected_bytes: int

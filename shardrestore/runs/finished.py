@@ -92,6 +92,8 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
         scan_seconds=0.0,
         restore_seconds=0.0,
         seconds=0.0,
+        device=session.device.label,
+        device_reason=session.device.reason,
         workers=session.work.sizing.workers,
         projected_bytes=session.work.sizing.projected_bytes,
         peak_rss_bytes=0,

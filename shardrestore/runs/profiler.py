@@ -9,6 +9,7 @@ from ..hub.reference import Reference, open_checkpoint
 from ..kernels import load_kernels
 from ..pairing.pairs import Pairing, Problem, match, survey
 from ..passes.context import Context
+from ..passes.device import find_device
 from ..passes.download import plan_downloads
 from ..passes.plan import plan_scan
 from ..passes.progress import Observer, SerialObserver, SilentObserver
@@ -53,7 +54,15 @@ def make_profile(
             refuse_overlap(output, role, checkpoint)
         pairing, problems = _pair(opened_base, opened, request)
         downloads = plan_downloads(opened_base, opened, request.streamed, side_files=False)
-        work = plan_scan(opened_base, opened, pairing, downloads=downloads, limits=request.limits)
+        device = find_device(request.devices, limit)
+        work = plan_scan(
+            opened_base,
+            opened,
+            pairing,
+            downloads=downloads,
+            device=device,
+            limits=request.limits,
+        )
         needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
         check_disk(output, needs, downloads)
         watched = SerialObserver(observer or SilentObserver())
@@ -64,6 +73,7 @@ def make_profile(
                 base=opened_base,
                 target=opened,
                 kernels=load_kernels(),
+                device=device,
                 sizing=work.sizing,
                 seed=request.seed,
                 allow_nonfinite=True,

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from ..checkpoint.folder import Checkpoint
 from ..hub.reference import Reference, open_checkpoint
+from ..passes.device import Device, find_device
 from ..passes.download import Downloads, plan_downloads
 from ..passes.plan import Work, plan_work
 from ..profile.file import Profile
@@ -33,6 +34,7 @@ class Session:
     base: Checkpoint
     target: Checkpoint
     profile: Profile | None
+    device: Device
     downloads: Downloads
     work: Work
 
@@ -47,6 +49,7 @@ class Session:
             self.profile = None
             if request.profile is not None:
                 self.profile = stack.enter_context(Profile(request.profile))
+            self.device = find_device(request.devices, limit)
             self.downloads = plan_downloads(
                 self.base, self.target, request.streamed, side_files=True
             )
@@ -70,6 +73,7 @@ class Session:
             profile_bytes=self.profile.memory_bytes if self.profile else None,
             downloads=self.downloads,
             pages=request.report,
+            device=self.device,
             limits=request.limits,
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import RequestError, ShardRestoreError
 from ..hub.reference import Reference, name_reference, open_checkpoint
+from ..passes.device import find_device
 from ..passes.download import Downloads, Need, unite_downloads
 from ..passes.progress import Observer
 from ..report.result import Restoration
@@ -54,6 +55,8 @@ def run_targets(
     ------
     RequestError
         If two targets have one name, or a profile is given.
+    DeviceError
+        If there is no such device.
     OutputError
         If the disk is too small, or an output lies inside a target.
     """
@@ -64,6 +67,7 @@ def run_targets(
         )
     if isinstance(targets, (str, os.PathLike)) or not targets:
         raise RequestError(f"targets {targets!r}: expected a list of folders, at least one")
+    find_device(request.devices, request.max_memory_bytes)  # what is wrong with it is told once
     names = _name_targets(targets)
     outputs = {name: [output / name / variant for variant in request.names] for name in names}
     _refuse_overlaps(

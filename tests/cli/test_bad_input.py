@@ -420,7 +420,7 @@ def test_weights_that_are_not_finite_pass_through_outside_the_region(scene: Scen
     Bad("no_worker", ["workers 0", "at least 1"], args=["--workers", "0"]),
     Bad("gpu", ["device cuda", "--device cpu"], args=["--device", "cuda"]),
     Bad("a_certain_gpu", ["device cuda:0", "--device cpu"], args=["--device", "cuda:0"]),
-    Bad("no_device", ["device 'tpu'", "auto or cpu"], args=["--device", "tpu"]),
+    Bad("no_device", ["device 'tpu'", "auto, cpu, mps"], args=["--device", "tpu"]),
     Bad("include_is_no_expression", ["--include '('", "not a valid regular expression"],
         args=["--include", "("]),
     Bad("exclude_is_no_expression", ["--exclude '[a-'", "not a valid regular expression"],

@@ -295,7 +295,7 @@ def test_plan_json_is_what_the_run_then_does(scene: Scene) -> None:
         "region_elements": found["region_elements"],
         "selected_elements": found["selected_elements"],
     }
-    for key in ("read_bytes", "written_bytes", "workers", "projected_bytes"):
+    for key in ("read_bytes", "written_bytes", "workers", "projected_bytes", "device"):
         assert planned[key] == found[key]
     assert set(planned["side_files"]) == {"config.json", *SIDE_FILES}
     written = sum(path.stat().st_size for path in scene.output.rglob("*") if path.is_file())
@@ -597,6 +597,7 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--device", "cpu"], "device", "cpu"),
     (["--workers", "3"], "workers", 3),
     (["--max-memory", "1GiB"], "max_memory", "1GiB"),
+    (["--max-device-memory", "2GiB"], "max_device_memory", "2GiB"),
     (["--approximate"], "approximate", True),
     (["--dtype", "fp16"], "dtype", "fp16"),
     (["--allow-nonfinite"], "allow_nonfinite", True),
@@ -620,6 +621,7 @@ PLAN_DEFAULTS = {
     "device": "auto",
     "workers": None,
     "max_memory": "512MiB",
+    "max_device_memory": "1GiB",
     "stream": None,
     "approximate": False,
     "dtype": "auto",

@@ -389,7 +389,7 @@ def test_a_target_that_is_no_usable_path_is_one_message(scene: Scene) -> None:
 def test_a_request_that_no_target_can_meet_is_told_once(scene: Scene) -> None:
     add_target(scene, "other")
     targets = ("--target", "target", "--target", "other")
-    for args in (("-k", "0"), ("--include", "("), ("--device", "cuda"), ("--output", "")):
+    for args in (("-k", "0"), ("--include", "("), ("--device", "tpu"), ("--output", "")):
         message = refuse(scene, *targets, *args)
         assert message.count("error: ") == 1
     message = refuse(scene, *targets, "--base", "nowhere", "--quiet")

@@ -195,6 +195,8 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "streamed",
         "downloads",
         "pages",
+        "gpus",
+        "unified",
     }
 
 
@@ -213,6 +215,7 @@ LOADS = st.builds(
     streamed=st.booleans(),
     downloads=st.sampled_from([0, 0, 1, 3, 40]),
     pages=st.integers(0, 5),
+    gpus=st.integers(0, 3),
 )
 
 
@@ -237,10 +240,11 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
     if 0 < sizing.downloads < min(load.downloads, memory.DOWNLOADS):
         assert project_downloads(load, sizing.downloads + 1) > budget
     assert 1 <= sizing.workers <= max_workers
-    assert smallest <= sizing.block_bytes <= memory.BLOCK_BYTES
+    preferred = memory.GPU_BLOCK_BYTES if load.gpus else memory.BLOCK_BYTES
+    assert smallest <= sizing.block_bytes <= preferred
     if sizing.workers < max_workers:
         assert project(load, workers=sizing.workers + 1, block_bytes=smallest) > budget
-    if sizing.block_bytes < memory.BLOCK_BYTES:
+    if sizing.block_bytes < preferred:
         larger = sizing.block_bytes * 2
         assert project(load, workers=sizing.workers, block_bytes=larger) > budget
 

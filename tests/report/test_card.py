@@ -97,6 +97,8 @@ def restoration(tensors: tuple[TensorResult, ...] = (), **changes: Any) -> Resto
         "scan_seconds": 1.0,
         "restore_seconds": 1.0,
         "seconds": 1.0,
+        "device": "cpu",
+        "device_reason": "",
         "workers": 1,
         "projected_bytes": 1,
         "peak_rss_bytes": 1,

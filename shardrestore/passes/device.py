@@ -1,0 +1,163 @@
+"""Where a run computes: on processors, or on one or several GPUs."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from ..errors import DeviceError
+from .memory import MIB, format_mib
+from .progress import Observer
+
+AUTO_MEMORY_BYTES = 2048 * MIB
+"""Least ``--max-memory`` with which a GPU is looked for unasked.
+
+To import torch takes about 0.2 GiB of host memory before a GPU's libraries are loaded; what
+those take could not be measured when this was written, 2 GiB leaves ample room.
+"""
+
+TORCH_PREFIX = "torch:"
+"""``torch:cpu`` computes as on a GPU, but on processors: for tests, and for the curious."""
+
+_DRIVER_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Of NVIDIA's driver, of AMD's, and of either in the Windows Subsystem for Linux."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """Where a run computes."""
+
+    names: tuple[str, ...] = ()
+    """GPUs as torch names them; none for processors."""
+    unified: bool = False
+    """Whether their memory is the host's."""
+    in_place: bool = False
+    """Whether results stay there, for a model in memory; else they come back to the host."""
+    label: str = "cpu"
+    """What people call it."""
+    reason: str = ""
+    """Why it was chosen, if it was not asked for."""
+    _noted: set[str] = field(default_factory=set, repr=False, compare=False)
+    _turn: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+
+    def take_turn(self) -> str | None:
+        """Return the GPU that the next worker uses, one after the other; None for processors."""
+        return self.names[next(self._turn) % len(self.names)] if self.names else None
+
+    def note(self, observer: Observer, remark: str) -> None:
+        """Tell an observer something once, however many workers find it out."""
+        if remark not in self._noted:
+            self._noted.add(remark)
+            observer.note(remark)
+
+
+def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
+    """Find what was asked for, and make sure that it computes as the reference does.
+
+    Parameters
+    ----------
+    asked : sequence of str
+        ``auto``, ``cpu``, or names of GPUs: see ``parse_device``.
+    max_memory_bytes : int
+        The budget of host memory: GPUs take much of it for their libraries.
+
+    Raises
+    ------
+    DeviceError
+        If a GPU is asked for that is not there, or not exact, or torch is missing.
+    """
+    if list(asked) == ["cpu"]:
+        return Device()
+    if list(asked) == ["auto"]:
+        return _choose(max_memory_bytes)
+    return _open(asked)
+
+
+def _choose(max_memory_bytes: int) -> Device:
+    """Return the first GPU if there is one that can be used, and processors otherwise."""
+    # Asked before torch is imported, which takes a second and memory that a run on
+    # processors has no use for.
+    if not any(map(os.path.exists, _DRIVER_FILES)):
+        return Device(reason="no GPU was found")
+    if importlib.util.find_spec("torch") is None:
+        return Device(reason="torch is not installed: pip install 'shardrestore[gpu]'")
+    if max_memory_bytes < AUTO_MEMORY_BYTES:
+        return Device(
+            reason=f"a GPU's libraries need --max-memory {format_mib(AUTO_MEMORY_BYTES)} or more"
+        )
+    try:
+        return _open(["cuda:0"])
+    except DeviceError as error:
+        return Device(reason=str(error))
+
+
+def _open(asked: Sequence[str]) -> Device:
+    """Return GPUs that are there and exact.
+
+    Raises
+    ------
+    DeviceError
+        If one of them is not.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise DeviceError(
+            f"device {asked[0]}: needs torch, which is not installed: "
+            "pip install 'shardrestore[gpu]'"
+        )
+    from ..kernels.device import UnfaithfulDevice
+
+    names = tuple(name.removeprefix(TORCH_PREFIX) for name in asked)
+    labels = []
+    for name in names:
+        _refuse_absent(name)
+        try:
+            _check_once(name)
+        except UnfaithfulDevice as error:
+            raise DeviceError(
+                f"device {name}: does not compute what the reference does ({error}): use "
+                "--device cpu, and please report it"
+            ) from error
+        except RuntimeError as error:  # out of memory included
+            reason = str(error).partition("\n")[0]
+            raise DeviceError(f"device {name}: {reason}: use --device cpu") from error
+        labels.append(_label(name))
+    unified = not names[0].startswith("cuda")
+    return Device(names=names, unified=unified, label=", ".join(labels))
+
+
+@cache
+def _check_once(name: str) -> None:
+    """Compare a device with the reference; once is enough for a process."""
+    import torch
+
+    from ..kernels.device import check_device
+
+    check_device(torch.device(name))
+
+
+def _refuse_absent(name: str) -> None:
+    import torch
+
+    kind, _, number = name.partition(":")
+    backend = {"cuda": torch.cuda, "mps": torch.mps, "cpu": torch.cpu}[kind]
+    count = backend.device_count() if kind == "cpu" or backend.is_available() else 0
+    if count == 0:
+        raise DeviceError(
+            f"device {name}: torch {torch.__version__} finds none on this machine: use "
+            "--device cpu, or install a torch that is built for it"
+        )
+    if int(number or 0) >= count:
+        last = f" to {kind}:{count - 1}" if count > 1 else ""
+        raise DeviceError(f"device {name}: there is {kind}:0{last} on this machine")
+
+
+def _label(name: str) -> str:
+    import torch
+
+    if name.startswith("cuda"):
+        return f"{name} ({torch.cuda.get_device_name(name)})"
+    return f"torch on {name}"

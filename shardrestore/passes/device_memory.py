@@ -1,0 +1,93 @@
+"""Projected memory on a GPU: what a run holds there, and the work sized to fit it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import MemoryBudgetError
+from ..selection.score import BINS, LOWS
+from .memory import (
+    CHUNK_ELEMENTS,
+    SMALLEST_BLOCK_BYTES,
+    Limits,
+    Sizing,
+    Workload,
+    format_mib,
+)
+
+ELEMENT_SCRATCH_BYTES = 40
+"""Scratch for an element of a chunk: its codes and values in both formats, its keys, and what
+the kernels add to that, see ``kernels.gpu.SCRATCH_BYTES_PER_ELEMENT``.
+
+Measured on torch's processor device: 33 where two formats are cast to a third, 21 for bfloat16.
+"""
+
+COUNTER_BYTES = 33 * (BINS + 1) * 4 + BINS * 4
+"""Counters of bins, and what counting takes besides: see ``kernels.gpu.TABLE_BYTES``."""
+
+LOW_COUNTER_BYTES = 3 * 4
+"""A counter of low bits, and what counting takes besides."""
+
+
+def project_device(load: Workload, *, workers: int, block_bytes: int, chunk_elements: int) -> int:
+    """Return the projected memory on each GPU in bytes, besides what its driver takes.
+
+    Parameters
+    ----------
+    load : Workload
+    workers : int
+        Number of workers, which take turns with the GPUs.
+    block_bytes : int
+        Size of each of a worker's buffers.
+    chunk_elements : int
+        Elements of a block that are scored at once.
+    """
+    blocks = load.slots * (2 + load.cuts) * block_bytes
+    counters = COUNTER_BYTES + load.random * BINS * 4
+    lows = max(load.refined, load.random) * LOWS * LOW_COUNTER_BYTES
+    worker = blocks + counters + lows + chunk_elements * ELEMENT_SCRATCH_BYTES
+    return -(-workers // load.gpus) * worker
+
+
+def fit_device(load: Workload, sizing: Sizing, limits: Limits) -> Sizing:
+    """Fit work that fits into host memory into that of its GPUs, if it has any.
+
+    Chunks shrink first, then blocks, then workers go.
+
+    Raises
+    ------
+    MemoryBudgetError
+        If one worker with the smallest blocks needs more than the budget.
+    """
+    if not load.gpus:
+        return sizing
+    allowed, least = limits.max_device_memory_bytes, 0
+    if load.unified:
+        allowed = min(allowed, limits.max_memory_bytes - sizing.projected_bytes)
+    for workers in range(sizing.workers, 0, -1):
+        block_bytes = sizing.block_bytes
+        while block_bytes >= SMALLEST_BLOCK_BYTES:
+            chunk_elements = max(block_bytes // 2, CHUNK_ELEMENTS)  # a block of 16-bit weights
+            while chunk_elements >= CHUNK_ELEMENTS:
+                least = project_device(
+                    load,
+                    workers=workers,
+                    block_bytes=block_bytes,
+                    chunk_elements=chunk_elements,
+                )
+                if least <= allowed:
+                    return replace(
+                        sizing,
+                        workers=workers,
+                        block_bytes=block_bytes,
+                        chunk_elements=chunk_elements,
+                        projected_bytes=sizing.projected_bytes + least * load.unified,
+                        projected_device_bytes=least,
+                    )
+                chunk_elements //= 2
+            block_bytes //= 2
+    raise MemoryBudgetError(
+        f"this run needs at least {format_mib(least)} of memory on a GPU, "
+        f"{format_mib(allowed)} are allowed: raise --max-device-memory"
+        f"{' and --max-memory' * load.unified}, or pass --device cpu"
+    )

@@ -1,0 +1,157 @@
+"""The queues of one worker on a GPU, and the buffers that blocks pass through.
+
+CUDA has streams: copies in, kernels and copies out go on at once, and events say what waits
+for what. Other devices have none that matter here: there, everything is done when it is asked
+for, and waiting is nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+
+from .memory import GPU_SLOTS
+from .workspace import Buffers, as_bytes
+
+
+class Slot:
+    """One set of buffers, in host memory and on the device: base, target, and each output.
+
+    Parameters
+    ----------
+    device : torch.device
+    block_bytes : int
+        Size of each buffer.
+    """
+
+    def __init__(self, device: torch.device, block_bytes: int) -> None:
+        self._device = device
+        self._block_bytes = block_bytes
+        self._inputs = [self._make_pair() for _ in range(2)]
+        self._outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.loaded, self.computed, self.returned = (_Event(device) for _ in range(3))
+
+    def _make_pair(self) -> tuple[torch.Tensor, torch.Tensor]:
+        host = _allocate_host(self._block_bytes, pinned=self._device.type == "cuda")
+        return host, torch.empty(self._block_bytes, dtype=torch.uint8, device=self._device)
+
+    @property
+    def host(self) -> Buffers:
+        """Host buffers of base and target."""
+        (base, _), (target, _) = self._inputs
+        return base.numpy(), target.numpy()
+
+    def copy_in(self, side: int, nbytes: int) -> torch.Tensor:
+        """Copy bytes of the base (0) or the target (1) to the device; return them there."""
+        host, there = self._inputs[side]
+        there[:nbytes].copy_(host[:nbytes], non_blocking=host.is_pinned())
+        return there[:nbytes]
+
+    def outputs(self, count: int, nbytes: int) -> list[torch.Tensor]:
+        """Return the device's buffers of some outputs."""
+        while len(self._outputs) < count:
+            self._outputs.append(self._make_pair())
+        return [there[:nbytes] for _, there in self._outputs[:count]]
+
+    def copy_out(self, count: int, nbytes: int) -> None:
+        """Copy some outputs from the device."""
+        for host, there in self._outputs[:count]:
+            host[:nbytes].copy_(there[:nbytes], non_blocking=host.is_pinned())
+
+    def results(self, count: int, nbytes: int) -> list[memoryview]:
+        """Return some outputs, which have been copied."""
+        return [as_bytes(host.numpy())[:nbytes] for host, _ in self._outputs[:count]]
+
+
+def _allocate_host(nbytes: int, *, pinned: bool) -> torch.Tensor:
+    """Return host memory; page-locked, so that a GPU copies it by itself, if the system allows."""
+    if pinned:
+        try:
+            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError:  # a limit on locked memory: copies then wait for the processor
+            pass
+    return torch.empty(nbytes, dtype=torch.uint8)
+
+
+class _Event:
+    """A point in a queue that others wait for; reached at once where there are no queues."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event() if device.type == "cuda" else None
+
+    def record(self) -> None:
+        """Set it at the end of the current queue."""
+        if self._event is not None:
+            self._event.record()
+
+    def hold_back(self) -> None:
+        """Let the current queue go on from here only after it."""
+        if self._event is not None:
+            self._event.wait()
+
+    def wait(self) -> None:
+        """Wait for it."""
+        if self._event is not None:
+            self._event.synchronize()
+
+
+class Queues:
+    """Copies in, kernels and copies out of one worker.
+
+    Parameters
+    ----------
+    device : torch.device
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._in, self._kernels, self._out = (
+            torch.cuda.Stream(device) if device.type == "cuda" else None for _ in range(3)
+        )
+
+    def make_slots(self, block_bytes: int) -> Sequence[Slot]:
+        """Return sets of buffers for these queues."""
+        slots = [Slot(self._device, block_bytes) for _ in range(GPU_SLOTS)]
+        self.wait()
+        return slots
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Make the queue of kernels the current one."""
+        return _as_current(self._kernels)
+
+    @contextmanager
+    def loading(self, slot: Slot) -> Iterator[None]:
+        """Make the queue of copies in the current one; kernels wait for what is queued then.
+
+        The slot's host buffers are free to be filled, its device buffers once it is their turn.
+        """
+        slot.loaded.wait()
+        with _as_current(self._in):
+            slot.computed.hold_back()
+            yield
+            slot.loaded.record()
+        slot.loaded.hold_back()
+
+    def send_back(self, slot: Slot, count: int, nbytes: int) -> None:
+        """Queue copies of a slot's outputs to the host, after the kernels queued so far."""
+        slot.computed.record()
+        with _as_current(self._out):
+            slot.computed.hold_back()
+            slot.copy_out(count, nbytes)
+            slot.returned.record()
+
+    def wait(self) -> None:
+        """Wait until the device has done whatever was asked of it, by anybody."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+    def release_memory(self) -> None:
+        """Give back what torch keeps of the device's memory without using it."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _as_current(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:
+    return nullcontext() if stream is None else torch.cuda.stream(stream)

@@ -1,0 +1,131 @@
+"""Which device a run computes on: what is asked for, what is there, and what is said of it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from shardrestore.errors import DeviceError, RequestError
+from shardrestore.kernels.device import UnfaithfulDevice
+from shardrestore.passes import device
+from shardrestore.passes.device import AUTO_MEMORY_BYTES, Device, find_device
+from shardrestore.request import parse_device
+
+LARGE = AUTO_MEMORY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("auto", ("auto",)),
+        ("cpu", ("cpu",)),
+        ("mps", ("mps",)),
+        ("torch:cpu", ("torch:cpu",)),
+        ("cuda", ("cuda:0",)),
+        ("cuda:7", ("cuda:7",)),
+        ("cuda,cuda:1", ("cuda:0", "cuda:1")),
+        ("cuda:1,cuda:0", ("cuda:1", "cuda:0")),
+    ],
+)
+def test_a_device_is_one_of_something_or_several_gpus(text: str, names: tuple[str, ...]) -> None:
+    assert parse_device(text) == names
+
+
+@pytest.mark.parametrize(
+    "text", ["", "gpu", "CUDA", "cuda:", "cuda:-1", "cuda:٣", "cpu,cuda", "cuda:0;cuda:1", 0, None]
+)
+def test_anything_else_is_refused_with_the_choices(text: object) -> None:
+    with pytest.raises(RequestError, match=r"choose auto, cpu, mps, cuda"):
+        parse_device(text)
+
+
+def test_a_gpu_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(RequestError, match="cuda:0 is named twice"):
+        parse_device("cuda,cuda:0")
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a driver."""
+    monkeypatch.setattr(device, "_DRIVER_FILES", (str(tmp_path),))
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_DRIVER_FILES", ())
+
+
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_without_a_driver_auto_is_the_processor() -> None:
+    found = find_device(["auto"], LARGE)
+    assert (found.names, found.reason) == ((), "no GPU was found")
+
+
+@pytest.mark.usefixtures("driver", "no_torch")
+def test_without_torch_auto_is_the_processor_and_says_what_to_install() -> None:
+    found = find_device(["auto"], LARGE)
+    assert found.names == ()
+    assert "pip install 'shardrestore[gpu]'" in found.reason
+
+
+@pytest.mark.usefixtures("driver")
+def test_with_too_small_a_budget_auto_is_the_processor_and_says_what_would_do() -> None:
+    found = find_device(["auto"], LARGE - 1)
+    assert (found.names, found.reason) == (
+        (),
+        "a GPU's libraries need --max-memory 2,048 MiB or more",
+    )
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this torch has a GPU")
+def test_with_a_torch_that_finds_no_gpu_auto_is_the_processor() -> None:
+    found = find_device(["auto"], LARGE)
+    assert found.names == ()
+    assert "finds none on this machine" in found.reason
+
+
+@pytest.mark.usefixtures("no_torch")
+def test_a_gpu_without_torch_is_refused_with_what_to_install() -> None:
+    with pytest.raises(DeviceError, match=r"pip install 'shardrestore\[gpu\]'"):
+        find_device(["cuda:0"], LARGE)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_gpu_that_is_not_there_is_refused(kind: str) -> None:
+    name = f"{kind}:999"
+    with pytest.raises(DeviceError, match=rf"device {name}: .*on this machine"):
+        find_device([name], LARGE)
+
+
+def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(name: str) -> None:
+        raise UnfaithfulDevice(torch.device(name), "score_keys", 3, 100)
+
+    monkeypatch.setattr(device, "_check_once", differ)
+    with pytest.raises(DeviceError, match=r"score_keys differs .* 3 of 100.*use --device cpu"):
+        find_device(["torch:cpu"], LARGE)
+
+
+def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(device, "_check_once", fail)
+    with pytest.raises(DeviceError) as error:
+        find_device(["torch:cpu"], LARGE)
+    assert str(error.value) == "device cpu: CUDA error: out of memory: use --device cpu"
+
+
+def test_workers_take_turns_with_several_gpus() -> None:
+    several = Device(names=("cuda:0", "cuda:1"))
+    assert [several.take_turn() for _ in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert Device().take_turn() is None
