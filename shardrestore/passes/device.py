@@ -23,6 +23,8 @@ those take could not be measured when this was written, 2 GiB leaves ample room.
 TORCH_PREFIX = "torch:"
 """``torch:cpu`` computes as on a GPU, but on processors: for tests, and for the curious."""
 
+_NO_TORCH = "torch is not installed: pip install 'shardrestore[gpu]'"
+
 _DRIVER_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Of NVIDIA's driver, of AMD's, and of either in the Windows Subsystem for Linux."""
 
@@ -74,7 +76,14 @@ def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
         return Device()
     if list(asked) == ["auto"]:
         return _choose(max_memory_bytes)
-    return _open(asked)
+    try:
+        return _open(asked)
+    except _Unusable as error:
+        raise DeviceError(f"{error}, or use --device cpu") from error
+
+
+class _Unusable(Exception):
+    """A GPU cannot be used: why, and what would help."""
 
 
 def _choose(max_memory_bytes: int) -> Device:
@@ -84,30 +93,21 @@ def _choose(max_memory_bytes: int) -> Device:
     if not any(map(os.path.exists, _DRIVER_FILES)):
         return Device(reason="no GPU was found")
     if importlib.util.find_spec("torch") is None:
-        return Device(reason="torch is not installed: pip install 'shardrestore[gpu]'")
+        return Device(reason=_NO_TORCH)
     if max_memory_bytes < AUTO_MEMORY_BYTES:
         return Device(
             reason=f"a GPU's libraries need --max-memory {format_mib(AUTO_MEMORY_BYTES)} or more"
         )
     try:
         return _open(["cuda:0"])
-    except DeviceError as error:
+    except _Unusable as error:
         return Device(reason=str(error))
 
 
 def _open(asked: Sequence[str]) -> Device:
-    """Return GPUs that are there and exact.
-
-    Raises
-    ------
-    DeviceError
-        If one of them is not.
-    """
+    """Return GPUs that are there and exact; raise ``_Unusable`` if one of them is not."""
     if importlib.util.find_spec("torch") is None:
-        raise DeviceError(
-            f"device {asked[0]}: needs torch, which is not installed: "
-            "pip install 'shardrestore[gpu]'"
-        )
+        raise _Unusable(f"{asked[0]} needs torch: {_NO_TORCH}")
     from ..kernels.device import UnfaithfulDevice
 
     names = tuple(name.removeprefix(TORCH_PREFIX) for name in asked)
@@ -117,13 +117,12 @@ def _open(asked: Sequence[str]) -> Device:
         try:
             _check_once(name)
         except UnfaithfulDevice as error:
-            raise DeviceError(
-                f"device {name}: does not compute what the reference does ({error}): use "
-                "--device cpu, and please report it"
+            raise _Unusable(
+                f"{name} does not compute what the reference does ({error}): please report it"
             ) from error
         except RuntimeError as error:  # out of memory included
             reason = str(error).partition("\n")[0]
-            raise DeviceError(f"device {name}: {reason}: use --device cpu") from error
+            raise _Unusable(f"{name} cannot be used: {reason}: free it") from error
         labels.append(_label(name))
     unified = not names[0].startswith("cuda")
     return Device(names=names, unified=unified, label=", ".join(labels))
@@ -143,16 +142,14 @@ def _refuse_absent(name: str) -> None:
     import torch
 
     kind, _, number = name.partition(":")
-    backend = {"cuda": torch.cuda, "mps": torch.mps, "cpu": torch.cpu}[kind]
-    count = backend.device_count() if kind == "cpu" or backend.is_available() else 0
+    count = {"cuda": torch.cuda, "mps": torch.mps, "cpu": torch.cpu}[kind].device_count()
     if count == 0:
-        raise DeviceError(
-            f"device {name}: torch {torch.__version__} finds none on this machine: use "
-            "--device cpu, or install a torch that is built for it"
+        raise _Unusable(
+            f"torch {torch.__version__} finds no {kind} device: install a torch built for yours"
         )
     if int(number or 0) >= count:
         last = f" to {kind}:{count - 1}" if count > 1 else ""
-        raise DeviceError(f"device {name}: there is {kind}:0{last} on this machine")
+        raise _Unusable(f"there is no {name} on this machine: it has {kind}:0{last}")
 
 
 def _label(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from ..checkpoint.folder import Checkpoint
+from ..errors import MemoryBudgetError
 from ..hub.reference import Reference, open_checkpoint
 from ..passes.device import Device, find_device
 from ..passes.download import Downloads, plan_downloads
@@ -53,10 +54,20 @@ class Session:
             self.downloads = plan_downloads(
                 self.base, self.target, request.streamed, side_files=True
             )
-            self.work = self._plan_work()
+            self.work = self._plan()
             if self.profile is not None:
                 check_profile(self.profile, self.base, self.target, request.dtype, request.rename)
             self._opened = stack.pop_all()
+
+    def _plan(self) -> Work:
+        """Plan the work; on processors, if a GPU that was not asked for does not fit."""
+        try:
+            return self._plan_work()
+        except MemoryBudgetError:
+            if self.request.devices != ("auto",) or not self.device.names:
+                raise
+            self.device = Device(reason=f"{self.device.label} does not fit the memory budgets")
+            return self._plan_work()
 
     def _plan_work(self) -> Work:
         request = self.request

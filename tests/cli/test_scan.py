@@ -154,7 +154,7 @@ def test_a_budget_too_small_is_refused_with_both_numbers(scene: Scene) -> None:
         (("--include", "("), "not a valid regular expression"),
         (("--rename", "abc"), "expected REGEX=REPL"),
         (("--workers", "0"), "at least 1"),
-        (("--device", "cuda:99"), "device cuda:99: "),
+        (("--device", "cuda:99"), "--device cpu"),
         (("--rename", "^=x."), "only the target has it"),
     ],
 )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from shardrestore.errors import DeviceError, RequestError
+import shardrestore
+from shardrestore.errors import DeviceError, MemoryBudgetError, RequestError
 from shardrestore.kernels.device import UnfaithfulDevice
 from shardrestore.passes import device
 from shardrestore.passes.device import AUTO_MEMORY_BYTES, Device, find_device
 from shardrestore.request import parse_device
+from tests.checkpoints import store, write_checkpoint
 
 LARGE = AUTO_MEMORY_BYTES
 
@@ -90,7 +93,7 @@ def test_with_too_small_a_budget_auto_is_the_processor_and_says_what_would_do() 
 def test_with_a_torch_that_finds_no_gpu_auto_is_the_processor() -> None:
     found = find_device(["auto"], LARGE)
     assert found.names == ()
-    assert "finds none on this machine" in found.reason
+    assert "finds no cuda device" in found.reason
 
 
 @pytest.mark.usefixtures("no_torch")
@@ -102,7 +105,7 @@ def test_a_gpu_without_torch_is_refused_with_what_to_install() -> None:
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_gpu_that_is_not_there_is_refused(kind: str) -> None:
     name = f"{kind}:999"
-    with pytest.raises(DeviceError, match=rf"device {name}: .*on this machine"):
+    with pytest.raises(DeviceError, match=rf"no {name} on this machine|finds no {kind}"):
         find_device([name], LARGE)
 
 
@@ -122,10 +125,28 @@ def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(device, "_check_once", fail)
     with pytest.raises(DeviceError) as error:
         find_device(["torch:cpu"], LARGE)
-    assert str(error.value) == "device cpu: CUDA error: out of memory: use --device cpu"
+    assert str(error.value) == (
+        "cpu cannot be used: CUDA error: out of memory: free it, or use --device cpu"
+    )
 
 
 def test_workers_take_turns_with_several_gpus() -> None:
     several = Device(names=("cuda:0", "cuda:1"))
     assert [several.take_turn() for _ in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     assert Device().take_turn() is None
+
+
+def test_a_gpu_that_does_not_fit_is_passed_over_by_auto_and_refused_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for side in ("base", "target"):
+        write_checkpoint(tmp_path / side, {"model.norm.weight": store([1.0, 2.0])})
+    gpu = Device(names=("cpu",), label="a GPU")
+    monkeypatch.setattr("shardrestore.runs.session.find_device", lambda asked, budget: gpu)
+    options: dict[str, Any] = {"region": "all", "max_memory": "8GiB", "max_device_memory": "1MiB"}
+    sides = tmp_path / "base", tmp_path / "target"
+    found = shardrestore.plan(*sides, percent=50, device="auto", **options)
+    assert (found.device, found.sizing.projected_device_bytes) == ("cpu", 0)
+    assert found.device_reason == "a GPU does not fit the memory budgets"
+    with pytest.raises(MemoryBudgetError, match=r"--max-device-memory, or pass --device cpu"):
+        shardrestore.plan(*sides, percent=50, device="cuda", **options)
