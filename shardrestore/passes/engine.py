@@ -135,9 +135,9 @@ def open_engine(context: Context, stop: StopSignal) -> Engine:
     """Open an engine for one worker; called in the worker's thread."""
     name = context.device.take_turn()
     if name is not None:
-        from .engine_gpu import open_gpu_engine
+        from .fallback import FallbackEngine
 
-        return open_gpu_engine(context, stop, name)
+        return FallbackEngine(context, stop, name)
     from .engine_cpu import CpuEngine
 
     return CpuEngine(context, stop)

@@ -106,14 +106,14 @@ class Queues:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._in, self._kernels, self._out = (
             torch.cuda.Stream(device) if device.type == "cuda" else None for _ in range(3)
         )
 
     def make_slots(self, block_bytes: int) -> Sequence[Slot]:
         """Return sets of buffers for these queues."""
-        slots = [Slot(self._device, block_bytes) for _ in range(GPU_SLOTS)]
+        slots = [Slot(self.device, block_bytes) for _ in range(GPU_SLOTS)]
         self.wait()
         return slots
 
@@ -144,12 +144,12 @@ class Queues:
 
     def wait(self) -> None:
         """Wait until the device has done whatever was asked of it, by anybody."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def release_memory(self) -> None:
         """Give back what torch keeps of the device's memory without using it."""
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
 

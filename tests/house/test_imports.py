@@ -20,8 +20,12 @@ HOMES = {
     "huggingface_hub": ["shardrestore/hub/*.py"],
     "numba": ["shardrestore/kernels/cpu.py"],
     "torch": [
-        *(f"shardrestore/kernels/{name}.py" for name in ("device", "fused", "gpu")),
-        *(f"shardrestore/passes/{name}.py" for name in ("device", "engine_gpu", "queues")),
+        f"shardrestore/{place}.py"
+        for place in (
+            *("kernels/device", "kernels/fused", "kernels/gpu"),
+            *("passes/conveyor", "passes/device", "passes/engine_gpu"),
+            *("passes/fallback", "passes/queues"),
+        )
     ],
     "tqdm": ["cli/**/*.py"],
     "triton": ["shardrestore/kernels/fused.py"],

@@ -1,0 +1,134 @@
+"""A segment on its way through a GPU: blocks that arrive there, and chunks that are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.source import DeviceSource
+from ..kernels import gpu
+from ..pairing.pairs import Pair
+from .context import Context
+from .queues import Queues, Slot
+from .segment import Segment
+from .workspace import ITEM_BYTES, Workspace
+
+CODES = {2: torch.int16, 4: torch.int32}
+"""Integers of the size of an element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block on the device, in the formats of the files."""
+
+    start: int
+    """Index of the first element within the tensor."""
+    base: torch.Tensor
+    target: torch.Tensor
+    slot: Slot
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return self.target.numel()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """As much of a block as is scored at once."""
+
+    low: int
+    """Index of the first element within the block."""
+    base_raw: torch.Tensor
+    target_raw: torch.Tensor
+    base_scored: torch.Tensor
+    """Patterns for bfloat16 arithmetic, else float32 values."""
+    target_scored: torch.Tensor
+    base_codes: torch.Tensor
+    """In the output's format."""
+    target_codes: torch.Tensor
+
+    @property
+    def high(self) -> int:
+        """Index of the first element after it."""
+        return self.low + self.target_raw.numel()
+
+
+class Conveyor:
+    """Brings segments to a device, through the buffers of one worker.
+
+    Parameters
+    ----------
+    context : Context
+    space : Workspace
+        Reads the files.
+    queues : Queues
+    slots : sequence of Slot
+        Used in turn.
+    """
+
+    def __init__(
+        self, context: Context, space: Workspace, queues: Queues, slots: Sequence[Slot]
+    ) -> None:
+        self._context = context
+        self._space = space
+        self._queues = queues
+        self._slots = slots
+
+    def blocks(self, segment: Segment) -> Iterator[Block]:
+        """Bring a segment to the device block by block.
+
+        What the caller queues for a block before it asks for the next one is done before the
+        block's buffers are used again.
+        """
+        context, pair = self._context, segment.pair
+        self._space.expect_tensor(context.base, pair.base, segment.start, segment.elements)
+        self._space.expect_tensor(context.target, pair.target, segment.start, segment.elements)
+        for number, (start, elements) in enumerate(self._space.steps(segment)):
+            slot = self._slots[number % len(self._slots)]
+            with self._queues.loading(slot):
+                base = self._load(slot, 0, context.base, pair.base, start, elements)
+                target = self._load(slot, 1, context.target, pair.target, start, elements)
+            yield Block(start, base, target, slot)
+            slot.computed.record()
+
+    def _load(
+        self,
+        slot: Slot,
+        side: int,
+        checkpoint: Checkpoint,
+        tensor: Tensor,
+        start: int,
+        elements: int,
+    ) -> torch.Tensor:
+        """Return elements as codes on the device: where they are already, or copied there."""
+        size = ITEM_BYTES[tensor.dtype]
+        source = checkpoint.shards[tensor.shard].source
+        if isinstance(source, DeviceSource):
+            codes = source.codes(tensor.offset + start * size, elements * size)
+            if isinstance(codes, torch.Tensor) and codes.device == self._queues.device:
+                return codes
+        self._space.read(checkpoint, tensor, start, elements, slot.host[side])
+        return slot.copy_in(side, elements * size).view(CODES[size])
+
+
+def split(pair: Pair, block: Block, chunk_elements: int) -> Iterator[Chunk]:
+    """Yield a block in chunks, with what is scored and what may be written."""
+    dtypes = (pair.out_dtype,) * 2 if pair.cast else (pair.base.dtype, pair.target.dtype)
+    for low in range(0, block.elements, chunk_elements):
+        high = low + chunk_elements
+        base, target = block.base[low:high], block.target[low:high]
+        base_codes = _cast(base, pair.base.dtype, pair.out_dtype)
+        target_codes = _cast(target, pair.target.dtype, pair.out_dtype)
+        scored = (base_codes, target_codes) if pair.cast else (base, target)
+        if not pair.exact:
+            scored = gpu.widen(scored[0], dtypes[0]), gpu.widen(scored[1], dtypes[1])
+        yield Chunk(low, base, target, *scored, base_codes, target_codes)
+
+
+def _cast(codes: torch.Tensor, source: str, dtype: str) -> torch.Tensor:
+    """Return codes of format `source` in format `dtype`, rounded to nearest even."""
+    return codes if source == dtype else gpu.narrow(gpu.widen(codes, source), dtype)

@@ -1,0 +1,145 @@
+"""A GPU that runs out of memory: smaller chunks, and at last a processor, segment by segment.
+
+A segment is the unit: nothing of it is kept before it is whole, its blocks are written where
+they belong however often, and its progress is told once. So it is repeated from its beginning,
+with no bookkeeping within it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..kernels.interface import Counts
+from ..selection.histogram import SparseHistogram
+from .context import Context
+from .engine import Advance, Counted, Engine, SegmentCut, Selected, Write
+from .engine_cpu import CpuEngine
+from .engine_gpu import GpuEngine
+from .segment import Segment
+from .workers import StopSignal
+from .workspace import Workspace
+
+Result = TypeVar("Result")
+
+
+class FallbackEngine:
+    """An engine on a GPU, and on a processor where the GPU has no room.
+
+    Parameters
+    ----------
+    context : Context
+    stop : StopSignal
+    name : str
+        The device, as torch names it.
+    """
+
+    def __init__(self, context: Context, stop: StopSignal, name: str) -> None:
+        self._context = context
+        self._stop = stop
+        self._name = name
+        self._processor: CpuEngine | None = None
+        self._gpu: GpuEngine | None = None
+        try:
+            self._gpu = GpuEngine(context, stop, name)
+        except torch.OutOfMemoryError:
+            self._processor = self._give_up()
+
+    @property
+    def space(self) -> Workspace:
+        """Buffers for whatever is read and not scored."""
+        engine = self._gpu or self._processor
+        assert engine is not None
+        return engine.space
+
+    def count(self, segment: Segment, advance: Advance) -> Counted:
+        """Count the scores of a segment."""
+        return self._carry_out(lambda engine, told: engine.count(segment, told), advance)
+
+    def count_nonfinite(self, segment: Segment) -> int:
+        """Return how many weights of a segment, in both inputs together, are NaN or infinite."""
+        return self._carry_out(lambda engine, _: engine.count_nonfinite(segment), _ignore)
+
+    def count_lows(
+        self,
+        segment: Segment,
+        slots: npt.NDArray[np.int32],
+        rows: int,
+        advance: Advance,
+        *,
+        random: bool,
+    ) -> Counts:
+        """Count the low bits of a segment's keys within chosen bins."""
+        return self._carry_out(
+            lambda engine, told: engine.count_lows(segment, slots, rows, told, random=random),
+            advance,
+        )
+
+    def count_random_bins(self, segment: Segment, advance: Advance) -> SparseHistogram:
+        """Count a segment's random keys by bin; no weight is read."""
+        return self._carry_out(
+            lambda engine, told: engine.count_random_bins(segment, told), advance
+        )
+
+    def cut(
+        self,
+        segment: Segment,
+        cuts: Sequence[SegmentCut | None],
+        write: Write,
+        advance: Advance,
+    ) -> Selected:
+        """Restore what each cut selects in a segment, and hand the results over block by block."""
+        return self._carry_out(lambda engine, told: engine.cut(segment, cuts, write, told), advance)
+
+    def _carry_out(self, task: Callable[[Engine, Advance], Result], advance: Advance) -> Result:
+        """Do a segment from its beginning, as often as the GPU runs out of memory."""
+        progress = _Progress(advance)
+        while self._processor is None:
+            assert self._gpu is not None
+            try:
+                with self._gpu.at_work():
+                    return task(self._gpu, progress.restart())
+            except torch.OutOfMemoryError:
+                if self._gpu.shrink():
+                    self._note("going on with smaller chunks")
+                else:
+                    self._processor = self._give_up()
+        return task(self._processor, progress.restart())
+
+    def _give_up(self) -> CpuEngine:
+        """Go on with a processor, in the buffers that there are."""
+        self._note("going on with processors")
+        space = self._gpu.space if self._gpu is not None else None
+        return CpuEngine(self._context, self._stop, space)
+
+    def _note(self, remedy: str) -> None:
+        context = self._context
+        context.device.note(context.observer, f"{self._name} is out of memory: {remedy}")
+
+
+class _Progress:
+    """Passes progress on, but for what was told of an earlier attempt."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._told = 0
+        self._done = 0
+
+    def restart(self) -> Advance:
+        """Begin another attempt."""
+        self._done = 0
+        return self._tell
+
+    def _tell(self, elements: int) -> None:
+        self._done += elements
+        if self._done > self._told:
+            self._advance(self._done - self._told)
+            self._told = self._done
+
+
+def _ignore(elements: int) -> None:
+    """Hear of progress that is not counted."""
