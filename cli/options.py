@@ -147,13 +147,6 @@ Revision = Annotated[
         metavar="BRANCH", help="Push to this branch; created if missing.", show_default="main"
     ),
 ]
-DeleteAfterUpload = Annotated[
-    bool,
-    typer.Option(
-        "--delete-after-upload",
-        help="Delete the weights from the folder once the Hub confirms that it has them.",
-    ),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

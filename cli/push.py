@@ -27,7 +27,13 @@ def push(
     ],
     public: o.Public = False,
     revision: o.Revision = None,
-    delete_after_upload: o.DeleteAfterUpload = False,
+    delete_after_upload: Annotated[
+        bool,
+        typer.Option(
+            "--delete-after-upload",
+            help="Delete the weights from the folder once the Hub confirms that it has them.",
+        ),
+    ] = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -74,12 +80,9 @@ def summarize(pushed: Pushed) -> dict[str, Any]:
     }
 
 
-def write_command(
-    output: str, repository: str, *, public: bool, revision: str | None, delete_after_upload: bool
-) -> str:
+def write_command(output: str, repository: str, *, public: bool, revision: str | None) -> str:
     """Return the command that pushes a model."""
     words = ["shardrestore", "push", output, repository]
     words += ["--public"] if public else []
     words += ["--revision", revision] if revision else []
-    words += ["--delete-after-upload"] if delete_after_upload else []
     return shlex.join(words)

@@ -64,7 +64,14 @@ def run(
     ] = None,
     public: o.Public = False,
     revision: o.Revision = None,
-    delete_after_upload: o.DeleteAfterUpload = False,
+    delete_after_upload: Annotated[
+        bool,
+        typer.Option(
+            "--delete-after-upload",
+            help="Upload each shard once it is complete, and delete it here when the Hub has "
+            "confirmed it, before the next is written: the disk holds one. With --push-to.",
+        ),
+    ] = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -85,7 +92,8 @@ def run(
                 f"--push-to {push_to}: {models} models are asked for, a repository holds one: "
                 "leave it out, and `shardrestore push` each to a repository of its own"
             )
-        shardrestore.check_push(push_to, revision=revision)
+        if not delete_after_upload:  # otherwise `restore_to_hub` does
+            shardrestore.check_push(push_to, revision=revision)
 
     settings = shardrestore.Options(
         region=regions,
@@ -115,10 +123,24 @@ def run(
         )
         print_outcomes(outcomes, output, as_json=as_json, quiet=quiet)
         return
+    pushed: Pushed | None = None
     if len(percents) * len(regions) * len(strategies) > 1:
         results = shardrestore.sweep(
             base, target[0], output, percents=percents, observer=bars, **settings
         )
+    elif push_to is not None and delete_after_upload:
+        result, pushed = shardrestore.restore_to_hub(
+            base,
+            target[0],
+            output,
+            push_to,
+            percent=percents[0],
+            public=public,
+            revision=revision,
+            observer=bars,
+            **settings,
+        )
+        results = (result,)
     else:
         results = (
             shardrestore.restore(
@@ -129,13 +151,8 @@ def run(
     if not (as_json or quiet):
         print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))
     if push_to is not None:
-        pushed = push_finished(
-            output,
-            push_to,
-            public=public,
-            revision=revision,
-            delete_after_upload=delete_after_upload,
-            bars=bars,
+        pushed = pushed or push_finished(
+            output, push_to, public=public, revision=revision, bars=bars
         )
         documents[0]["pushed"] = summarize_push(pushed)
         if not (as_json or quiet):
@@ -152,29 +169,15 @@ def push_finished(
     *,
     public: bool,
     revision: str | None,
-    delete_after_upload: bool,
     bars: ProgressBars,
 ) -> Pushed:
     """Push the model that has been written; what stops it says that the model is complete."""
     from shardrestore import ShardRestoreError, push
 
-    command = write_command(
-        output,
-        repository,
-        public=public,
-        revision=revision,
-        delete_after_upload=delete_after_upload,
-    )
+    command = write_command(output, repository, public=public, revision=revision)
     advice = f"the model is complete in {output}; to push it:\n  {command}"
     try:
-        return push(
-            output,
-            repository,
-            public=public,
-            revision=revision,
-            delete_after_upload=delete_after_upload,
-            observer=bars,
-        )
+        return push(output, repository, public=public, revision=revision, observer=bars)
     except ShardRestoreError as error:
         raise type(error)(f"{error}\n{advice}") from error
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 from .api.describing import scan, show, write_report
 from .api.finishing import check_push, push, verify
 from .api.planning import Plan, PlannedModel, plan
-from .api.restoring import find_unfinished, restore, sweep, sweep_targets
+from .api.restoring import find_unfinished, restore, restore_to_hub, sweep, sweep_targets
 from .errors import (
     CheckpointError,
     DeviceError,
@@ -87,6 +87,7 @@ __all__ = [
     "plan",
     "push",
     "restore",
+    "restore_to_hub",
     "scan",
     "show",
     "summarize",

@@ -9,10 +9,13 @@ from typing import Unpack
 
 from ..checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
 from ..errors import RequestError
+from ..hub.destination import check_writable, parse_destination
 from ..hub.reference import Reference
-from ..passes.progress import Observer
+from ..passes.progress import Observer, SilentObserver
 from ..report.result import Restoration
-from ..request import Options, make_request, parse_output
+from ..request import Options, Request, make_request, parse_output
+from ..runs.pushing import Pushed, push_folder
+from ..runs.relay import Relay
 from ..runs.runner import run
 from ..runs.session import Session
 from ..runs.targets import TargetOutcome, run_targets
@@ -61,15 +64,83 @@ def restore(
     97307852
     """
     started = time.perf_counter()
+    request = _request_one(percent, options)
+    with Session(base, target, request) as session:
+        (result,) = run(session, [parse_output(output)], observer, started)
+        return result
+
+
+def restore_to_hub(
+    base: Reference,
+    target: Reference,
+    output: Reference,
+    repository: str,
+    *,
+    percent: float = 10.0,
+    public: bool = False,
+    revision: str | None = None,
+    observer: Observer | None = None,
+    **options: Unpack[Options],
+) -> tuple[Restoration, Pushed]:
+    """Restore and upload a model shard by shard, on a disk that holds one of them.
+
+    Each complete shard is sent to the Hub, which confirms that it has it, and deleted
+    before the next is begun. One commit at the end holds the whole model. It leaves what
+    ``restore`` and ``push(…, delete_after_upload=True)`` leave, there and here.
+
+    Parameters
+    ----------
+    base, target : str or path-like
+        As for ``restore``.
+    output : str or path-like
+        Folder for everything but the weights, and a note that says where these are.
+    repository : str
+        As for ``push``.
+    percent : float
+        As for ``restore``.
+    public : bool
+        As for ``push``.
+    revision : str, optional
+        As for ``push``.
+    observer : Observer, optional
+        Told about progress; the stages ``relay`` and ``push`` are those that send.
+    **options
+        See ``Options``. With ``resume`` an unfinished call is gone on with, for the same
+        repository and branch.
+
+    Returns
+    -------
+    tuple of Restoration and Pushed
+        The time of the first is without that of sending.
+
+    Raises
+    ------
+    ShardRestoreError
+        As for ``restore``. The branch is as it was, or holds the whole model.
+    """
+    started = time.perf_counter()
+    request = _request_one(percent, options)
+    destination, path = parse_destination(repository, revision), parse_output(output)
+    check_writable(destination)
+    watcher = observer or SilentObserver()
+    relay = Relay(destination, public=public, observer=watcher)
+    with Session(base, target, request) as session:
+        (result,) = run(session, [path], watcher, started, relay)
+    if relay.pushed is None:  # it was finished already, with its weights here or there
+        return result, push_folder(
+            path, destination, public=public, delete_after_upload=True, observer=watcher
+        )
+    return result, relay.pushed
+
+
+def _request_one(percent: float, options: Options) -> Request:
     request = make_request([percent], options)
     if len(request.names) > 1:
         raise RequestError(
             f"{len(request.names)} models are asked for, {', '.join(request.names)}: restore "
             "writes one, sweep writes several"
         )
-    with Session(base, target, request) as session:
-        (result,) = run(session, [parse_output(output)], observer, started)
-        return result
+    return request
 
 
 def sweep(

@@ -126,6 +126,14 @@ class Staging:
         except OSError as error:
             raise explain_write_error(path, 0, error) from error
 
+    def drop(self, name: str) -> None:
+        """Delete the complete file `name`, if it is here: it is safe elsewhere."""
+        path = self.folder / name
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise explain_write_error(path, 0, error) from error
+
     def path(self, name: str) -> Path:
         """Return where the complete file `name` is staged; its folder exists afterwards."""
         path = self.folder / name

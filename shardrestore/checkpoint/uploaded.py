@@ -28,6 +28,19 @@ class UploadedFile:
     nbytes: int
     sha256: str
 
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"name": self.name, "bytes": self.nbytes, "sha256": self.sha256}
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> UploadedFile:
+        """Return what ``document`` describes; a ``ValueError`` or its like if nothing."""
+        return cls(
+            name=_text(document["name"]),
+            nbytes=int(document["bytes"]),
+            sha256=_text(document["sha256"]),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploaded:
@@ -73,14 +86,7 @@ def read_uploaded(folder: Path) -> Uploaded | None:
             repository=_text(document["repository"]),
             commit=_text(document["commit"]),
             url=_text(document["url"]),
-            files=tuple(
-                UploadedFile(
-                    name=_text(file["name"]),
-                    nbytes=int(file["bytes"]),
-                    sha256=_text(file["sha256"]),
-                )
-                for file in document["files"]
-            ),
+            files=tuple(map(UploadedFile.parse, document["files"])),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
@@ -97,10 +103,7 @@ def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
         "repository": uploaded.repository,
         "commit": uploaded.commit,
         "url": uploaded.url,
-        "files": [
-            {"name": file.name, "bytes": file.nbytes, "sha256": file.sha256}
-            for file in uploaded.files
-        ],
+        "files": [file.document() for file in uploaded.files],
     }
     text = (json.dumps(document, indent=2) + "\n").encode()
     try:

@@ -166,7 +166,7 @@ def _explain_push(error: BaseException) -> str:
         RevisionNotFoundError,
     )
 
-    again = "what has been sent is not sent again: push again"
+    again = "what has been sent is not sent again: try again"
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids to push: unset it"
     if isinstance(error, RevisionNotFoundError):
@@ -185,7 +185,7 @@ def _explain_push(error: BaseException) -> str:
         return f"{error.filename}: cannot be read: {error.strerror}"
     # What the Hub says of metadata or of an object: its own words, without an address.
     said = " ".join(str(error).split())[:300]
-    return f"refused ({said}): correct it, then push again"
+    return f"refused ({said}): correct it, then try again"
 
 
 def _explain_refused_push(status: int, again: str) -> str:

@@ -1,24 +1,27 @@
 """Files on their way to a repository: sent one by one, then committed all at once.
 
 Large files go to the Hub's storage first and show nowhere until the commit: a repository
-is never half a model, and what has been sent is found there by the next attempt.
+is never half a model, and what has been sent is found there by the next attempt. Such an
+object, of a known size and SHA-256, need not be here any longer when it is committed.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from urllib.parse import quote
 
 from ..checkpoint.source import Progress
 from ..checkpoint.uploaded import Uploaded, UploadedFile
 from ..errors import HubError
+from .addition import Meter, make_absent, make_addition, make_info, silenced
 from .destination import DEFAULT_BRANCH, Destination
 from .failure import explained_push
+
+OBJECTS_AT_ONCE = 256
+"""Objects that one request may ask for, as many as huggingface_hub asks for at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class Upload:
         self._additions: dict[str, Any] = {}
         self.remark = ""
         """What the user should know of the repository."""
-        with explained_push(destination.id), _silenced():
+        with explained_push(destination.id), silenced():
             self._open(public=public)
 
     def _open(self, *, public: bool) -> None:
@@ -87,18 +90,102 @@ class Upload:
         HubError
             If it cannot be sent, though it was tried several times.
         """
-        meter = _Meter(advance)
-        with explained_push(f"{self._destination.id}: {name}"), _silenced():
-            addition = _make_addition(name, content, meter)
-            self._api.preupload_lfs_files(
-                self._destination.id,
-                [addition],
-                revision=self._destination.branch,
-                num_threads=1,
-                free_memory=False,
-            )
+        meter = Meter(advance)
+        with explained_push(f"{self._destination.id}: {name}"), silenced():
+            addition = make_addition(name, content, meter)
+            self._preupload([addition])
         self._additions[name] = addition
         meter.reach(addition.upload_info.size)
+
+    def send_object(self, name: str, path: Path, advance: Progress) -> UploadedFile:
+        """Send a file as an object that the Hub confirms now, before there is a commit.
+
+        By plain LFS, also where Xet is at hand: only there can an object be asked for that
+        no commit names. huggingface_hub sends open files so, and never by Xet.
+
+        Parameters
+        ----------
+        name : str
+            Path in the repository.
+        path : Path
+        advance : callable
+            As for ``send``.
+
+        Raises
+        ------
+        HubError
+            If it cannot be sent, or the Hub does not confirm that it has it.
+        """
+        meter, what = Meter(advance), f"{self._destination.id}: {name}"
+        with explained_push(what), silenced(), open(path, "rb") as file:
+            addition = make_addition(name, file, meter)
+            info = addition.upload_info
+            self._preupload([addition])
+        sent = UploadedFile(name=name, nbytes=info.size, sha256=info.sha256.hex())
+        if self.find_lost([sent]):
+            raise HubError(
+                f"{what}: the Hub does not confirm that it holds {sent.nbytes:,} bytes with "
+                f"SHA-256 {sent.sha256}: they are kept here; try again"
+            )
+        meter.reach(info.size)
+        return sent
+
+    def find_lost(self, files: Sequence[UploadedFile]) -> list[UploadedFile]:
+        """Return those of some files that the Hub does not hold, by size and SHA-256.
+
+        Objects count that no commit names yet: the Hub wants to be sent what it lacks.
+
+        Raises
+        ------
+        HubError
+            If it does not answer.
+        """
+        from huggingface_hub.lfs import post_lfs_batch_info
+
+        held: set[tuple[str, int]] = set()
+        with explained_push(self._destination.id), silenced():
+            for first in range(0, len(files), OBJECTS_AT_ONCE):
+                answers, _, _ = post_lfs_batch_info(
+                    [make_info(file) for file in files[first : first + OBJECTS_AT_ONCE]],
+                    token=None,
+                    repo_type="model",
+                    repo_id=self._destination.id,
+                    revision=quote(self._destination.branch, safe=""),
+                )
+                held |= {
+                    (answer["oid"], answer["size"])
+                    for answer in answers
+                    if not answer.get("actions")
+                }
+        return [file for file in files if (file.sha256, file.nbytes) not in held]
+
+    def take_up(self, files: Sequence[UploadedFile]) -> None:
+        """Have the commit hold objects that were sent before; they need not be here.
+
+        Raises
+        ------
+        HubError
+            If the Hub does not have them.
+        """
+        lost = self.find_lost(files)
+        if lost:
+            raise HubError(
+                f"{self._destination.id}: the Hub has lost {lost[0].name}, which no commit names "
+                "yet: try again"
+            )
+        additions = {file.name: make_absent(file) for file in files}
+        with explained_push(self._destination.id), silenced():
+            self._preupload([*additions.values()])
+        self._additions |= additions
+
+    def _preupload(self, additions: Sequence[Any]) -> None:
+        self._api.preupload_lfs_files(
+            self._destination.id,
+            additions,
+            revision=self._destination.branch,
+            num_threads=1,
+            free_memory=False,
+        )
 
     def commit(self, message: str, is_stale: Callable[[str], bool]) -> Commit:
         """Commit what was sent, and delete what `is_stale` of the rest.
@@ -114,7 +201,7 @@ class Upload:
 
         old = [file.rfilename for file in self._head.siblings or ()]
         stale = [name for name in old if name not in self._additions and is_stale(name)]
-        with explained_push(self._destination.id), _silenced():
+        with explained_push(self._destination.id), silenced():
             done = self._api.create_commit(
                 self._destination.id,
                 [*self._additions.values(), *map(CommitOperationDelete, stale)],
@@ -152,7 +239,7 @@ def confirm_files(uploaded: Uploaded) -> None:
     from huggingface_hub.hf_api import RepoFile
 
     where = f"{uploaded.repository}@{uploaded.commit[:12]}"
-    with explained_push(where), _silenced():
+    with explained_push(where), silenced():
         entries = HfApi().list_repo_tree(
             uploaded.repository, recursive=True, revision=uploaded.commit
         )
@@ -165,68 +252,5 @@ def confirm_files(uploaded: Uploaded) -> None:
         if (file.name, file.nbytes, file.sha256) not in held:
             raise HubError(
                 f"{where}: the Hub does not confirm that it holds {file.name} with SHA-256 "
-                f"{file.sha256}: nothing more is deleted; push again"
+                f"{file.sha256}: nothing more is deleted; try again"
             )
-
-
-class _Meter:
-    """Tells how far into a file one has come, also where parts of it are sent again."""
-
-    def __init__(self, advance: Progress) -> None:
-        self._advance = advance
-        self._position = 0
-
-    def reach(self, position: int) -> None:
-        if position > self._position:
-            self._advance(position - self._position)
-            self._position = position
-
-
-def _make_addition(name: str, content: Path | bytes, meter: _Meter) -> Any:
-    """Return an operation of huggingface_hub that tells `meter` what is read of it.
-
-    Only plain HTTP reads it in Python: what goes by Xet shows when the file is done.
-    """
-    from huggingface_hub import CommitOperationAdd
-
-    class Addition(CommitOperationAdd):
-        @contextmanager
-        def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
-            with super().as_file() as file:
-                if with_tqdm and isinstance(content, Path):  # on its way, not only hashed
-                    read = file.read
-
-                    def read_metered(size: int | None = -1) -> bytes:
-                        data = read(-1 if size is None else size)
-                        meter.reach(file.tell())
-                        return data
-
-                    file.read = read_metered  # type: ignore[method-assign]
-                yield file
-
-    return Addition(path_in_repo=name, path_or_fileobj=content)
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep huggingface_hub from showing bars, warnings and log lines with addresses."""
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    logger = logging.getLogger("huggingface_hub")
-    level, bars = logger.level, not are_progress_bars_disabled()
-    with warnings.catch_warnings():
-        # Its own use of httpx2 is deprecated, and warnings may be errors.
-        warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        if bars:
-            disable_progress_bars()
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
-            if bars:
-                enable_progress_bars()

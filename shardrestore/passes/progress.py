@@ -6,8 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-STAGES = ("download", "scan", "refine", "random", "restore", "verify", "push")
-"""In the order in which a run comes by; not every run has each."""
+STAGES = ("download", "scan", "refine", "random", "restore", "relay", "verify", "push")
+"""In the order in which a run comes by; not every run has each.
+
+``relay`` is ``restore`` where each shard is uploaded before the next is begun: its bytes are
+those that are read, and those that are sent."""
 
 
 class Observer(Protocol):

@@ -58,6 +58,7 @@ def restore(
     outputs: Sequence[Staging],
     finished: Mapping[int, ShardResult],
     completed: Callable[[int, ShardResult], None],
+    dispatch: Callable[[int], None] | None = None,
 ) -> list[Restored]:
     """Write the shards of one model for every cut.
 
@@ -75,6 +76,10 @@ def restore(
         Shards that an earlier run has completed in all outputs, by their number.
     completed : callable
         Called with number and result of each shard that is safely on disk.
+    dispatch : callable, optional
+        Takes a complete shard off the disk, by its number. Shards are then written one
+        after the other, and each has left before the next is begun; the caller's thread
+        waits meanwhile. It tells the observer of the shard's bytes once more.
 
     Returns
     -------
@@ -92,6 +97,8 @@ def restore(
         context.target, shards, [*segments, *twins], workers=context.sizing.workers
     )
     tasks = [task for task in everything if task.shard not in finished]
+    left = [number for number in range(len(shards)) if number not in finished]
+    rounds = [set(left)] if dispatch is None else [{number} for number in left]
     ledger = _Ledger(cuts, finished)
 
     def complete(shard: int) -> None:
@@ -110,13 +117,19 @@ def restore(
 
             return work
 
-        context.observer.begin("restore", sum(task.nbytes for task in tasks))
+        stage, total_bytes = "restore", sum(task.nbytes for task in tasks)
+        if dispatch is not None:
+            stage, total_bytes = "relay", total_bytes + sum(shards[n].nbytes for n in left)
+        context.observer.begin(stage, total_bytes)
         try:
-            for number in range(len(shards)):
-                if number not in finished and all(task.shard != number for task in tasks):
+            for numbers in rounds:
+                of_round = [task for task in tasks if task.shard in numbers]
+                for number in numbers - {task.shard for task in of_round}:
                     writers.complete(number)  # a shard without a byte of data
-            run_tasks(tasks, context.sizing.workers, make_work)
-            writers.wait()
+                run_tasks(of_round, context.sizing.workers, make_work)
+                writers.wait()
+                if dispatch is not None:
+                    dispatch(*numbers)
         finally:
             context.observer.end()
     return ledger.totals

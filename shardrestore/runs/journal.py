@@ -98,6 +98,10 @@ class Journal:
         """Return what lines after the first say under `key`, in order."""
         return [line[key] for line in self._lines[1:] if key in line]
 
+    def find_last(self, key: str) -> Any:
+        """Return what the last line with `key` says under it; None if there is none."""
+        return next(iter(reversed(self.find(key))), None)
+
 
 def find_difference(recorded: Any, asked: Any, where: str = "") -> str | None:
     """Say where two JSON documents differ first, with both values; None if nowhere."""

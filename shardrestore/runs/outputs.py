@@ -29,7 +29,7 @@ from .journal import Journal
 from .session import Session
 
 
-def check_outputs(outputs: Sequence[Path], session: Session) -> None:
+def check_outputs(outputs: Sequence[Path], session: Session, *, one_by_one: bool = False) -> None:
     """Refuse outputs that cannot be written, before anything is.
 
     Parameters
@@ -37,6 +37,8 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
     outputs : sequence of Path
         One for each goal of the session's work.
     session : Session
+    one_by_one : bool
+        Whether each shard leaves the disk before the next is begun.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def check_outputs(outputs: Sequence[Path], session: Session) -> None:
         check_places(output, names)
     for file in target.side_files:
         file.check_readable()
-    check_disk(outputs[0], find_needs(outputs, session), session.downloads)
+    check_disk(outputs[0], find_needs(outputs, session, one_by_one=one_by_one), session.downloads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +71,19 @@ class Needs:
     """Work files, meanwhile."""
 
 
-def find_needs(outputs: Sequence[Path], session: Session) -> Needs:
+def find_needs(outputs: Sequence[Path], session: Session, *, one_by_one: bool = False) -> Needs:
     """Return what each output still takes, after what an unfinished run has done for it."""
     work, done = session.work, [0] * len(outputs)
+    output_bytes = work.output_bytes
+    if one_by_one:
+        output_bytes -= work.weight_bytes - max(shard.nbytes for shard in work.shards)
     if session.request.resume:
-        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).find("publish"):
+        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).find_last("publish"):
             return Needs(outputs=[], spool_bytes=0)  # only renames are left
         done = [_count_staged(output, work) for output in outputs]
     return Needs(
         outputs=[
-            (output, max(work.output_bytes - staged, 0))
+            (output, max(output_bytes - staged, 0))
             for output, staged in zip(outputs, done, strict=True)
         ],
         spool_bytes=work.spool_bytes,

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file, parse_checksums
-from ..checkpoint.document import read_document
+from ..checkpoint.checksum import CHECKSUM_FILE, hash_file
 from ..checkpoint.entry import show
 from ..checkpoint.index import INDEX_FILE, SINGLE_FILE
 from ..checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER, exists, is_old_weight, locked
@@ -25,14 +20,11 @@ from ..checkpoint.uploaded import (
 from ..checkpoint.writer import explain_write_error
 from ..errors import CheckpointError
 from ..hub.destination import Destination, check_writable
-from ..hub.upload import Upload, confirm_files
+from ..hub.upload import Commit, Upload, confirm_files
 from ..passes.progress import Observer, SilentObserver
-from ..report.card import name_input
-from ..report.files import RECORD_FILE, encode_json
+from ..report.files import RECORD_FILE
 from ..verification.record import read_record
-
-Contents = Mapping[str, Path | bytes]
-"""What is uploaded under each name."""
+from .contents import Contents, find_contents, weigh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +132,7 @@ def find_weights(output: Path) -> tuple[str, ...]:
 def _refuse_unfinished(output: Path) -> None:
     if exists(output / STAGING_FOLDER / JOURNAL_FILE):
         raise CheckpointError(
-            f"{output}: holds the work of an unfinished run: repeat its command with --resume, "
-            "then push"
+            f"{output}: holds the work of an unfinished run: repeat its command with --resume first"
         )
 
 
@@ -179,24 +170,11 @@ def _push(
         raise CheckpointError(
             f"{output / beyond[0]}: hidden, or reached through a link: move it into the folder"
         )
-    sizes = {
-        name: len(content) if isinstance(content, bytes) else content.stat().st_size
-        for name, content in contents.items()
-    }
     upload = Upload(destination, public=public)
     if upload.remark:
         observer.note(upload.remark)
-    observer.begin("push", sum(sizes.values()))
-    try:
-        # Large ones first: what can fail late should fail early.
-        for name in sorted(contents, key=lambda name: (-sizes[name], name)):
-            upload.send(name, contents[name], observer.advance)
-        done = upload.commit(
-            f"Upload {output.resolve().name} with shardrestore",
-            lambda name: is_old_weight(name) or name == CHECKSUM_FILE,
-        )
-    finally:
-        observer.end()
+    pushed_bytes = sum(weigh(contents).values())
+    done = commit_model(upload, output, contents, observer)
     deleted = 0
     if delete:
         uploaded = upload.confirm(done, weights)
@@ -209,9 +187,51 @@ def _push(
         commit=done.id,
         url=done.url,
         files=len(contents),
-        pushed_bytes=sum(sizes.values()),
+        pushed_bytes=pushed_bytes,
         deleted_bytes=deleted,
     )
+
+
+def commit_model(
+    upload: Upload,
+    output: Path,
+    contents: Contents,
+    observer: Observer,
+    sent: Sequence[UploadedFile] = (),
+) -> Commit:
+    """Send the files of a model and commit it; weights that were there before leave.
+
+    Parameters
+    ----------
+    upload : Upload
+    output : Path
+        Its folder, for the commit's message.
+    contents : mapping
+        Files that are here.
+    observer : Observer
+        Told of their bytes, as the stage ``push``.
+    sent : sequence of UploadedFile
+        Files that the Hub has got already.
+
+    Raises
+    ------
+    HubError
+        The branch is as it was then.
+    """
+    sizes = weigh(contents)
+    observer.begin("push", sum(sizes.values()))
+    try:
+        # Large ones first: what can fail late should fail early.
+        for name in sorted(contents, key=lambda name: (-sizes[name], name)):
+            upload.send(name, contents[name], observer.advance)
+        if sent:
+            upload.take_up(sent)
+        return upload.commit(
+            f"Upload {output.resolve().name} with shardrestore",
+            lambda name: is_old_weight(name) or name == CHECKSUM_FILE,
+        )
+    finally:
+        observer.end()
 
 
 def _finish_deletion(
@@ -252,46 +272,3 @@ def _delete(output: Path, files: Iterable[UploadedFile]) -> int:
             raise explain_write_error(path, 0, error) from error
         deleted += file.nbytes
     return deleted
-
-
-def find_contents(output: Path) -> Contents:
-    """Return what is uploaded of a model folder: all of it, but for hidden files and the note.
-
-    The record goes without the folders that local inputs lie in, which are nobody
-    else's business, and its checksum accordingly.
-    """
-    contents: dict[str, Path | bytes] = {
-        path.relative_to(output).as_posix(): path
-        for path in sorted(_walk(output))
-        if path != output / UPLOADED_FILE
-    }
-    record = read_document(output / RECORD_FILE)
-    public = _hide_folders(record)
-    if public != record:
-        contents[RECORD_FILE] = public
-        if CHECKSUM_FILE in contents:
-            path = output / CHECKSUM_FILE
-            checksums = parse_checksums(read_document(path), str(path))
-            checksums[RECORD_FILE] = hashlib.sha256(public).hexdigest()
-            contents[CHECKSUM_FILE] = encode_checksums(checksums)
-    return contents
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield regular files; links to files are followed, links to folders are not."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
-            elif entry.is_file():
-                yield Path(entry.path)
-
-
-def _hide_folders(record: bytes) -> bytes:
-    document: dict[str, Any] = json.loads(record)
-    for role in ("base", "target"):
-        if "repository" not in document[role]:
-            document[role]["path"] = name_input(document[role], role)
-    return encode_json(document)

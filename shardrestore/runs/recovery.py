@@ -1,7 +1,8 @@
 """What an unfinished run keeps, so that it can be resumed.
 
 In the hidden folder of its first output: the journal, and the profile of its scan.
-In those of all outputs: the shards that are complete.
+In those of all outputs: the shards that are complete; but those that the Hub has
+confirmed, of which the journal alone tells.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.staging import JOURNAL_FILE, Move, Staging, exists
+from ..checkpoint.uploaded import UploadedFile
 from ..errors import OutputError, ProfileError
 from ..passes.recall import remember
 from ..passes.restore import Restored, ShardResult
@@ -36,6 +38,8 @@ class Recovery:
     stagings : sequence of Staging
         One for each output. What an earlier run left in them is kept if this run
         may go on with it, and removed otherwise.
+    identity : mapping
+        What must be the same for a run to go on besides inputs and options, as JSON values.
 
     Raises
     ------
@@ -43,9 +47,16 @@ class Recovery:
         If an unfinished run of other inputs or options is to be resumed.
     """
 
-    def __init__(self, session: Session, stagings: Sequence[Staging]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        stagings: Sequence[Staging],
+        identity: Mapping[str, object],
+    ) -> None:
         self._session = session
         self._stagings = stagings
+        self._identity = identity
+        self._lost: set[str] = set()
         self._journal = Journal(stagings[0].folder / JOURNAL_FILE)
         self._names = [shard.filename for shard in session.work.shards]
         self.resumes = self._journal.identity is not None
@@ -97,6 +108,7 @@ class Recovery:
                 for goal in session.work.goals
             ],
             "checksum": request.checksum,
+            **self._identity,
         }
 
     @property
@@ -106,18 +118,21 @@ class Recovery:
 
     @property
     def finished(self) -> dict[int, ShardResult]:
-        """What was done in each shard that is complete in all outputs, by its number."""
-        numbers = {name: number for number, name in enumerate(self._names)}
+        """What was done in each shard that is complete: in all outputs, or on the Hub."""
+        numbers, uploaded = {name: n for n, name in enumerate(self._names)}, self.uploaded
         try:
             return {
                 numbers[name]: [_decode(part) for part in parts]
                 for name, parts in self._journal.find("shard")
-                if self._is_staged(numbers[name])
+                if name in uploaded or self._is_staged(numbers[name])
             }
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise OutputError(
-                f"{self._journal.path}: damaged: start anew with --overwrite, without --resume"
-            ) from error
+            raise self._damaged() from error
+
+    def _damaged(self) -> OutputError:
+        return OutputError(
+            f"{self._journal.path}: damaged: start anew with --overwrite, without --resume"
+        )
 
     def _is_staged(self, number: int) -> bool:
         """Whether a shard of which the journal tells is still there, in every output."""
@@ -128,8 +143,23 @@ class Recovery:
     @property
     def moves(self) -> list[list[Move]] | None:
         """The renames that publish each output; None before all of them are prepared."""
-        published = self._journal.find("publish")
-        return [[(a, b) for a, b in moves] for moves in published[-1]] if published else None
+        published = self._journal.find_last("publish")
+        return [[(a, b) for a, b in moves] for moves in published] if published else None
+
+    @property
+    def uploaded(self) -> dict[str, UploadedFile]:
+        """Shards that the Hub has confirmed, by name; not those that it has lost since."""
+        try:
+            files = [UploadedFile.parse(line) for line in self._journal.find("uploaded")]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged() from error
+        return {file.name: file for file in files if file.name not in self._lost}
+
+    @property
+    def commit(self) -> Mapping[str, Any] | None:
+        """What ``note_commit`` has noted; None before."""
+        found: Mapping[str, Any] | None = self._journal.find_last("commit")
+        return found
 
     def find_scan(self) -> Profile | None:
         """Open what an earlier run has scanned; None if there is nothing, or it is damaged."""
@@ -170,9 +200,28 @@ class Recovery:
         """Note that a shard is complete and on disk in all outputs."""
         self._journal.append({"shard": [self._names[number], [_encode(part) for part in result]]})
 
+    def note_uploaded(self, file: UploadedFile) -> None:
+        """Note that the Hub has confirmed a shard: it may leave the disk."""
+        self._journal.append({"uploaded": file.document()})
+        self._lost.discard(file.name)
+
+    def forget(self, files: Sequence[UploadedFile]) -> None:
+        """Take back that the Hub has shards: they are made again, and what follows on them."""
+        self._lost |= {file.name for file in files}
+        if self.moves:
+            self.note_publish([])
+            self._clear()
+
     def note_publish(self, moves: Sequence[Sequence[Move]]) -> None:
-        """Note that everything is on disk and only renames are left."""
+        """Note that everything is on disk, or on the Hub, and what is left are renames.
+
+        And before them, for shards on the Hub, the commit. No move at all takes it back.
+        """
         self._journal.append({"publish": moves})
+
+    def note_commit(self, commit: Mapping[str, Any]) -> None:
+        """Note that the Hub has confirmed the commit that holds the model."""
+        self._journal.append({"commit": commit})
 
 
 def _identify(checkpoint: Checkpoint) -> dict[str, Any]:

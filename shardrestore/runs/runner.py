@@ -17,6 +17,7 @@ from ..checkpoint.config import CONFIG_FILE, recast_config
 from ..checkpoint.index import INDEX_FILE, encode_index
 from ..checkpoint.sidefile import PAGE_FILE
 from ..checkpoint.staging import STAGING_FOLDER, Move, Staging
+from ..checkpoint.uploaded import UPLOADED_FILE
 from ..checkpoint.writer import explain_write_error
 from ..errors import (
     InputChangedError,
@@ -46,6 +47,7 @@ from ..report.result import Restoration, TensorResult
 from ..selection.cut import selected_histogram
 from ..selection.histogram import describe_scores
 from .finished import read_finished, read_results
+from .keeper import Keeper
 from .outputs import check_outputs
 from .pages import detail_regions, make_page
 from .recovery import Recovery
@@ -53,7 +55,11 @@ from .session import Session
 
 
 def run(
-    session: Session, outputs: Sequence[Path], observer: Observer | None, started: float
+    session: Session,
+    outputs: Sequence[Path],
+    observer: Observer | None,
+    started: float,
+    keeper: Keeper | None = None,
 ) -> tuple[Restoration, ...]:
     """Carry out a session's work: write one model for each of its goals.
 
@@ -65,6 +71,8 @@ def run(
     observer : Observer or None
     started : float
         When the request was made, by ``time.perf_counter``.
+    keeper : Keeper, optional
+        What becomes of complete shards; they stay if left out.
 
     Raises
     ------
@@ -72,23 +80,24 @@ def run(
         Nothing that was there is lost. What the run has achieved is kept in hidden
         folders if it can be resumed, and removed otherwise.
     """
-    resume = session.request.resume
+    resume, keeper = session.request.resume, keeper or Keeper()
     if resume:
         finished = read_finished(session, outputs)
-        if finished is not None and _tidy(session, outputs):
+        if finished is not None and _tidy(session, outputs, keeper):
             return _complete(finished, started)
     stagings: list[Staging] = []
     recovery = None
     resumable = resume  # what is there is kept, until it is known to be of no use
     try:
-        check_outputs(outputs, session)
+        check_outputs(outputs, session, one_by_one=keeper.one_by_one)
         if session.request.report:
             check_library()
         for output in outputs:
             overwrite = session.request.overwrite
             stagings.append(Staging(output, overwrite=overwrite, resume=resume))
-        recovery = Recovery(session, stagings)
-        return Runner(session, stagings, recovery, observer).carry_out(started)
+        recovery = Recovery(session, stagings, keeper.identity)
+        keeper.resume(recovery)
+        return Runner(session, stagings, recovery, keeper, observer).carry_out(started)
     except (InputChangedError, NonFiniteError, ProfileError):
         resumable, recovery = False, None
         raise
@@ -118,7 +127,7 @@ def _explain(error: Exception, session: Session, outputs: Sequence[Path]) -> Sha
     return error
 
 
-def _tidy(session: Session, outputs: Sequence[Path]) -> bool:
+def _tidy(session: Session, outputs: Sequence[Path], keeper: Keeper) -> bool:
     """Remove what a run that ended after its last rename left beside finished models.
 
     Returns false, and keeps it, if it is work that is still to be finished.
@@ -131,8 +140,8 @@ def _tidy(session: Session, outputs: Sequence[Path]) -> bool:
             if os.path.lexists(output / STAGING_FOLDER)
         )
         if stagings:
-            recovery = Recovery(session, stagings)
-            if recovery.begun and recovery.moves is None:
+            recovery = Recovery(session, stagings, keeper.identity)
+            if recovery.begun and (recovery.moves is None or not keeper.is_settled(recovery)):
                 return False
         for staging in reversed(stagings):
             staging.finish()
@@ -162,6 +171,8 @@ class Runner:
         Where each goal of its work is written.
     recovery : Recovery
         What an earlier run has done already, and where this one notes what it does.
+    keeper : Keeper
+        What becomes of complete shards.
     observer : Observer or None
     """
 
@@ -170,6 +181,7 @@ class Runner:
         session: Session,
         stagings: Sequence[Staging],
         recovery: Recovery,
+        keeper: Keeper,
         observer: Observer | None,
     ) -> None:
         self.session = session
@@ -179,6 +191,7 @@ class Runner:
         self.work = session.work
         self.stagings = stagings
         self.recovery = recovery
+        self.keeper = keeper
         self.details: dict[str, Detail] = {}
         """What the pages show of each region; empty before the scan, or without pages."""
         self.config = recast_config(session.target.config, session.request.cast)
@@ -196,19 +209,21 @@ class Runner:
 
     def carry_out(self, started: float) -> tuple[Restoration, ...]:
         """Scan, cut, restore, report, publish: as far as it has not been done already."""
-        moves = self.recovery.moves
+        moves, results = self.recovery.moves, None
         if moves is None:
             results = self._restore()
             moves = [
-                staging.plan_moves(self._prepare(result, staging, started))
+                staging.plan_moves(self._prepare(result, staging, started + self.keeper.seconds))
                 for result, staging in zip(results, self.stagings, strict=True)
             ]
             self.recovery.note_publish(moves)
-            self._publish(moves)
-            return _complete(results, started)
+        for planned, staging in zip(moves, self.stagings, strict=True):
+            self.keeper.settle(planned, staging, self.recovery)
         self._publish(moves)
-        outputs = [staging.output for staging in self.stagings]
-        return _complete(read_results(self.session, outputs), started)
+        if results is None:
+            outputs = [staging.output for staging in self.stagings]
+            return _complete(read_results(self.session, outputs), started)
+        return _complete(results, started + self.keeper.seconds)
 
     def _restore(self) -> list[Restoration]:
         download_started = time.perf_counter()
@@ -227,6 +242,7 @@ class Runner:
             if self.request.report:
                 self.details = detail_regions(scan, gathered, self.work.goals)
         restore_started = time.perf_counter()
+        self.keeper.begin(self.work.shards, self.stagings[0], self.recovery)
         restored = write_models(
             self.context,
             self.work.segments,
@@ -236,6 +252,7 @@ class Runner:
             self.stagings,
             self.recovery.finished,
             self.recovery.note_shard,
+            self._dispatch if self.keeper.one_by_one else None,
         )
         self._check_counts(cuts, restored)
         restored_at = time.perf_counter()
@@ -244,12 +261,15 @@ class Runner:
                 self._describe(goal, placed, gathered, done, staging),
                 download_seconds=scan_started - download_started,
                 scan_seconds=restore_started - scan_started,
-                restore_seconds=restored_at - restore_started,
+                restore_seconds=restored_at - restore_started - self.keeper.seconds,
             )
             for goal, placed, done, staging in zip(
                 self.work.goals, cuts, restored, self.stagings, strict=True
             )
         ]
+
+    def _dispatch(self, number: int) -> None:
+        self.keeper.take(self.work.shards[number], self.stagings[0], self.recovery)
 
     def _scan(self, stack: ExitStack) -> Scan:
         """Read the weights, or what a profile knows of them; `stack` closes what is opened."""
@@ -353,7 +373,8 @@ class Runner:
         copied = {name: file for name, file in copied.items() if name not in files}
         for name, file in copied.items():
             staging.copy_file(name, file.fetch(), file.nbytes)
-        shards = [shard.filename for shard in self.work.shards]
+        sent = self.recovery.uploaded
+        shards = [shard.filename for shard in self.work.shards if shard.filename not in sent]
         for name in shards:
             check_accepted(staging.folder / name)
         if self.target.indexed:
@@ -361,13 +382,16 @@ class Runner:
             shards.append(INDEX_FILE)
         names = [*copied, *files, *shards]
         if self.request.checksum:
-            staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names))
+            checksums = {name: file.sha256 for name, file in sent.items()}
+            staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names, checksums))
             names.insert(0, CHECKSUM_FILE)
         if self.request.report:
             (so_far,) = _complete([result], started)
             page = make_page(so_far, self.details[result.region], inputs, options)
             staging.write_file(PAGE_FILE, page)
             names.insert(0, PAGE_FILE)
+        if sent:  # a note says where: before the index, without which no model is whole
+            names.insert(len(names) - self.target.indexed, UPLOADED_FILE)
         return names
 
     def _encode_card(
@@ -383,9 +407,9 @@ class Runner:
             kept_card=output_name(CARD_FILE) if cards else None,
         )
 
-    def _sum_up(self, staging: Staging, names: Sequence[str]) -> bytes:
+    def _sum_up(self, staging: Staging, names: Sequence[str], known: Mapping[str, str]) -> bytes:
         """Return the checksums of staged files; shards were written in no order to hash them."""
-        checksums: dict[str, str] = {}
+        checksums = dict(known)
 
         def make_work(stop: StopSignal) -> Callable[[str], None]:
             def work(name: str) -> None:

@@ -44,6 +44,10 @@ PHASES = (
     ("shardrestore.runs.runner", "Runner._sum_up", "checksums"),
     ("shardrestore.runs.recovery", "Recovery.note_publish", "noting the renames"),
     ("shardrestore.runs.recovery", "Recovery.note_shard", "noting a shard"),
+    ("shardrestore.runs.relay", "Relay.take", "sending a shard"),
+    ("shardrestore.runs.recovery", "Recovery.note_uploaded", "noting an upload"),
+    ("shardrestore.runs.relay", "Relay.settle", "committing"),
+    ("shardrestore.runs.recovery", "Recovery.note_commit", "noting the commit"),
     ("shardrestore.checkpoint.staging", "Staging.publish", "publishing"),
     ("shardrestore.checkpoint.staging", "Staging.finish", "clean-up"),
 )

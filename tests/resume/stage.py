@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,10 +73,11 @@ class Driver:
 
 
 @contextmanager
-def driving() -> Iterator[Driver]:
+def driving(environment: Mapping[str, str] | None = None) -> Iterator[Driver]:
+    """Start a driver, without network unless an environment leads to one."""
     process = subprocess.Popen(
         [sys.executable, str(DRIVER)],
-        env=offline(),
+        env=offline() if environment is None else {**environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,0 +1,80 @@
+"""What of a model's folder is uploaded, and as what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, parse_checksums
+from ..checkpoint.document import read_document
+from ..checkpoint.uploaded import UPLOADED_FILE
+from ..report.card import name_input
+from ..report.files import RECORD_FILE, encode_json
+
+Contents = Mapping[str, Path | bytes]
+"""What is uploaded under each name."""
+
+
+def find_contents(output: Path) -> Contents:
+    """Return what is uploaded of a model folder: all of it, but for hidden files and the note."""
+    return make_public(list_files(output))
+
+
+def list_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by their name in it, but for hidden ones and the note."""
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(_walk(folder))
+        if path != folder / UPLOADED_FILE
+    }
+
+
+def make_public(files: Mapping[str, Path]) -> Contents:
+    """Return the files of a model as others may see them.
+
+    The record goes without the folders that local inputs lie in, which are nobody
+    else's business, and its checksum accordingly.
+    """
+    contents: dict[str, Path | bytes] = dict(files)
+    record = read_document(files[RECORD_FILE])
+    public = _hide_folders(record)
+    if public != record:
+        contents[RECORD_FILE] = public
+        if CHECKSUM_FILE in files:
+            path = files[CHECKSUM_FILE]
+            checksums = parse_checksums(read_document(path), str(path))
+            checksums[RECORD_FILE] = hashlib.sha256(public).hexdigest()
+            contents[CHECKSUM_FILE] = encode_checksums(checksums)
+    return contents
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield regular files; links to files are followed, links to folders are not."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path))
+            elif entry.is_file():
+                yield Path(entry.path)
+
+
+def _hide_folders(record: bytes) -> bytes:
+    document: dict[str, Any] = json.loads(record)
+    for role in ("base", "target"):
+        if "repository" not in document[role]:
+            document[role]["path"] = name_input(document[role], role)
+    return encode_json(document)
+
+
+def weigh(contents: Contents) -> dict[str, int]:
+    """Return the size of each file in bytes."""
+    return {
+        name: len(content) if isinstance(content, bytes) else content.stat().st_size
+        for name, content in contents.items()
+    }
