@@ -10,6 +10,7 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 
 from .api.describing import scan, show, write_report
 from .api.finishing import check_push, push, verify
+from .api.in_memory import restore_module, restored
 from .api.planning import Plan, PlannedModel, plan
 from .api.restoring import find_unfinished, restore, restore_to_hub, sweep, sweep_targets
 from .errors import (
@@ -38,8 +39,8 @@ from .report.overview import (
     TensorOverview,
     summarize_overview,
 )
-from .report.result import ModuleKind, Restoration, TensorResult
-from .request import Options, ScanOptions, parse_size
+from .report.result import ModuleKind, Restoration, RestorationReport, TensorResult
+from .request import ModuleOptions, Options, ScanOptions, parse_size
 from .runs.pushing import Pushed
 from .runs.targets import TargetOutcome
 from .selection.histogram import ScoreStatistics
@@ -56,6 +57,7 @@ __all__ = [
     "InputChangedError",
     "MemoryBudgetError",
     "ModuleKind",
+    "ModuleOptions",
     "NonFiniteError",
     "Observer",
     "Options",
@@ -70,6 +72,7 @@ __all__ = [
     "RegionSurvey",
     "RequestError",
     "Restoration",
+    "RestorationReport",
     "ScanOptions",
     "ScoreGroup",
     "ScoreStatistics",
@@ -87,7 +90,9 @@ __all__ = [
     "plan",
     "push",
     "restore",
+    "restore_module",
     "restore_to_hub",
+    "restored",
     "scan",
     "show",
     "summarize",

@@ -2,7 +2,7 @@
 
 ShardRestoreError
 ├── RequestError            the request itself: percent, region, option, Hub id
-├── CheckpointError         a folder or file that is no readable checkpoint
+├── CheckpointError         a folder, file or module that is no readable checkpoint
 │   └── InputChangedError   an input that was changed while it was read
 ├── PairingError            base and target do not fit together in the region
 ├── ProfileError            a profile that is damaged, or not of these weights
@@ -45,7 +45,7 @@ class RequestError(ShardRestoreError):
 
 
 class CheckpointError(ShardRestoreError):
-    """A folder or file is missing, unreadable, or not a safetensors checkpoint."""
+    """A folder, file or module is missing, or cannot be read as a checkpoint."""
 
 
 class InputChangedError(CheckpointError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -21,9 +22,11 @@ DEFAULT_MAX_MEMORY = "512MiB"
 DEFAULT_MAX_DEVICE_MEMORY = "1GiB"
 DEFAULT_SEED = 32
 
+_UNLIMITED_BYTES = sys.maxsize  # who holds models in memory has no budget for the process
 
-class ScanOptions(TypedDict, total=False):
-    """Keyword arguments of whatever scores weights; all may be left out."""
+
+class ScoreOptions(TypedDict, total=False):
+    """What scored weights are, wherever they are."""
 
     include: Sequence[str]
     """Regular expressions; only tensors that match one of them take part."""
@@ -31,25 +34,17 @@ class ScanOptions(TypedDict, total=False):
     """Regular expressions; tensors that match one of them do not take part."""
     rename: Sequence[str]
     """``REGEX=REPL`` substitutions that turn names of the base into names of the target."""
-    dtype: str
-    """``auto`` (default) keeps every tensor's format; ``bf16``, ``fp16``, ``fp32`` cast it."""
-    device: str
-    """``auto`` (default), ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` or ``mps``."""
     workers: int | None
     """Worker threads at most; None: one for each processor."""
-    max_memory: int | str
-    """Budget for the whole process, in bytes or as ``"512MiB"`` (default)."""
     max_device_memory: int | str
-    """Budget on each GPU, in bytes or as ``"1GiB"`` (default)."""
+    """Budget on each GPU, besides models that are there, in bytes or as ``"1GiB"`` (default)."""
     stream: str | None
     """``base``, ``target`` or ``both``: read it from the Hub as often as it is needed, instead
-    of downloading it; None (default): neither."""
-    overwrite: bool
-    """Whether what is at the output may be replaced."""
+    of downloading it; None: neither. For a module in memory ``base`` is the default, else None."""
 
 
-class Options(ScanOptions, total=False):
-    """Keyword arguments of whatever restores weights; all may be left out."""
+class CutOptions(TypedDict, total=False):
+    """Which of the scored weights are restored."""
 
     region: str | Sequence[str]
     """``transformer`` (default), ``attention``, ``mlp``, ``embedding`` or ``all``; for a sweep
@@ -60,16 +55,38 @@ class Options(ScanOptions, total=False):
     """Seed of the random strategy; 32."""
     approximate: bool
     """Leave out the refining scan: cuts in float32 scores fall on bins 1/128 wide."""
-    profile: str | os.PathLike[str] | None
-    """A profile of these weights (see ``scan``): pass 1 is not repeated."""
     allow_nonfinite: bool
     """Go on with NaN or infinite weights in the region."""
+
+
+class ScanOptions(ScoreOptions, total=False):
+    """Keyword arguments of whatever scores weights of files; all may be left out."""
+
+    dtype: str
+    """``auto`` (default) keeps every tensor's format; ``bf16``, ``fp16``, ``fp32`` cast it."""
+    device: str
+    """``auto`` (default), ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` or ``mps``."""
+    max_memory: int | str
+    """Budget for the whole process, in bytes or as ``"512MiB"`` (default)."""
+    overwrite: bool
+    """Whether what is at the output may be replaced."""
+
+
+class Options(ScanOptions, CutOptions, total=False):
+    """Keyword arguments of whatever restores weights of files; all may be left out."""
+
+    profile: str | os.PathLike[str] | None
+    """A profile of these weights (see ``scan``): pass 1 is not repeated."""
     checksum: bool
     """Write ``SHA256SUMS`` beside each model's files."""
     resume: bool
     """Go on with an unfinished run of the same request; anew if there is none."""
     report: bool
     """Write ``report.html`` beside each model's files (default)."""
+
+
+class ModuleOptions(ScoreOptions, CutOptions, total=False):
+    """Keyword arguments of whatever restores a module in memory; all may be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +168,25 @@ def make_scan_request(options: ScanOptions) -> Request:
     """
     _refuse_unknown(options, ScanOptions)
     return make_request([100.0], cast("Options", {"region": "all", **options}))
+
+
+def make_module_request(percent: float, options: ModuleOptions) -> Request:
+    """Check a request to restore a module in memory.
+
+    Raises
+    ------
+    RequestError
+        If any part of it cannot be meant.
+    """
+    _refuse_unknown(options, ModuleOptions)
+    fixed = {"report": False, "max_memory": _UNLIMITED_BYTES}
+    request = make_request([percent], cast("Options", {"stream": "base", **options, **fixed}))
+    if len(request.names) > 1:
+        raise RequestError(
+            f"{len(request.names)} restorations are asked for: a module holds one: choose one "
+            "region and one strategy"
+        )
+    return request
 
 
 def make_request(percents: Sequence[float], options: Options) -> Request:

@@ -192,7 +192,7 @@ def _read(location: Location, allowance: _Allowance) -> Checkpoint:
         return Checkpoint(
             location=location,
             shards=tuple(shards),
-            tensors=_collect_tensors(shards),
+            tensors=collect_tensors(shards),
             indexed=bool(weight_map),
             config=parse_config(config, _join(location, CONFIG_FILE)),
             side_files=location.side_files(),
@@ -269,7 +269,8 @@ def read_header(source: ByteSource, allowance: _Allowance | None = None) -> Head
     return parse_header(bytes(raw), source.nbytes, source.where)
 
 
-def _collect_tensors(shards: list[Shard]) -> dict[str, Tensor]:
+def collect_tensors(shards: Sequence[Shard]) -> dict[str, Tensor]:
+    """Return the tensors of all shards by name, in canonical order."""
     tensors = [
         Tensor(
             name=name,

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from ..selection.score import EPSILON_BFLOAT16_PATTERN, EPSILON_FLOAT32, NAN_KEY
-from .interface import Counts, Floats, Keys, Patterns
+from .interface import Counts, Flags, Floats, Keys, Patterns
 
 _EPSILON_BFLOAT16 = np.uint32(EPSILON_BFLOAT16_PATTERN << 16).view(np.float32)
 _NAN_KEY = np.uint32(NAN_KEY)
@@ -300,3 +300,40 @@ def count_selected(
                 taken = True
         if taken:
             counts[0, scores[i] >> np.uint32(16)] += np.uint32(1)
+
+
+# Compacting without a branch: 1.0 ms for 524,288 elements of which a tenth differ, at random,
+# is what NumPy takes for their positions alone, holding the interpreter's lock.
+@_kernel(
+    "int64(uint16[::1], uint16[::1], uint8[::1], uint16[::1])",
+    "int64(uint32[::1], uint32[::1], uint8[::1], uint32[::1])",
+)
+def note_changes(held: Any, codes: Any, changed: Flags, former: Any) -> Any:
+    count = np.int64(0)
+    for byte in range(changed.size):
+        start = byte * 8
+        packed = np.uint32(0)
+        for i in range(start, min(start + 8, held.size)):
+            differs = held[i] != codes[i]
+            former[count] = held[i]
+            count += np.int64(differs)
+            packed |= np.uint32(differs) << np.uint32(i - start)
+        changed[byte] = packed
+    return count
+
+
+@_kernel(
+    "void(uint8[::1], uint16[::1], uint16[::1])",
+    "void(uint8[::1], uint32[::1], uint32[::1])",
+)
+def put_back(changed: Flags, former: Any, held: Any) -> None:
+    count = 0
+    for byte in range(changed.size):
+        packed = np.uint32(changed[byte])
+        i = byte * 8
+        while packed:
+            if packed & np.uint32(1):
+                held[i] = former[count]
+                count += 1
+            packed >>= np.uint32(1)
+            i += 1

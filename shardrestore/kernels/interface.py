@@ -11,6 +11,7 @@ Patterns = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
 Keys = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.uint32]
+Flags = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 LANES = 4
@@ -56,3 +57,5 @@ class Kernels(Protocol):
         scores: Keys,
         counts: Counts,
     ) -> None: ...
+    def note_changes(self, held: Any, codes: Any, changed: Flags, former: Any) -> int: ...
+    def put_back(self, changed: Flags, former: Any, held: Any) -> None: ...

@@ -13,7 +13,7 @@ from ..selection.score import (
     LOWS,
     NAN_KEY,
 )
-from .interface import Codes, Counts, Floats, Keys, Patterns
+from .interface import Codes, Counts, Flags, Floats, Keys, Patterns
 
 
 def widen_bfloat16(patterns: Patterns, out: Floats) -> None:
@@ -218,6 +218,36 @@ def count_selected(
     """
     taken, _ = _taken(keys, first, span, tie_first, tie_span, remainder, needed, ties)
     count_bins(scores[taken], counts)
+
+
+def note_changes(held: Codes, codes: Codes, changed: Flags, former: Codes) -> int:
+    """Note where `held` differs from `codes`, and what it holds there.
+
+    Parameters
+    ----------
+    held, codes : ndarray of uint16 or uint32
+    changed : ndarray of uint8, shape (ceil(held.size / 8),)
+        Receives a bit for each element, the first one in the lowest bit.
+    former : ndarray, of the type and size of `held`
+        Receives the elements of `held` that differ, one after the other; what follows
+        them means nothing.
+
+    Returns
+    -------
+    int
+        How many differ.
+    """
+    differs = held != codes
+    count = int(np.count_nonzero(differs))
+    changed[:] = np.packbits(differs, bitorder="little")
+    former[:count] = held[differs]
+    return count
+
+
+def put_back(changed: Flags, former: Codes, held: Codes) -> None:
+    """Set the elements of `held` that ``note_changes`` has noted to what they were."""
+    flags = np.unpackbits(changed, count=held.size, bitorder="little").astype(np.bool_)
+    held[flags] = former
 
 
 def _taken(

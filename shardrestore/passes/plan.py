@@ -53,9 +53,13 @@ class Work:
     """Whether pass 1 is needed: there is no profile."""
     reads: int
     """How often the weights of the regions are read, at most."""
+    device: Device
+    """Where weights are scored and cut."""
     sizing: Sizing
     read_bytes: int
     """Bytes that all passes read from base and target."""
+    outside_bytes: int
+    """How many of them pass 2 copies: bytes of the target outside all regions."""
     output_bytes: int
     """Bytes of one output, side files included."""
     spool_bytes: int
@@ -170,8 +174,10 @@ def plan_work(
         shards=shards,
         scans=scans,
         reads=1 + scans + bool(refining),
+        device=device,
         sizing=sizing,
         read_bytes=inside * (1 + scans) + (0 if scans else heads) + refining + outside,
+        outside_bytes=outside,
         output_bytes=written
         + sum(file.nbytes for file in target.side_files)
         + PAGE_DISK_BYTES * pages,

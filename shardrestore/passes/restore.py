@@ -99,7 +99,7 @@ def restore(
     tasks = [task for task in everything if task.shard not in finished]
     left = [number for number in range(len(shards)) if number not in finished]
     rounds = [set(left)] if dispatch is None else [{number} for number in left]
-    ledger = _Ledger(cuts, finished)
+    ledger = Ledger(cuts, finished)
 
     def complete(shard: int) -> None:
         context.base.check_unchanged()
@@ -135,8 +135,15 @@ def restore(
     return ledger.totals
 
 
-class _Ledger:
-    """What was done, shard by shard while they are written, and in all."""
+class Ledger:
+    """What was done, shard by shard while they are written, and in all.
+
+    Parameters
+    ----------
+    cuts : sequence of PlacedCut
+    finished : mapping
+        Shards that were done before, by their number.
+    """
 
     def __init__(self, cuts: Sequence[PlacedCut], finished: Mapping[int, ShardResult]) -> None:
         self.totals = [Restored() for _ in cuts]
@@ -181,7 +188,7 @@ class _Restorer:
         shards: Sequence[OutputShard],
         cuts: Sequence[PlacedCut],
         writers: Writers,
-        ledger: _Ledger,
+        ledger: Ledger,
         stop: StopSignal,
     ) -> None:
         self._engine = open_engine(context, stop)

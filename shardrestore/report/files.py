@@ -18,7 +18,7 @@ import numpy as np
 
 from ..selection.histogram import ScoreStatistics
 from ..version import __version__
-from .result import Restoration, TensorResult
+from .result import Restoration, RestorationReport, TensorResult
 
 RECORD_FILE = "shardrestore.json"
 STATISTICS_FILE = "selected_param_stats.json"
@@ -130,10 +130,10 @@ def _record(
     }
 
 
-def summarize(result: Restoration) -> dict[str, Any]:
+def summarize(result: RestorationReport) -> dict[str, Any]:
     """Return what ``--json`` prints of a restoration, as plain JSON values."""
     return {
-        "outputs": [str(result.output)],
+        "outputs": [str(result.output)] if isinstance(result, Restoration) else [],
         "region": result.region,
         "strategy": result.strategy,
         "percent": result.percent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..selection.histogram import ScoreStatistics
@@ -44,11 +44,9 @@ class ModuleKind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Restoration:
-    """A finished restoration of one model."""
+class RestorationReport:
+    """What a restoration found and did, wherever the model is."""
 
-    output: Path
-    """The model folder that was written."""
     region: str
     strategy: str
     percent: float
@@ -83,7 +81,7 @@ class Restoration:
     read_bytes: int
     """Bytes read from base and target, all passes together."""
     written_bytes: int
-    """Bytes of the model's weight files."""
+    """Bytes of the model's weight files; in memory, of the elements whose bits changed."""
     download_seconds: float
     """Bringing inputs to disk; 0 where nothing was to be downloaded."""
     scan_seconds: float
@@ -91,7 +89,7 @@ class Restoration:
     restore_seconds: float
     """Time of pass 2; shared by all percents of a sweep."""
     seconds: float
-    """Wall time from the request to the finished folder."""
+    """Wall time from the request to the finished model."""
     device: str
     """Where weights were scored and cut: ``cpu``, or GPUs and what they are."""
     device_reason: str
@@ -116,3 +114,17 @@ class Restoration:
             for kind in kinds
         )
         return tuple(sorted(sums, key=lambda kind: -kind.elements))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restoration(RestorationReport):
+    """A finished restoration of one model, in a folder."""
+
+    output: Path
+    """The model folder that was written."""
+
+    @classmethod
+    def of(cls, report: RestorationReport, output: Path) -> Restoration:
+        """Return a report, and with it the folder that it is about."""
+        values = {field.name: getattr(report, field.name) for field in fields(RestorationReport)}
+        return cls(output=output, **values)

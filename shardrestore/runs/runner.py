@@ -28,13 +28,12 @@ from ..errors import (
 )
 from ..kernels import load_kernels
 from ..passes.context import Context
-from ..passes.cuts import Goal, PlacedCut, place_cuts
-from ..passes.gather import Gathered, gather
+from ..passes.cuts import place_cuts
+from ..passes.gather import gather
 from ..passes.layout import OutputShard
 from ..passes.meter import peak_resident_bytes
 from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.recall import recall
-from ..passes.restore import Restored
 from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
@@ -43,9 +42,8 @@ from ..report.card import encode_card
 from ..report.detail import Detail
 from ..report.files import encode_reports
 from ..report.page import check_library
-from ..report.result import Restoration, TensorResult
-from ..selection.cut import selected_histogram
-from ..selection.histogram import describe_scores
+from ..report.result import Restoration
+from .description import describe
 from .finished import read_finished, read_results
 from .keeper import Keeper
 from .outputs import check_outputs
@@ -199,7 +197,7 @@ class Runner:
             base=session.base,
             target=session.target,
             kernels=load_kernels(),
-            device=session.device,
+            device=session.work.device,
             sizing=session.work.sizing,
             seed=session.request.seed,
             allow_nonfinite=session.request.allow_nonfinite,
@@ -254,14 +252,17 @@ class Runner:
             self.recovery.note_shard,
             self._dispatch if self.keeper.one_by_one else None,
         )
-        self._check_counts(cuts, restored)
+        self.session.check_counts(cuts, restored)
         restored_at = time.perf_counter()
         return [
-            dataclasses.replace(
-                self._describe(goal, placed, gathered, done, staging),
-                download_seconds=scan_started - download_started,
-                scan_seconds=restore_started - scan_started,
-                restore_seconds=restored_at - restore_started - self.keeper.seconds,
+            Restoration.of(
+                dataclasses.replace(
+                    describe(goal, placed, gathered, done, self.work),
+                    download_seconds=scan_started - download_started,
+                    scan_seconds=restore_started - scan_started,
+                    restore_seconds=restored_at - restore_started - self.keeper.seconds,
+                ),
+                staging.output,
             )
             for goal, placed, done, staging in zip(
                 self.work.goals, cuts, restored, self.stagings, strict=True
@@ -286,66 +287,6 @@ class Runner:
         scan = scan_weights(self.context, self.work.segments, self.work.twins)
         stack.callback(scan.histograms.close)
         return scan
-
-    def _check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:
-        """Refuse weights that are not those that the cuts were made for."""
-        for placed, done in zip(cuts, restored, strict=True):
-            planned, found = placed.cut.selected, sum(done.selected.values())
-            if planned == found:
-                continue
-            counts = f"{planned:,} elements were to be restored, {found:,} were"
-            folders = f"{self.base.where} or {self.target.where}"
-            profile = self.session.profile
-            if profile is not None:
-                raise ProfileError(
-                    f"profile {profile.path}: {folders} changed since it was made, or while "
-                    f"it was read: {counts}: scan again"
-                )
-            raise InputChangedError(f"{folders} changed while it was read: {counts}")
-
-    def _describe(
-        self,
-        goal: Goal,
-        placed: PlacedCut,
-        gathered: Gathered,
-        done: Restored,
-        staging: Staging,
-    ) -> Restoration:
-        region, cut = goal.region, placed.cut
-        found = gathered.regions[region.name]
-        # Counted for random cuts; the others' follow from the region's.
-        chosen = done.scores or selected_histogram(found.scores, cut)
-        return Restoration(
-            output=staging.output,
-            region=region.name,
-            strategy=goal.strategy,
-            percent=goal.percent,
-            region_elements=region.elements,
-            selected_elements=cut.selected,
-            threshold=cut.threshold,
-            exact=goal.exact,
-            tie_first=cut.tie_first,
-            tie_span=cut.tie_span,
-            ties=cut.ties,
-            ties_taken=cut.ties_taken,
-            unchanged_share=found.scores.unchanged() / region.elements,
-            zero_base_share=found.zero_base / region.elements,
-            nonfinite=found.nonfinite,
-            total_scores=describe_scores(found.scores),
-            selected_scores=describe_scores(chosen),
-            tensors=_describe_tensors(goal, gathered, done),
-            read_bytes=self.work.read_bytes,
-            written_bytes=self.work.weight_bytes,
-            download_seconds=0.0,
-            scan_seconds=0.0,
-            restore_seconds=0.0,
-            seconds=0.0,
-            device=self.session.device.label,
-            device_reason=self.session.device.reason,
-            workers=self.work.sizing.workers,
-            projected_bytes=self.work.sizing.projected_bytes,
-            peak_rss_bytes=0,
-        )
 
     def _publish(self, planned: Sequence[Sequence[Move]]) -> None:
         """Give all models their names, or none."""
@@ -419,22 +360,6 @@ class Runner:
 
         run_tasks(names, self.work.sizing.workers, make_work)
         return encode_checksums(checksums)
-
-
-def _describe_tensors(goal: Goal, gathered: Gathered, done: Restored) -> tuple[TensorResult, ...]:
-    return tuple(
-        TensorResult(
-            name=pair.name,
-            tower=pair.place.tower,
-            kind=pair.place.kind,
-            layer=pair.place.layer,
-            module=pair.place.module,
-            elements=pair.target.elements,
-            restored=done.selected.get(pair.name, 0),
-            mean_score=gathered.tensor_means.get(pair.name, 0.0),
-        )
-        for pair in goal.region.pairs
-    )
 
 
 def _index(shards: Sequence[OutputShard]) -> bytes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ..checkpoint.folder import Checkpoint
-from ..errors import MemoryBudgetError
+from ..errors import InputChangedError, MemoryBudgetError, ProfileError
 from ..hub.reference import Reference, open_checkpoint
+from ..passes.cuts import PlacedCut
 from ..passes.device import Device, find_device
 from ..passes.download import Downloads, plan_downloads
 from ..passes.plan import Work, plan_work
+from ..passes.restore import Restored
 from ..profile.file import Profile
 from ..profile.identity import check_profile
 from ..request import Request
@@ -20,9 +23,12 @@ class Session:
 
     Parameters
     ----------
-    base, target : str or path-like
-        The two checkpoints: folders, or repositories on the Hub.
+    base, target : str, path-like or Checkpoint
+        The two checkpoints: folders, repositories on the Hub, or opened ones, which
+        are closed with the session.
     request : Request
+    device : Device, optional
+        Where to compute, whatever the request says.
 
     Raises
     ------
@@ -35,41 +41,49 @@ class Session:
     base: Checkpoint
     target: Checkpoint
     profile: Profile | None
-    device: Device
     downloads: Downloads
     work: Work
 
-    def __init__(self, base: Reference, target: Reference, request: Request) -> None:
+    def __init__(
+        self,
+        base: Reference | Checkpoint,
+        target: Reference | Checkpoint,
+        request: Request,
+        device: Device | None = None,
+    ) -> None:
         self.request = request
         with ExitStack() as stack:
-            limit = request.limits.max_memory_bytes
-            self.base = stack.enter_context(open_checkpoint(base, "base", max_memory_bytes=limit))
-            self.target = stack.enter_context(
-                open_checkpoint(target, "target", max_memory_bytes=limit)
-            )
+            self.base = stack.enter_context(self._open(base, "base"))
+            self.target = stack.enter_context(self._open(target, "target"))
             self.profile = None
             if request.profile is not None:
                 self.profile = stack.enter_context(Profile(request.profile))
-            self.device = find_device(request.devices, limit)
+            device = device or find_device(request.devices, request.max_memory_bytes)
             self.downloads = plan_downloads(
                 self.base, self.target, request.streamed, side_files=True
             )
-            self.work = self._plan()
+            self.work = self._plan(device)
             if self.profile is not None:
                 check_profile(self.profile, self.base, self.target, request.dtype, request.rename)
             self._opened = stack.pop_all()
 
-    def _plan(self) -> Work:
+    def _open(self, given: Reference | Checkpoint, role: str) -> Checkpoint:
+        if isinstance(given, Checkpoint):
+            return given
+        limit = self.request.limits.max_memory_bytes
+        return open_checkpoint(given, role, max_memory_bytes=limit)
+
+    def _plan(self, device: Device) -> Work:
         """Plan the work; on processors, if a GPU that was not asked for does not fit."""
         try:
-            return self._plan_work()
+            return self._plan_work(device)
         except MemoryBudgetError:
-            if self.request.devices != ("auto",) or not self.device.names:
+            if self.request.devices != ("auto",) or not device.names:
                 raise
-            self.device = Device(reason=f"{self.device.label} does not fit the memory budgets")
-            return self._plan_work()
+            reason = f"{device.label} does not fit the memory budgets"
+            return self._plan_work(Device(reason=reason))
 
-    def _plan_work(self) -> Work:
+    def _plan_work(self, device: Device) -> Work:
         request = self.request
         return plan_work(
             self.base,
@@ -84,9 +98,30 @@ class Session:
             profile_bytes=self.profile.memory_bytes if self.profile else None,
             downloads=self.downloads,
             pages=request.report,
-            device=self.device,
+            device=device,
             limits=request.limits,
         )
+
+    def check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:
+        """Refuse weights that are not those that the cuts were made for.
+
+        Raises
+        ------
+        ProfileError, InputChangedError
+            If other numbers of elements were restored than the cuts select.
+        """
+        for placed, done in zip(cuts, restored, strict=True):
+            planned, found = placed.cut.selected, sum(done.selected.values())
+            if planned == found:
+                continue
+            counts = f"{planned:,} elements were to be restored, {found:,} were"
+            inputs = f"{self.base.where} or {self.target.where}"
+            if self.profile is not None:
+                raise ProfileError(
+                    f"profile {self.profile.path}: {inputs} changed since it was made, or while "
+                    f"it was read: {counts}: scan again"
+                )
+            raise InputChangedError(f"{inputs} changed while it was read: {counts}")
 
     def __enter__(self) -> Session:
         return self

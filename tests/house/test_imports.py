@@ -25,6 +25,7 @@ HOMES = {
             *("kernels/device", "kernels/fused", "kernels/gpu"),
             *("passes/conveyor", "passes/device", "passes/engine_gpu"),
             *("passes/fallback", "passes/queues"),
+            "inplace/*",
         )
     ],
     "tqdm": ["cli/**/*.py"],

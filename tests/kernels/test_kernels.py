@@ -341,3 +341,22 @@ def test_selecting_may_write_over_its_target(kernels: Any) -> None:
     base, target = np.arange(20, dtype=np.uint32), np.full(20, 99, np.uint32)
     kernels.select(keys, 11, 2**31 - 11, 10, 1, 0, 1, 1, base, target, target)
     assert target.tolist() == [99] * 10 + list(range(10, 20))
+
+
+@pytest.mark.parametrize("size", LENGTHS)
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("share", [0, 0.1, 0.6, 1])
+def test_both_note_the_same_changes_and_put_them_back(size: int, dtype: Any, share: float) -> None:
+    rng = np.random.default_rng(size)
+    held = rng.integers(0, 1 << 16, size).astype(dtype)
+    codes = np.where(rng.random(size) < share, held + dtype(1), held).astype(dtype)
+    noted = []
+    for kernels in KERNELS:
+        changed, former = np.empty(-(-size // 8), np.uint8), np.empty_like(held)
+        count = kernels.note_changes(held, codes, changed, former)
+        noted.append((count, changed.tolist(), former[:count].tolist()))
+        again = codes.copy()
+        kernels.put_back(changed, former[:count].copy(), again)
+        assert np.array_equal(again, held)
+    assert noted[0] == noted[1]
+    assert noted[0][0] == np.count_nonzero(held != codes)

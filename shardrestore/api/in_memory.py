@@ -1,0 +1,129 @@
+"""A model that is in memory: restored where it is, for good or for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Unpack
+
+from ..errors import RequestError
+from ..hub.reference import Reference
+from ..passes.progress import Observer
+from ..report.result import RestorationReport
+from ..request import ModuleOptions, make_module_request
+
+if TYPE_CHECKING:
+    from ..inplace.edit import Edit, Module
+
+
+def restore_module(
+    target_model: Module,
+    base: Module | Reference,
+    *,
+    percent: float = 10.0,
+    observer: Observer | None = None,
+    **options: Unpack[ModuleOptions],
+) -> RestorationReport:
+    """Restore a share of a fine-tuned model's weights in memory, in place.
+
+    The elements are those that ``restore`` would choose in the files of both models.
+    Buffers are left alone, tied weights count once.
+
+    Parameters
+    ----------
+    target_model : torch.nn.Module
+        The fine-tuned model, on any device.
+    base : torch.nn.Module, str or path-like
+        The model before fine-tuning: a module on any device, or what ``restore`` takes.
+        Of a checkpoint weights are read twice, a block at a time, and from the Hub
+        nothing is stored.
+    percent : float
+        Share of the region's elements to restore, above 0, at most 100.
+    observer : Observer, optional
+        Told about progress.
+    **options
+        See ``ModuleOptions``.
+
+    Returns
+    -------
+    RestorationReport
+
+    Raises
+    ------
+    ShardRestoreError
+        The module is as it was, bit for bit, as it is after an interruption.
+
+    Examples
+    --------
+    >>> report = restore_module(model, "llama", percent=10)  # doctest: +SKIP
+    >>> report.selected_elements  # doctest: +SKIP
+    97307852
+    """
+    return _edit(target_model, base, percent, observer, options).report
+
+
+@contextmanager
+def restored(
+    target_model: Module,
+    base: Module | Reference,
+    *,
+    percent: float = 10.0,
+    observer: Observer | None = None,
+    **options: Unpack[ModuleOptions],
+) -> Iterator[RestorationReport]:
+    """Restore a share of a model's weights in memory, and undo it on leaving, bit for bit.
+
+    Whatever else happens to the weights meanwhile, the elements that were restored get
+    their former bits back; no other element is touched.
+
+    Parameters
+    ----------
+    target_model : torch.nn.Module
+    base : torch.nn.Module, str or path-like
+    percent : float
+    observer : Observer, optional
+    **options
+        All as for ``restore_module``.
+
+    Yields
+    ------
+    RestorationReport
+
+    Raises
+    ------
+    ShardRestoreError
+        As for ``restore_module``; on leaving, if a parameter is of another format by now.
+
+    Examples
+    --------
+    >>> for percent in (1, 3, 5, 10, 20, 40, 60):  # doctest: +SKIP
+    ...     with restored(model, "llama", percent=percent) as report:
+    ...         print(percent, report.threshold, evaluate(model))
+    """
+    edit = _edit(target_model, base, percent, observer, options)
+    try:
+        yield edit.report
+    finally:
+        edit.changes.undo()
+
+
+def _edit(
+    module: Module,
+    base: Module | Reference,
+    percent: float,
+    observer: Observer | None,
+    options: ModuleOptions,
+) -> Edit:
+    started = time.perf_counter()
+    request = make_module_request(percent, options)
+    try:
+        from ..inplace.edit import edit_module
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
+        raise RequestError(
+            "to restore a model in memory takes torch, which is not installed: "
+            "pip install 'shardrestore[gpu]'"
+        ) from error
+    return edit_module(module, base, request, observer, started)

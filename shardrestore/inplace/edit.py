@@ -1,0 +1,227 @@
+"""A module restored where it is: pass 1 as for files, pass 2 into its parameters.
+
+Both passes are the engine's, on checkpoints of which one or both are in memory, so that the
+cut is that of files and so is every bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.nn import Module
+
+from ..checkpoint.folder import Checkpoint
+from ..errors import MemoryBudgetError, OutputError, RequestError
+from ..hub.reference import Reference
+from ..kernels import load_kernels
+from ..passes.context import Context
+from ..passes.cuts import PlacedCut, place_cuts
+from ..passes.device import Device
+from ..passes.engine import open_engine
+from ..passes.gather import Gathered, gather
+from ..passes.meter import peak_resident_bytes
+from ..passes.progress import Observer, SerialObserver, SilentObserver, in_units
+from ..passes.restore import Ledger, Restored
+from ..passes.scan import refuse_nonfinite, scan
+from ..passes.segment import Segment
+from ..passes.workers import StopSignal, run_tasks
+from ..report.result import RestorationReport
+from ..request import Request
+from ..runs.description import describe
+from ..runs.session import Session
+from .changes import Changes, project_changes
+from .module import ModuleSource, open_module
+
+__all__ = ["Edit", "Module", "edit_module"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A module that has been restored."""
+
+    report: RestorationReport
+    changes: Changes
+    """What was changed, to be undone or forgotten."""
+
+
+def edit_module(
+    module: Module,
+    base: Module | Reference,
+    request: Request,
+    observer: Observer | None,
+    started: float,
+) -> Edit:
+    """Restore a share of a module's weights, in place.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        What is restored, on any device.
+    base : torch.nn.Module, str or path-like
+        The model before fine-tuning: a module, a folder, or a repository on the Hub.
+    request : Request
+        With one region, strategy and percent.
+    observer : Observer or None
+    started : float
+        When the request was made, by ``time.perf_counter``.
+
+    Raises
+    ------
+    ShardRestoreError
+        The module is as it was, bit for bit, as it is after any other exception.
+    """
+    target = _open_target(module)
+    changes = Changes(request.workers)
+    try:
+        with (
+            Session(_open_base(base), target, request, Device()) as session,
+            _work_folder() as folder,
+        ):
+            report = _Editor(session, changes, observer, Path(folder)).carry_out()
+    except BaseException as error:
+        changes.undo()
+        if isinstance(error, MemoryError):
+            raise MemoryBudgetError(
+                "the system refused memory that restoring in place takes: lower workers, or "
+                "raise the limit (`ulimit -v`); the module is as it was"
+            ) from error
+        raise
+    report = dataclasses.replace(
+        report, seconds=time.perf_counter() - started, peak_rss_bytes=peak_resident_bytes()
+    )
+    return Edit(report=report, changes=changes)
+
+
+def _open_target(module: object) -> Checkpoint:
+    if not isinstance(module, Module):
+        raise RequestError(
+            f"target {type(module).__name__}: expected a torch.nn.Module; to restore the files "
+            "of a model call restore"
+        )
+    return open_module(module)
+
+
+def _open_base(base: object) -> Checkpoint | Reference:
+    if isinstance(base, Module):
+        return open_module(base)
+    if not isinstance(base, (str, os.PathLike)):
+        raise RequestError(
+            f"base {type(base).__name__}: expected a torch.nn.Module, a folder, or a repository "
+            "on the Hub"
+        )
+    return base
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="shardrestore-")
+    except OSError as error:
+        raise OutputError(
+            f"no folder for temporary files: {error}: set TMPDIR to one on a disk with space"
+        ) from error
+
+
+class _Editor:
+    """One edit, from the opened inputs to the changed module."""
+
+    def __init__(
+        self, session: Session, changes: Changes, observer: Observer | None, folder: Path
+    ) -> None:
+        self._session = session
+        self._work = session.work
+        self._changes = changes
+        self._context = Context(
+            base=session.base,
+            target=session.target,
+            kernels=load_kernels(),
+            device=session.work.device,
+            sizing=session.work.sizing,
+            seed=session.request.seed,
+            allow_nonfinite=session.request.allow_nonfinite,
+            observer=SerialObserver(observer or SilentObserver()),
+            folder=folder,
+        )
+
+    def carry_out(self) -> RestorationReport:
+        """Scan, cut, edit; return the report but for whole time and peak memory."""
+        self._check_accessible()
+        download_started = time.perf_counter()
+        self._session.downloads.carry_out(self._work.sizing.downloads, self._context.observer)
+        scan_started = time.perf_counter()
+        gathered, placed = self._find_cut()
+        restore_started = time.perf_counter()
+        done = self._restore(placed)
+        (goal,) = self._work.goals
+        return dataclasses.replace(
+            describe(goal, placed, gathered, done, self._work),
+            read_bytes=self._work.read_bytes - self._work.outside_bytes,
+            written_bytes=self._changes.nbytes,
+            projected_bytes=self._work.sizing.projected_bytes + project_changes(self._work),
+            download_seconds=scan_started - download_started,
+            scan_seconds=restore_started - scan_started,
+            restore_seconds=time.perf_counter() - restore_started,
+        )
+
+    def _check_accessible(self) -> None:
+        pairs = {segment.pair.name: segment.pair for segment in self._segments()}.values()
+        for checkpoint, names in (
+            (self._session.base, {pair.base.name for pair in pairs}),
+            (self._session.target, {pair.target.name for pair in pairs}),
+        ):
+            for shard in checkpoint.shards:
+                if isinstance(shard.source, ModuleSource):
+                    shard.source.check_accessible(names)
+
+    def _segments(self) -> list[Segment]:
+        """Return all that is edited: tied heads that are parameters of their own as well."""
+        return [*self._work.segments, *self._work.twins]
+
+    def _find_cut(self) -> tuple[Gathered, PlacedCut]:
+        found = scan(self._context, self._work.segments, self._work.twins)
+        with closing(found.histograms):
+            if not self._context.allow_nonfinite:
+                refuse_nonfinite(found)
+            gathered = gather(found, self._work.regions)
+            (placed,) = place_cuts(self._context, found, self._work.goals, gathered.regions)
+        return gathered, placed
+
+    def _restore(self, placed: PlacedCut) -> Restored:
+        """Set the selected elements of all segments to the base's."""
+        ledger = Ledger([placed], {})
+        (shard,) = self._session.target.shards
+        source = shard.source
+        assert isinstance(source, ModuleSource)
+        observer = self._context.observer
+
+        def make_work(stop: StopSignal) -> Callable[[Segment], None]:
+            engine, writer = open_engine(self._context, stop), self._changes.open_writer()
+
+            def work(segment: Segment) -> None:
+                weights = source.weights(segment.pair.name)
+
+                def write(start: int, elements: int, parts: Sequence[memoryview]) -> None:
+                    writer.write(weights, start, parts[0])
+
+                advance = in_units(observer, segment.element_bytes)
+                selected = engine.cut(segment, [placed.meet(segment)], write, advance)
+                if not segment.pair.twin:
+                    ledger.note(segment, selected.elements, selected.scores)
+
+            return work
+
+        observer.begin("restore", sum(segment.nbytes for segment in self._segments()))
+        try:
+            run_tasks(self._segments(), self._work.sizing.workers, make_work)
+        finally:
+            observer.end()
+        self._session.base.check_unchanged()
+        ledger.close(0)
+        self._session.check_counts([placed], ledger.totals)
+        return ledger.totals[0]

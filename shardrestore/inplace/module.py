@@ -1,0 +1,269 @@
+"""A module as a checkpoint: the parameters of one virtual file, whose bytes are in memory.
+
+Its header is what ``save_pretrained`` would write of the parameters, so whatever reads
+checkpoints reads modules. Buffers are not part of it, and tied weights are in it once,
+under the first of their names, as transformers keeps them in files.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.nn.parameter import is_lazy
+
+from ..checkpoint.entry import shorten, show_name
+from ..checkpoint.folder import Checkpoint, Shard, collect_tensors
+from ..checkpoint.header import Header, encode_header, header_length, parse_header
+from ..checkpoint.index import SINGLE_FILE
+from ..checkpoint.sidefile import SideFile
+from ..checkpoint.source import ByteSource, Progress, ignore_progress
+from ..errors import CheckpointError
+from .weights import CODE_DTYPES, Weights, find_obstacle, memory_span
+
+_DTYPES: Final[Mapping[str, str]] = {
+    "bool": "BOOL",
+    "uint8": "U8",
+    "uint16": "U16",
+    "uint32": "U32",
+    "uint64": "U64",
+    "int8": "I8",
+    "int16": "I16",
+    "int32": "I32",
+    "int64": "I64",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "float32": "F32",
+    "float64": "F64",
+    "complex64": "C64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+}
+"""What safetensors calls torch's formats; by name, because older versions lack some."""
+
+
+def open_module(module: torch.nn.Module) -> Checkpoint:
+    """Return a module's parameters as a checkpoint; no weight is read.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        On any device. Where it has a ``config`` as transformers' models do, that is
+        the checkpoint's.
+
+    Raises
+    ------
+    CheckpointError
+        If a parameter has no shape yet, or a format that files do not know.
+    """
+    source = ModuleSource(module)
+    shard = Shard(filename=SINGLE_FILE, header=source.header, source=source)
+    return Checkpoint(
+        location=_Memory(source.where),
+        shards=(shard,),
+        tensors=collect_tensors([shard]),
+        indexed=False,
+        config=_find_config(module),
+        side_files=(),
+        document_bytes=0,
+    )
+
+
+def _find_config(module: torch.nn.Module) -> Mapping[str, Any]:
+    to_dict = getattr(getattr(module, "config", None), "to_dict", None)
+    config = to_dict() if callable(to_dict) else {}
+    return config if isinstance(config, dict) else {}
+
+
+class ModuleSource:
+    """The bytes of a module's parameters, a ``ByteSource``.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.where = f"{type(module).__name__} in memory"
+        parameters = _list_parameters(module, self.where)
+        self._obstacles = _find_obstacles(parameters)
+        self._weights = {
+            name: Weights(name, parameter)
+            for name, parameter in parameters.items()
+            if parameter.dtype in CODE_DTYPES and name not in self._obstacles
+        }
+        self.header = _make_header(parameters, self.where)
+        self.nbytes = self.header.file_bytes
+        self._names = list(self.header.tensors)
+        self._begins = [
+            self.header.data_start + entry.begin for entry in self.header.tensors.values()
+        ]
+
+    def check_accessible(self, names: Collection[str]) -> None:
+        """Raise CheckpointError if the elements of one of these parameters cannot be had."""
+        found = {name: text for name, text in self._obstacles.items() if name in names}
+        if found:
+            plural = "s" if len(found) > 1 else ""
+            lines = [f"{self.where}: {len(found)} parameter{plural} of the region out of reach:"]
+            lines += shorten([f"  {show_name(name)}: {text}" for name, text in found.items()])
+            lines.append(
+                "next step: load the whole model as ordinary tensors, restore the files of its "
+                "checkpoint instead (shardrestore.restore), or leave those out with --exclude"
+            )
+            raise CheckpointError("\n".join(lines))
+
+    def weights(self, name: str) -> Weights:
+        """Return a parameter that is floating and accessible."""
+        return self._weights[name]
+
+    def codes(self, offset: int, nbytes: int) -> torch.Tensor | None:
+        """Return bytes of one parameter as they lie in memory, not copied.
+
+        Parameters
+        ----------
+        offset, nbytes : int
+            As for ``read_into``; whole elements of one parameter.
+
+        Returns
+        -------
+        torch.Tensor, 1-D, of int16 or int32, or None
+            On the parameter's device; None if it is not contiguous.
+        """
+        weights, start, elements = self._find(offset, nbytes)
+        return weights.codes(start, elements)
+
+    def _find(self, offset: int, nbytes: int) -> tuple[Weights, int, int]:
+        # Of parameters that begin at one offset all but the last are empty.
+        number = bisect_right(self._begins, offset) - 1
+        name = self._names[number]
+        entry = self.header.tensors[name]
+        size = entry.nbytes // entry.elements
+        return self._weights[name], (offset - self._begins[number]) // size, nbytes // size
+
+    @property
+    def on_disk(self) -> bool:
+        """True: nothing has to be brought here."""
+        return True
+
+    def fetch(self, advance: Progress = ignore_progress) -> Path:
+        """Raise CheckpointError: there is no file."""
+        raise CheckpointError(f"{self.where}: has no file")
+
+    def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
+        """Do nothing: it is in memory already."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with whole elements of one parameter."""
+        codes = Weights.read(*self._find(offset, len(buffer)))
+        np.copyto(np.frombuffer(buffer, codes.dtype), codes)
+
+    def identity(self) -> dict[str, Any]:
+        """Return its size in bytes."""
+        return {"bytes": self.nbytes}
+
+    def check_unchanged(self) -> None:
+        """Do nothing: that weights are trained meanwhile shows in the counts."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class _Memory:
+    """No place with files."""
+
+    folder = Path()
+    remark = ""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def identity(self) -> dict[str, Any]:
+        return {"path": self.where}
+
+    def names(self) -> list[str]:
+        return []
+
+    def has(self, name: str) -> bool:
+        return False
+
+    def read(self, name: str) -> bytes:
+        raise CheckpointError(f"{self.where}: has no file {name}")
+
+    def open(self, names: Collection[str]) -> list[ByteSource]:
+        raise CheckpointError(f"{self.where}: has no files")
+
+    def side_files(self) -> tuple[SideFile, ...]:
+        return ()
+
+    def explain_missing(self, name: str) -> str:
+        return "there are no files"
+
+    def close(self) -> None:
+        pass
+
+
+def _list_parameters(module: torch.nn.Module, where: str) -> dict[str, torch.Tensor]:
+    """Return the parameters by name, each memory once.
+
+    Two parameters of exactly the same memory are tied as well as one with two names:
+    that is how loading some checkpoints leaves them.
+    """
+    parameters: dict[str, torch.Tensor] = {}
+    seen: set[object] = set()
+    for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise CheckpointError(
+                f"{where}: parameter {show_name(name)} has no shape yet: call the module once"
+            )
+        if find_obstacle(parameter) is None and parameter.numel():
+            layout = parameter.shape, parameter.stride(), parameter.dtype
+            place = parameter.device, parameter.data_ptr(), *layout
+            if place in seen:
+                continue
+            seen.add(place)
+        parameters[name] = parameter
+    return parameters
+
+
+def _find_obstacles(parameters: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return the parameters that cannot be worked on by name, and why."""
+    found: dict[str, str] = {}
+    spans: list[tuple[str, int, int, str]] = []
+    for name, parameter in parameters.items():
+        obstacle = find_obstacle(parameter)
+        if obstacle is not None:
+            found[name] = obstacle
+        elif parameter.numel():
+            spans.append((str(parameter.device), *memory_span(parameter), name))
+    reached = ("", 0, "")
+    for device, begin, end, name in sorted(spans):
+        if device == reached[0] and begin < reached[1]:
+            for one, other in ((name, reached[2]), (reached[2], name)):
+                found[one] = f"shares memory with {show_name(other)}, though not all: clone one"
+        if device != reached[0] or end > reached[1]:
+            reached = device, end, name
+    return found
+
+
+def _make_header(parameters: Mapping[str, torch.Tensor], where: str) -> Header:
+    entries = []
+    for name, parameter in parameters.items():
+        dtype = _DTYPES.get(str(parameter.dtype).removeprefix("torch."))
+        if dtype is None:
+            raise CheckpointError(
+                f"{where}: parameter {show_name(name)} is {parameter.dtype}, a format that "
+                "checkpoints do not have"
+            )
+        entries.append((name, dtype, tuple(parameter.shape)))
+    prefix = encode_header(entries, None)
+    # Of a wrapped tensor that is as many bytes as it would have in a file.
+    file_bytes = len(prefix) + sum(p.numel() * p.element_size() for p in parameters.values())
+    length = header_length(prefix[:8], file_bytes, where)
+    return parse_header(prefix[8 : 8 + length], file_bytes, where)

@@ -1,0 +1,152 @@
+"""One parameter's elements, as the integers that their bits are: read and set in place.
+
+Through integers nothing is converted: the payload of a NaN and the sign of a zero stay.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import InputChangedError
+from ..kernels import load_kernels
+from ..kernels.interface import Codes, Flags
+
+CODE_DTYPES = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
+"""Formats that can be ranked, and integers of their size."""
+
+
+class Weights:
+    """A parameter in memory, on any device; elements are numbered in row-major order.
+
+    Parameters
+    ----------
+    name : str
+    parameter : torch.Tensor
+        Of a format in ``CODE_DTYPES``, and without an obstacle: see ``find_obstacle``.
+    """
+
+    def __init__(self, name: str, parameter: torch.Tensor) -> None:
+        self.name = name
+        self._parameter = parameter
+        self._dtype, self._shape = parameter.dtype, parameter.shape
+        self._kernels = load_kernels()
+        self.item = np.dtype(f"u{parameter.element_size()}")
+        """Type of the integers in NumPy; torch has signed ones."""
+        self.locate()
+
+    def locate(self) -> None:
+        """Look where the parameter's memory is: ``module.to`` moves it elsewhere.
+
+        Raises
+        ------
+        InputChangedError
+            If it is of another format or shape by now.
+        """
+        now = self._parameter
+        if (now.dtype, now.shape) != (self._dtype, self._shape):
+            raise InputChangedError(
+                f"{self.name}: was {self._dtype} of shape {list(self._shape)} when it was "
+                f"restored, is {now.dtype} of shape {list(now.shape)} now"
+            )
+        codes = now.detach().view(CODE_DTYPES[self._dtype])
+        self._flat = codes.view(-1) if codes.is_contiguous() else None
+        self._codes = codes if self._flat is None else self._flat
+        # NumPy copies on the calling thread; torch would start threads of its own for each.
+        on_host = self._flat is not None and self._flat.device.type == "cpu"
+        self._array: Codes | None = self._codes.numpy().view(self.item) if on_host else None
+
+    def codes(self, start: int, elements: int) -> torch.Tensor | None:
+        """Return elements as they lie in memory, not copied; None unless they are contiguous.
+
+        Returns
+        -------
+        torch.Tensor, 1-D, of int16 or int32, or None
+            On the parameter's device. What is written to it is written to the parameter.
+        """
+        return None if self._flat is None else self._flat[start : start + elements]
+
+    def read(self, start: int, elements: int) -> Codes:
+        """Return elements; valid until they are set."""
+        if self._array is not None:
+            return self._array[start : start + elements]
+        run = self.codes(start, elements)
+        if run is None:
+            run = self._codes[self._index(np.arange(start, start + elements))]
+        codes: Codes = run.cpu().numpy().view(self.item)
+        return codes
+
+    def write(self, start: int, codes: Codes, changed: Flags) -> None:
+        """Set a run of elements.
+
+        Parameters
+        ----------
+        start : int
+            The first of them.
+        codes : ndarray
+        changed : ndarray of uint8
+            Which of them differ from what is there, as ``note_changes`` packs it.
+        """
+        if self._array is not None:
+            self._array[start : start + codes.size] = codes
+            self._tell_autograd()
+            return
+        positions = _unpack(changed, codes.size)
+        self._put(start, positions, codes[positions])
+
+    def put_back(self, start: int, elements: int, changed: Flags, former: Codes) -> None:
+        """Set what ``note_changes`` has noted of a run of elements to what it was."""
+        if self._array is not None:
+            self._kernels.put_back(changed, former, self._array[start : start + elements])
+            self._tell_autograd()
+            return
+        self._put(start, _unpack(changed, elements), former)
+
+    def _put(self, start: int, positions: npt.NDArray[np.int64], codes: Codes) -> None:
+        signed = torch.from_numpy(codes.view(f"i{self.item.itemsize}"))
+        with torch.inference_mode(self._codes.is_inference()):
+            there = self._index(positions + start)
+            self._codes.index_put_(there, signed.to(self._codes.device))
+
+    def _tell_autograd(self) -> None:
+        """Write nothing, but through torch: it counts that, so that a stale graph is noticed."""
+        with torch.inference_mode(self._codes.is_inference()):
+            self._codes[:0].zero_()
+
+    def _index(self, positions: npt.NDArray[np.int64]) -> tuple[torch.Tensor, ...]:
+        there = torch.from_numpy(positions).to(self._codes.device)
+        return tuple(torch.unravel_index(there, self._codes.shape))
+
+
+def _unpack(changed: Flags, elements: int) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.unpackbits(changed, count=elements, bitorder="little"))
+
+
+def find_obstacle(parameter: torch.Tensor) -> str | None:
+    """Return why a parameter's elements cannot be read and set in place; None if they can."""
+    if type(parameter).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return (
+            f"a {type(parameter).__name__}, which keeps its elements elsewhere (distributed, or "
+            "quantised)"
+        )
+    if parameter.device.type == "meta":
+        return "on the meta device: its elements are not in memory (offloaded, or never loaded)"
+    if parameter.layout is not torch.strided:
+        return f"of layout {parameter.layout}, not a dense tensor"
+    if any(
+        stride == 0 and length > 1
+        for stride, length in zip(parameter.stride(), parameter.shape, strict=True)
+    ):
+        return "expanded: several of its elements are one in memory"
+    return None
+
+
+def memory_span(parameter: torch.Tensor) -> tuple[int, int]:
+    """Return the first address of a dense tensor of at least one element, and the one after it."""
+    reach = sum(
+        (length - 1) * stride
+        for length, stride in zip(parameter.shape, parameter.stride(), strict=True)
+    )
+    begin = parameter.data_ptr()
+    return begin, begin + (reach + 1) * parameter.element_size()

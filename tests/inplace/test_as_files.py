@@ -1,0 +1,190 @@
+"""A module in memory gets the bits that its files would get, and the same report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import shardrestore
+from tests.checkpoints import Units, read_tree, using
+from tests.hub import Hub
+from tests.hub.client import HubClient
+from tests.hub.conftest import hub, hub_client  # noqa: F401
+from tests.inplace.models import build, state
+from tests.oracle import load
+from tests.runs import BUDGET, Run, examples, runs, scratch
+
+SMALL = Units(segment_elements=500, chunk_elements=100, block_bytes=1000)
+TAKEN = {
+    *("read_bytes", "written_bytes", "workers", "projected_bytes", "peak_rss_bytes"),
+    *("download_seconds", "scan_seconds", "restore_seconds", "seconds"),
+    *("device", "device_reason"),
+}
+"""What a restoration took, not what it found and did."""
+
+
+def found(report: shardrestore.RestorationReport) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(shardrestore.RestorationReport)}
+    return {name: repr(getattr(report, name)) for name in names - TAKEN}  # repr: NaN equals NaN
+
+
+HEADS = ("one parameter", "same memory", "two parameters")
+
+
+@given(
+    runs(dtype="auto", nonfinite=None),
+    st.sampled_from(HEADS),
+    st.booleans(),
+)
+@examples(150)
+def test_a_module_gets_the_bits_and_the_report_of_its_files(
+    run: Run, head: str, base_is_module: bool
+) -> None:
+    case = run.case
+    tied = case.twins if head == "one parameter" else {}
+    module = build(case.target, tied=tied, says_tied=case.tied)
+    if head == "same memory" and case.tied:
+        module.lm_head.weight.data = module.model.embed_tokens.weight.data
+    with scratch() as folder:
+        run.write(folder)
+        expected = run.restore(folder)
+        base = build(case.base) if base_is_module else folder / "base"
+        options = {key: value for key, value in run.options.items() if key != "dtype"}
+        with using(run.units, run.kernels):
+            report = shardrestore.restore_module(
+                module, base, percent=run.percent, workers=run.workers, **options
+            )
+        assert state(module) == load(folder / "output")
+    assert found(report) == found(expected)
+
+
+DTYPES = {
+    "bfloat16": ("bfloat16", "bfloat16"),
+    "float32": ("float32", "float32"),
+    "float16": ("float16", "float16"),
+    "mixed": ("float32", "bfloat16"),
+}
+
+
+def llama(seed: int, dtype: str, *, tied: bool = False) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=80,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+        tie_word_embeddings=tied,
+    )
+    return LlamaForCausalLM(config).to(getattr(torch, dtype))
+
+
+def fine_tuned(base: LlamaForCausalLM, dtype: str, *, tied: bool = False) -> LlamaForCausalLM:
+    model = llama(1, dtype, tied=tied)
+    noise = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight, before in zip(model.parameters(), base.parameters(), strict=True):
+            changed = torch.rand(weight.shape, generator=noise) < 0.6
+            update = 1 + 0.1 * torch.randn(weight.shape, generator=noise)
+            weight.copy_(torch.where(changed, before.float() * update, before.float()))
+    if dtype == "bfloat16" and before.dtype == torch.float32:
+        model.model.layers[0].mlp.float()  # formats differ within the target, too
+    return model
+
+
+@pytest.fixture(scope="module", params=[*DTYPES, "tied"])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, LlamaForCausalLM, LlamaForCausalLM]:
+    dtypes = DTYPES.get(request.param, ("bfloat16", "bfloat16"))
+    tied = request.param == "tied"
+    root = tmp_path_factory.mktemp("llama")
+    base = llama(0, dtypes[0], tied=tied)
+    target = fine_tuned(base, dtypes[1], tied=tied)
+    base.save_pretrained(root / "base", max_shard_size="30KB")
+    target.save_pretrained(root / "target", max_shard_size="20KB")
+    return root, base, target
+
+
+@pytest.mark.parametrize("region", ["transformer", "attention", "mlp", "embedding", "all"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "random"])
+def test_a_transformers_model_gets_the_bits_of_its_files(
+    pair: tuple[Path, LlamaForCausalLM, LlamaForCausalLM], region: str, strategy: str
+) -> None:
+    root, base, target = pair
+    options: dict[str, Any] = {"percent": 20, "region": region, "strategy": strategy, "workers": 2}
+    output = root / f"{region}-{strategy}"
+    before = state(target)
+    with using(SMALL):
+        written = shardrestore.restore(
+            root / "base", root / "target", output, max_memory=BUDGET, report=False, **options
+        )
+        expected = load(output)
+        for one in (base, root / "base"):
+            with shardrestore.restored(target, one, **options) as report:
+                after = state(target)
+                assert {name: after[name] for name in expected} == expected
+                assert after.keys() - expected.keys() <= {"lm_head.weight"} | buffers(target)
+                assert found(report) == found(written)
+            assert state(target) == before
+
+
+def buffers(model: torch.nn.Module) -> set[str]:
+    return {name for name, _ in model.named_buffers()}
+
+
+def test_a_base_on_the_hub_is_streamed_and_not_stored(
+    tmp_path: Path,
+    hub: Hub,  # noqa: F811
+    hub_client: HubClient,  # noqa: F811
+) -> None:
+    base = llama(0, "bfloat16")
+    one, other = fine_tuned(base, "bfloat16"), fine_tuned(base, "bfloat16")
+    base.save_pretrained(tmp_path / "base", max_shard_size="30KB")
+    hub.create("acme/base", tmp_path / "base")
+    shardrestore.restore_module(one, base)
+    shardrestore.restore_module(other, "acme/base")
+    assert state(one) == state(other)
+    weights = [name for name in read_tree(hub_client.cache) if name.endswith(".safetensors")]
+    assert weights == []
+
+
+def test_a_base_on_the_hub_is_downloaded_if_it_is_asked_for(
+    tmp_path: Path,
+    hub: Hub,  # noqa: F811
+    hub_client: HubClient,  # noqa: F811
+) -> None:
+    base = llama(0, "bfloat16")
+    one, other = fine_tuned(base, "bfloat16"), fine_tuned(base, "bfloat16")
+    base.save_pretrained(tmp_path / "base", max_shard_size="30KB")
+    hub.create("acme/base", tmp_path / "base")
+    shardrestore.restore_module(one, base)
+    shardrestore.restore_module(other, "acme/base", stream=None)
+    assert state(one) == state(other)
+    weights = [name for name in read_tree(hub_client.cache) if name.endswith(".safetensors")]
+    assert len(weights) > 1
+
+
+def test_the_report_says_what_was_read_and_changed(tmp_path: Path) -> None:
+    base = llama(0, "bfloat16")
+    target = fine_tuned(base, "bfloat16")
+    before = dict(target.state_dict(keep_vars=False))
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    report = shardrestore.restore_module(target, base, percent=30)
+    changed = sum(int((before[name] != now).sum()) for name, now in target.state_dict().items())
+    assert 0 < changed <= report.selected_elements
+    assert report.written_bytes == changed * 2
+    assert report.read_bytes == 2 * 2 * 2 * report.region_elements  # passes, models, bytes
+    assert sum(kind.restored for kind in report.module_kinds()) == report.selected_elements
+    summary = shardrestore.summarize(report)
+    assert summary["outputs"] == []
+    assert summary["selected_elements"] == report.selected_elements
