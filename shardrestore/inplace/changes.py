@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ..checkpoint.entry import shorten
 from ..errors import InputChangedError
-from ..kernels import load_kernels
 from ..kernels.interface import Codes, Flags
 from ..passes.plan import Work
 from ..passes.workers import Stopped
@@ -145,22 +145,19 @@ class Writer:
         self._changes = changes
         self._writing = writing
         self._store = _Store()
-        self._kernels = load_kernels()
 
-    def write(self, weights: Weights, start: int, part: memoryview) -> None:
-        """Set a run of elements, given by their bytes: those of them that differ."""
-        codes = np.frombuffer(part, weights.item)
-        held = weights.read(start, codes.size)
-        changed, former = np.empty(-(-codes.size // 8), np.uint8), np.empty_like(codes)
-        count = self._kernels.note_changes(held, codes, changed, former)
-        if not count:
+    def write(self, weights: Weights, start: int, part: memoryview | torch.Tensor) -> None:
+        """Set a run of elements, given by their bytes or where they are: those that differ."""
+        codes = np.frombuffer(part, weights.item) if isinstance(part, memoryview) else part
+        changed, former = weights.compare(start, codes)
+        if not former.size:
             return
         patch = Patch(
             weights=weights,
             start=start,
-            elements=codes.size,
+            elements=len(codes),
             changed=self._store.keep(changed),
-            former=self._store.keep(former[:count]),
+            former=self._store.keep(former),
         )
         with self._writing:
             self._changes.add(patch)

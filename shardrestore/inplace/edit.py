@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch.nn import Module
 
@@ -23,9 +24,10 @@ from ..hub.reference import Reference
 from ..kernels import load_kernels
 from ..passes.context import Context
 from ..passes.cuts import PlacedCut, place_cuts
-from ..passes.device import Device
+from ..passes.device import find_resident_device
 from ..passes.engine import open_engine
 from ..passes.gather import Gathered, gather
+from ..passes.memory import RESIDENT_WORKERS
 from ..passes.meter import peak_resident_bytes
 from ..passes.progress import Observer, SerialObserver, SilentObserver, in_units
 from ..passes.restore import Ledger, Restored
@@ -78,10 +80,13 @@ def edit_module(
         The module is as it was, bit for bit, as it is after any other exception.
     """
     target = _open_target(module)
+    device = find_resident_device(_list_devices(target))
     changes = Changes(request.workers)
+    if device.names:
+        request = dataclasses.replace(request, workers=min(request.workers, RESIDENT_WORKERS))
     try:
         with (
-            Session(_open_base(base), target, request, Device()) as session,
+            Session(_open_base(base), target, request, device) as session,
             _work_folder() as folder,
         ):
             report = _Editor(session, changes, observer, Path(folder)).carry_out()
@@ -106,6 +111,12 @@ def _open_target(module: object) -> Checkpoint:
             "of a model call restore"
         )
     return open_module(module)
+
+
+def _list_devices(target: Checkpoint) -> list[str]:
+    (shard,) = target.shards
+    assert isinstance(shard.source, ModuleSource)
+    return shard.source.devices()
 
 
 def _open_base(base: object) -> Checkpoint | Reference:
@@ -206,7 +217,7 @@ class _Editor:
             def work(segment: Segment) -> None:
                 weights = source.weights(segment.pair.name)
 
-                def write(start: int, elements: int, parts: Sequence[memoryview]) -> None:
+                def write(start: int, elements: int, parts: Sequence[Any]) -> None:
                     writer.write(weights, start, parts[0])
 
                 advance = in_units(observer, segment.element_bytes)

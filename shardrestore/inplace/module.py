@@ -119,6 +119,11 @@ class ModuleSource:
             )
             raise CheckpointError("\n".join(lines))
 
+    def devices(self) -> list[str]:
+        """Return the devices on which parameters are, but for processors, as torch names them."""
+        places = {weights.device for weights in self._weights.values()}
+        return sorted(str(place) for place in places if place.type != "cpu")
+
     def weights(self, name: str) -> Weights:
         """Return a parameter that is floating and accessible."""
         return self._weights[name]

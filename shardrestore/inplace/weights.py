@@ -36,6 +36,11 @@ class Weights:
         """Type of the integers in NumPy; torch has signed ones."""
         self.locate()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._codes.device
+
     def locate(self) -> None:
         """Look where the parameter's memory is: ``module.to`` moves it elsewhere.
 
@@ -77,17 +82,42 @@ class Weights:
         codes: Codes = run.cpu().numpy().view(self.item)
         return codes
 
-    def write(self, start: int, codes: Codes, changed: Flags) -> None:
-        """Set a run of elements.
+    def compare(self, start: int, codes: Codes | torch.Tensor) -> tuple[Flags, Codes]:
+        """Compare a run of elements with what is there.
 
         Parameters
         ----------
         start : int
             The first of them.
-        codes : ndarray
+        codes : ndarray, or tensor on the parameter's device
+            The latter for parameters that are contiguous alone.
+
+        Returns
+        -------
         changed : ndarray of uint8
-            Which of them differ from what is there, as ``note_changes`` packs it.
+            Which of them differ, as ``note_changes`` packs it.
+        former : ndarray
+            What is there instead of those that differ.
         """
+        if isinstance(codes, torch.Tensor):
+            held = self.codes(start, codes.numel())
+            assert held is not None
+            differs = held != codes
+            former: Codes = held[differs].cpu().numpy().view(self.item)
+            return pack(differs).cpu().numpy(), former
+        held_codes = self.read(start, codes.size)
+        changed, former = np.empty(-(-codes.size // 8), np.uint8), np.empty_like(codes)
+        count = self._kernels.note_changes(held_codes, codes, changed, former)
+        return changed, former[:count]
+
+    def write(self, start: int, codes: Codes | torch.Tensor, changed: Flags) -> None:
+        """Set a run of elements, given as for ``compare``, and what that has found."""
+        if isinstance(codes, torch.Tensor):
+            held = self.codes(start, codes.numel())
+            assert held is not None
+            with torch.inference_mode(self._codes.is_inference()):
+                held.copy_(codes)
+            return
         if self._array is not None:
             self._array[start : start + codes.size] = codes
             self._tell_autograd()
@@ -101,7 +131,14 @@ class Weights:
             self._kernels.put_back(changed, former, self._array[start : start + elements])
             self._tell_autograd()
             return
-        self._put(start, _unpack(changed, elements), former)
+        held = self.codes(start, elements)
+        if held is None:
+            self._put(start, _unpack(changed, elements), former)
+            return
+        signed = torch.from_numpy(former.view(f"i{self.item.itemsize}"))
+        flags = unpack(torch.from_numpy(changed).to(held.device), elements)
+        with torch.inference_mode(self._codes.is_inference()):
+            held.masked_scatter_(flags, signed.to(held.device))
 
     def _put(self, start: int, positions: npt.NDArray[np.int64], codes: Codes) -> None:
         signed = torch.from_numpy(codes.view(f"i{self.item.itemsize}"))
@@ -117,6 +154,22 @@ class Weights:
     def _index(self, positions: npt.NDArray[np.int64]) -> tuple[torch.Tensor, ...]:
         there = torch.from_numpy(positions).to(self._codes.device)
         return tuple(torch.unravel_index(there, self._codes.shape))
+
+
+def pack(flags: torch.Tensor) -> torch.Tensor:
+    """Return flags as bits of bytes, the first in the lowest, on their device."""
+    padded = torch.nn.functional.pad(flags.view(torch.uint8), (0, -flags.numel() % 8))
+    return (padded.view(-1, 8) << _places(flags.device)).sum(1, dtype=torch.uint8)
+
+
+def unpack(packed: torch.Tensor, elements: int) -> torch.Tensor:
+    """Return the flags that ``pack`` has packed."""
+    bits = (packed.unsqueeze(1) >> _places(packed.device)) & 1
+    return bits.view(-1)[:elements].view(torch.bool)
+
+
+def _places(device: torch.device) -> torch.Tensor:
+    return torch.arange(8, dtype=torch.uint8, device=device)
 
 
 def _unpack(changed: Flags, elements: int) -> npt.NDArray[np.int64]:

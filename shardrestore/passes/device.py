@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from ..errors import DeviceError
@@ -38,13 +38,18 @@ class Device:
     unified: bool = False
     """Whether their memory is the host's."""
     in_place: bool = False
-    """Whether results stay there, for a model in memory; else they come back to the host."""
+    """Whether a model in memory is worked on where it is: results stay there."""
     label: str = "cpu"
     """What people call it."""
     reason: str = ""
     """Why it was chosen, if it was not asked for."""
     _noted: set[str] = field(default_factory=set, repr=False, compare=False)
     _turn: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
+
+    @property
+    def shares(self) -> int:
+        """Among how many GPUs the workers are shared: where a model is, each works on all."""
+        return min(len(self.names), 1) if self.in_place else len(self.names)
 
     def take_turn(self) -> str | None:
         """Return the GPU that the next worker uses, one after the other; None for processors."""
@@ -80,6 +85,27 @@ def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
         return _open(asked)
     except _Unusable as error:
         raise DeviceError(f"{error}, or use --device cpu") from error
+
+
+def find_resident_device(names: Sequence[str]) -> Device:
+    """Return the devices on which a model in memory is worked on, of those on which it is.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As torch names them, without processors'.
+
+    Returns
+    -------
+    Device
+        For processors if there are none, or one of them does not compute as the reference does.
+    """
+    if not names:
+        return Device()
+    try:
+        return replace(_open(names), in_place=True)
+    except _Unusable as error:
+        return Device(reason=str(error))
 
 
 class _Unusable(Exception):

@@ -133,6 +133,10 @@ class Engine(Protocol):
 
 def open_engine(context: Context, stop: StopSignal) -> Engine:
     """Open an engine for one worker; called in the worker's thread."""
+    if context.device.in_place:
+        from .resident import ResidentEngine
+
+        return ResidentEngine(context, stop)
     name = context.device.take_turn()
     if name is not None:
         from .fallback import FallbackEngine

@@ -66,6 +66,9 @@ Measured on a pair in the page cache, two workers on 32 MiB of L3 cache: blocks 
 GPU_BLOCK_BYTES = 8 * MIB
 """Preferred size of a block for a GPU: a launch takes microseconds, whatever it computes."""
 
+RESIDENT_WORKERS = 2
+"""Workers on GPUs where a model is in memory: one fetches counts while another's are made."""
+
 GPU_SLOTS = 2
 """Sets of buffers of a worker with a GPU."""
 

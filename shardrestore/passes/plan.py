@@ -156,7 +156,7 @@ def plan_work(
         streamed=downloads.streams,
         downloads=len(downloads.files),
         pages=len(regions) * pages,
-        gpus=len(device.names),
+        gpus=device.shares,
         unified=device.unified,
     )
     limits = limits.with_work_for(len(segments) + outside // COPY_BYTES + 1)
@@ -227,7 +227,7 @@ def plan_scan(
         streamed=downloads.streams,
         downloads=len(downloads.files),
         pages=0,
-        gpus=len(device.names),
+        gpus=device.shares,
         unified=device.unified,
     )
     limits = limits.with_work_for(len(segments))

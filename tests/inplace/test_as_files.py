@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -13,11 +15,14 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import shardrestore
+from shardrestore.inplace import edit
+from shardrestore.passes.device import find_resident_device
 from tests.checkpoints import Units, read_tree, using
 from tests.hub import Hub
 from tests.hub.client import HubClient
 from tests.hub.conftest import hub, hub_client  # noqa: F401
 from tests.inplace.models import build, state
+from tests.kernels.devices import NEEDS_CUDA
 from tests.oracle import load
 from tests.runs import BUDGET, Run, examples, runs, scratch
 
@@ -126,7 +131,13 @@ def test_a_transformers_model_gets_the_bits_of_its_files(
     before = state(target)
     with using(SMALL):
         written = shardrestore.restore(
-            root / "base", root / "target", output, max_memory=BUDGET, report=False, **options
+            root / "base",
+            root / "target",
+            output,
+            max_memory=BUDGET,
+            report=False,
+            overwrite=True,  # of the other device
+            **options,
         )
         expected = load(output)
         for one in (base, root / "base"):
@@ -188,3 +199,26 @@ def test_the_report_says_what_was_read_and_changed(tmp_path: Path) -> None:
     summary = shardrestore.summarize(report)
     assert summary["outputs"] == []
     assert summary["selected_elements"] == report.selected_elements
+
+
+@pytest.mark.cuda
+@NEEDS_CUDA
+@pytest.mark.parametrize("base_on", ["cuda", "cpu", "files"])
+@pytest.mark.parametrize("strategy", ["top", "bottom", "random"])
+def test_a_model_on_a_gpu_gets_the_bits_of_its_files(
+    pair: tuple[Path, LlamaForCausalLM, LlamaForCausalLM], strategy: str, base_on: str
+) -> None:
+    root, base, target = pair
+    there = copy.deepcopy(target).to("cuda")
+    before = state(there)
+    one = root / "base" if base_on == "files" else copy.deepcopy(base).to(base_on)
+    options: dict[str, Any] = {"percent": 20, "region": "all", "strategy": strategy}
+    output = root / f"cuda-{strategy}"
+    with using(SMALL), mock.patch.object(edit, "find_resident_device", find_resident_device):
+        sides = root / "base", root / "target"
+        shardrestore.restore(*sides, output, max_memory=BUDGET, overwrite=True, **options)
+        with shardrestore.restored(there, one, **options) as report:
+            assert report.device.startswith("cuda:0")
+            after, expected = state(there), load(output)
+            assert {name: after[name] for name in expected} == expected
+        assert state(there) == before
