@@ -37,7 +37,8 @@ def is_in_region(name: str) -> bool:
 
 def relative_changes(base: Tensors, target: Tensors, names: Sequence[str]) -> torch.Tensor:
     """Return the scores of all elements of the region, one after the other."""
-    flat = torch.empty(sum(target[name].numel() for name in names), dtype=target[names[0]].dtype)
+    elements = sum(target[name].numel() for name in names)
+    flat = torch.empty(elements, dtype=target[names[0]].dtype, device=target[names[0]].device)
     start = 0
     for name in names:
         old, new = base[name], target[name]
@@ -69,15 +70,19 @@ def describe_scores(scores: torch.Tensor) -> list[float]:
     return [float(figure) for figure in figures]
 
 
-def run(
-    base_folder: Path, target_folder: Path, output: Path, *, percent: float, statistics: bool
+def restore_tensors(
+    base: Tensors, target: Tensors, *, percent: float, statistics: bool
 ) -> tuple[int, float]:
-    """Restore `percent` of the region; return the number of elements and the threshold."""
-    base_shards, shards = load_shards(base_folder), load_shards(target_folder)
-    base = {name: tensor for shard in base_shards.values() for name, tensor in shard.items()}
-    target = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
-    names = [name for name in target if is_in_region(name)]
+    """Restore `percent` of the region in place, on the device where both models are.
 
+    Returns
+    -------
+    count : int
+        Restored elements.
+    threshold : float
+        The smallest of their scores.
+    """
+    names = [name for name in target if is_in_region(name)]
     scores = relative_changes(base, target, names)
     count = int(scores.numel() * percent / 100)
     values, indices = torch.topk(scores, count)
@@ -86,9 +91,20 @@ def run(
         describe_tensors(target, names, scores)
         describe_scores(values)
         describe_scores(scores)
-    chosen = torch.zeros(scores.numel(), dtype=torch.bool)
+    chosen = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     chosen[indices] = True
     write_back(base, target, names, chosen)
+    return count, threshold
+
+
+def run(
+    base_folder: Path, target_folder: Path, output: Path, *, percent: float, statistics: bool
+) -> tuple[int, float]:
+    """Restore `percent` of the region; return the number of elements and the threshold."""
+    base_shards, shards = load_shards(base_folder), load_shards(target_folder)
+    base = {name: tensor for shard in base_shards.values() for name, tensor in shard.items()}
+    target = {name: tensor for shard in shards.values() for name, tensor in shard.items()}
+    count, threshold = restore_tensors(base, target, percent=percent, statistics=statistics)
 
     output.mkdir(parents=True)
     for filename, shard in shards.items():

@@ -28,7 +28,7 @@ def measure_run(
     options: Sequence[str] = (),
     *,
     percents: str = "10",
-    workers: int = 2,
+    workers: int | None = 2,
     environment: Mapping[str, str] | None = None,
     prefix: Sequence[str] = (),
     keep: bool = False,
@@ -41,7 +41,8 @@ def measure_run(
         `pair` holds ``base`` and ``target``.
     options : sequence of str
     percents : str
-    workers : int
+    workers : int or None
+        None leaves their number to the command.
     environment : mapping, optional
         Variables to set besides those of this process.
     prefix : sequence of str
@@ -57,7 +58,9 @@ def measure_run(
     """
     command = [*prefix, *COMMAND, "run", "--base", str(pair / "base")]
     command += ["--target", str(pair / "target"), "--output", str(output), "-k", percents]
-    command += ["--workers", str(workers), "--json", "--quiet", *options]
+    command += ["--json", "--quiet", *options]
+    if workers is not None:
+        command += ["--workers", str(workers)]
     finished = False
     try:
         cost = measure(command, environment=environment)
