@@ -8,6 +8,7 @@ multiplying with a reciprocal: any of that would move weights across a cut witho
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,6 +80,7 @@ def check_device(device: torch.device | str) -> BlockKernels:
     return kernels
 
 
+@cache
 def load_block_kernels(device: torch.device) -> BlockKernels:
     """Return the module with the fastest block kernels that can be built for a device."""
     if device.type != "cuda":

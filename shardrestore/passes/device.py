@@ -47,6 +47,11 @@ class Device:
     _turn: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @property
+    def story(self) -> str:
+        """Why it was chosen, and what came of it; empty if it was asked for and served."""
+        return "; ".join(filter(None, [self.reason, *sorted(self._noted)]))
+
+    @property
     def shares(self) -> int:
         """Among how many GPUs the workers are shared: where a model is, each works on all."""
         return min(len(self.names), 1) if self.in_place else len(self.names)

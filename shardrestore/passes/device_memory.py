@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..errors import MemoryBudgetError
 from ..selection.score import BINS, LOWS
 from .memory import (
     CHUNK_ELEMENTS,
+    GPU_CHUNK_ELEMENTS,
     SMALLEST_BLOCK_BYTES,
     Limits,
     Sizing,
@@ -52,42 +54,47 @@ def project_device(load: Workload, *, workers: int, block_bytes: int, chunk_elem
 def fit_device(load: Workload, sizing: Sizing, limits: Limits) -> Sizing:
     """Fit work that fits into host memory into that of its GPUs, if it has any.
 
-    Chunks shrink first, then blocks, then workers go.
+    Blocks shrink first, as long as they hold a chunk, then workers go; chunks shrink last.
 
     Raises
     ------
     MemoryBudgetError
-        If one worker with the smallest blocks needs more than the budget.
+        If one worker with the smallest chunks needs more than the budget.
     """
     if not load.gpus:
         return sizing
-    allowed, least = limits.max_device_memory_bytes, 0
+    allowed = limits.max_device_memory_bytes
     if load.unified:
         allowed = min(allowed, limits.max_memory_bytes - sizing.projected_bytes)
-    for workers in range(sizing.workers, 0, -1):
-        block_bytes = sizing.block_bytes
-        while block_bytes >= SMALLEST_BLOCK_BYTES:
-            chunk_elements = max(block_bytes // 2, CHUNK_ELEMENTS)  # a block of 16-bit weights
-            while chunk_elements >= CHUNK_ELEMENTS:
-                least = project_device(
-                    load,
-                    workers=workers,
-                    block_bytes=block_bytes,
-                    chunk_elements=chunk_elements,
-                )
-                if least <= allowed:
-                    return replace(
-                        sizing,
-                        workers=workers,
-                        block_bytes=block_bytes,
-                        chunk_elements=chunk_elements,
-                        projected_bytes=sizing.projected_bytes + least * load.unified,
-                        projected_device_bytes=least,
-                    )
-                chunk_elements //= 2
-            block_bytes //= 2
+    needed = 0
+    for workers, block_bytes, chunk_elements in _choices(sizing):
+        needed = project_device(
+            load, workers=workers, block_bytes=block_bytes, chunk_elements=chunk_elements
+        )
+        if needed <= allowed:
+            return replace(
+                sizing,
+                workers=workers,
+                block_bytes=block_bytes,
+                chunk_elements=chunk_elements,
+                projected_bytes=sizing.projected_bytes + needed * load.unified,
+                projected_device_bytes=needed,
+            )
     raise MemoryBudgetError(
-        f"this run needs at least {format_mib(least)} of memory on a GPU, "
+        f"this run needs at least {format_mib(needed)} of memory on a GPU, "
         f"{format_mib(allowed)} are allowed: raise --max-device-memory"
         f"{' and --max-memory' * load.unified}, or pass --device cpu"
     )
+
+
+def _choices(sizing: Sizing) -> Iterator[tuple[int, int, int]]:
+    """Yield workers, block sizes and chunk sizes, the best first and the smallest last."""
+    chunk_elements = max(min(GPU_CHUNK_ELEMENTS, sizing.block_bytes // 2), CHUNK_ELEMENTS)
+    while chunk_elements >= CHUNK_ELEMENTS:
+        least_bytes = max(chunk_elements * 2, SMALLEST_BLOCK_BYTES)  # a chunk of 16-bit weights
+        for workers in range(sizing.workers, 0, -1):
+            block_bytes = sizing.block_bytes
+            while block_bytes >= min(least_bytes, sizing.block_bytes):
+                yield workers, block_bytes, chunk_elements
+                block_bytes //= 2
+        chunk_elements //= 2

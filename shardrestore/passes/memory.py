@@ -66,6 +66,10 @@ Measured on a pair in the page cache, two workers on 32 MiB of L3 cache: blocks 
 GPU_BLOCK_BYTES = 8 * MIB
 """Preferred size of a block for a GPU: a launch takes microseconds, whatever it computes."""
 
+GPU_CHUNK_ELEMENTS = 1 << 20
+"""Preferred number of elements that a GPU's kernels take at once: of launches, a chunk takes
+some dozens, and each some microseconds."""
+
 RESIDENT_WORKERS = 2
 """Workers on GPUs where a model is in memory: one fetches counts while another's are made."""
 

@@ -93,7 +93,7 @@ class RestorationReport:
     device: str
     """Where weights were scored and cut: ``cpu``, or GPUs and what they are."""
     device_reason: str
-    """Why there, if the choice was left to us; empty otherwise."""
+    """Why there, if the choice was left to us, and whether it ran out of memory; else empty."""
     workers: int
     """Worker threads."""
     projected_bytes: int

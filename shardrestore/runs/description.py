@@ -57,7 +57,7 @@ def describe(
         restore_seconds=0.0,
         seconds=0.0,
         device=work.device.label,
-        device_reason=work.device.reason,
+        device_reason=work.device.story,
         workers=work.sizing.workers,
         projected_bytes=work.sizing.projected_bytes,
         peak_rss_bytes=0,

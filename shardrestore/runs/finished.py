@@ -93,7 +93,7 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
         restore_seconds=0.0,
         seconds=0.0,
         device=session.work.device.label,
-        device_reason=session.work.device.reason,
+        device_reason=session.work.device.story,
         workers=session.work.sizing.workers,
         projected_bytes=session.work.sizing.projected_bytes,
         peak_rss_bytes=0,

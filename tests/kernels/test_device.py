@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_wrong_block_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         return found
 
     wrong = SimpleNamespace(count_scores=gpu.count_scores, restore_scores=restore)
-    monkeypatch.setattr(device, "load_block_kernels", lambda _: wrong)
+    monkeypatch.setattr(device, "load_block_kernels", cache(lambda _: wrong))
     with pytest.raises(device.UnfaithfulDevice) as refused:
         device.check_device("cpu")
     assert refused.value.what == "restoring by bfloat16 scores"
@@ -153,12 +154,19 @@ def test_wrong_block_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 # Which block kernels are used
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_remembered() -> Iterator[None]:
+    yield
+    device.load_block_kernels.cache_clear()
+
+
 def with_fused(monkeypatch: pytest.MonkeyPatch, module: ModuleType | None) -> None:
     """Let `module` be what `from . import fused` finds, and a CUDA device be the processor."""
     zeros = torch.zeros
     monkeypatch.setattr(torch, "zeros", lambda *size, device=None, **kinds: zeros(*size, **kinds))
     monkeypatch.delattr(shardrestore.kernels, "fused", raising=False)
     monkeypatch.setitem(sys.modules, "shardrestore.kernels.fused", module)
+    device.load_block_kernels.cache_clear()
 
 
 def failing(error: Exception) -> Any:

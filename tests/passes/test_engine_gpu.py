@@ -222,7 +222,7 @@ def test_what_a_segment_takes_on_the_device_is_within_its_projection(
             base=session.base,
             target=session.target,
             kernels=load_kernels(),
-            device=session.device,
+            device=session.work.device,
             sizing=sizing,
             seed=1,
             allow_nonfinite=True,

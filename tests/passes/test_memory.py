@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shardrestore.errors import MemoryBudgetError
 from shardrestore.kernels.interface import LANES
 from shardrestore.passes import memory
+from shardrestore.passes.device_memory import fit_device, project_device
 from shardrestore.passes.memory import (
     MIB,
     Limits,
@@ -306,3 +307,68 @@ def test_a_chunk_fits_into_the_smallest_block_and_its_scratch_is_counted() -> No
 )
 def test_sizes_are_never_understated(nbytes: int, text: str) -> None:
     assert format_mib(nbytes) == text
+
+
+# On a GPU
+
+
+@given(LOADS, st.integers(1, 64), st.integers(1, 4096))
+def test_what_fits_on_a_gpu_is_within_both_budgets_and_no_larger_than_on_the_host(
+    load: Workload, max_workers: int, budget_mib: int
+) -> None:
+    load = dataclasses.replace(load, gpus=max(load.gpus, 1), unified=False, downloads=0)
+    limits = Limits(
+        workers=max_workers, max_memory_bytes=64 << 30, max_device_memory_bytes=budget_mib * MIB
+    )
+    on_host = fit(load, limits)
+    least = project_device(
+        load,
+        workers=1,
+        block_bytes=memory.SMALLEST_BLOCK_BYTES,
+        chunk_elements=memory.CHUNK_ELEMENTS,
+    )
+    if least > limits.max_device_memory_bytes:
+        with pytest.raises(MemoryBudgetError, match=re.escape(format_mib(least))):
+            fit_device(load, on_host, limits)
+        return
+    sizing = fit_device(load, on_host, limits)
+    assert sizing.projected_device_bytes == project_device(
+        load,
+        workers=sizing.workers,
+        block_bytes=sizing.block_bytes,
+        chunk_elements=sizing.chunk_elements,
+    )
+    assert sizing.projected_device_bytes <= limits.max_device_memory_bytes
+    assert sizing.projected_bytes <= on_host.projected_bytes
+    assert sizing.workers <= on_host.workers
+    assert memory.SMALLEST_BLOCK_BYTES <= sizing.block_bytes <= on_host.block_bytes
+    assert memory.CHUNK_ELEMENTS <= sizing.chunk_elements <= memory.GPU_CHUNK_ELEMENTS
+    assert sizing.chunk_elements * 2 <= sizing.block_bytes, "a block holds a chunk"
+
+
+def test_on_a_gpu_blocks_shrink_before_workers_go_and_chunks_shrink_last() -> None:
+    load = dataclasses.replace(LOAD, gpus=1)
+    fitted = {}
+    for mib in (2048, 400, 60):
+        limits = Limits(workers=8, max_memory_bytes=64 << 30, max_device_memory_bytes=mib * MIB)
+        sizing = fit_device(load, fit(load, limits), limits)
+        fitted[mib] = (sizing.workers, sizing.block_bytes // MIB, sizing.chunk_elements >> 10)
+    assert fitted[2048] == (8, 8, 1024)
+    workers, block_mib, chunk = fitted[400]
+    assert (block_mib < 8, workers < 8, chunk) == (True, True, 1024)
+    assert fitted[60][0] == 1 or fitted[60][2] < 1024
+
+
+def test_memory_that_host_and_gpu_share_counts_against_the_smaller_budget() -> None:
+    load = dataclasses.replace(LOAD, gpus=1, unified=True)
+    limits = Limits(workers=1, max_memory_bytes=1 << 30, max_device_memory_bytes=64 << 30)
+    on_host = fit(load, limits)
+    sizing = fit_device(load, on_host, limits)
+    assert sizing.projected_bytes == on_host.projected_bytes + sizing.projected_device_bytes
+    assert sizing.projected_bytes <= limits.max_memory_bytes
+
+
+def test_on_processors_nothing_is_fitted() -> None:
+    limits = Limits(workers=2, max_memory_bytes=1 << 30)
+    sizing = fit(LOAD, limits)
+    assert fit_device(LOAD, sizing, limits) is sizing
