@@ -80,9 +80,8 @@ class Staging:
             self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             self._release()
-            raise OutputError(
-                f"{error.filename or output}: cannot be written: {error.strerror}"
-            ) from error
+            place = f"{error.filename}: " if error.filename else ""
+            raise OutputError(f"{output}: cannot be written: {place}{error.strerror}") from error
         except OutputError:
             self._release()
             raise

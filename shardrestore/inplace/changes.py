@@ -28,7 +28,7 @@ _STORE_BYTES = 32 << 20
 _ALIGNMENT_BYTES = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Patch:
     """What has changed in one block."""
 
@@ -82,6 +82,14 @@ class Changes:
         if self._closed:
             raise Stopped
         self._patches.append(patch)
+
+    def take_back(self, patches: Sequence[Patch]) -> None:
+        """Put some changes back, and forget them."""
+        if self._closed:
+            raise Stopped
+        for patch in reversed(patches):
+            patch.put_back()
+            self._patches.remove(patch)
 
     def undo(self) -> None:
         """Put everything back; nothing can be written afterwards.
@@ -146,12 +154,12 @@ class Writer:
         self._writing = writing
         self._store = _Store()
 
-    def write(self, weights: Weights, start: int, part: memoryview | torch.Tensor) -> None:
-        """Set a run of elements, given by their bytes or where they are: those that differ."""
+    def write(self, weights: Weights, start: int, part: memoryview | torch.Tensor) -> Patch | None:
+        """Set a run of elements, given by their bytes or where they are; return what changed."""
         codes = np.frombuffer(part, weights.item) if isinstance(part, memoryview) else part
         changed, former = weights.compare(start, codes)
         if not former.size:
-            return
+            return None
         patch = Patch(
             weights=weights,
             start=start,
@@ -162,6 +170,39 @@ class Writer:
         with self._writing:
             self._changes.add(patch)
             weights.write(start, codes, changed)
+        return patch
+
+    def take_back(self, patches: Sequence[Patch]) -> None:
+        """Put back what was written, and forget it."""
+        with self._writing:
+            self._changes.take_back(patches)
+
+
+class SegmentSink:
+    """Where a segment's blocks go: into its parameter.
+
+    Parameters
+    ----------
+    writer : Writer
+    weights : Weights
+        The parameter.
+    """
+
+    def __init__(self, writer: Writer, weights: Weights) -> None:
+        self._writer = writer
+        self._weights = weights
+        self._patches: list[Patch] = []
+
+    def write(self, start: int, elements: int, parts: Sequence[Any]) -> None:
+        """Set the elements of a block."""
+        patch = self._writer.write(self._weights, start, parts[0])
+        if patch is not None:
+            self._patches.append(patch)
+
+    def restart(self) -> None:
+        """Put back what was written: the segment is scored once more."""
+        self._writer.take_back(self._patches)
+        self._patches.clear()
 
 
 class _Store:

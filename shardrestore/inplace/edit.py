@@ -10,11 +10,10 @@ import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch.nn import Module
 
@@ -27,7 +26,6 @@ from ..passes.cuts import PlacedCut, place_cuts
 from ..passes.device import find_resident_device
 from ..passes.engine import open_engine
 from ..passes.gather import Gathered, gather
-from ..passes.memory import RESIDENT_WORKERS
 from ..passes.meter import peak_resident_bytes
 from ..passes.progress import Observer, SerialObserver, SilentObserver, in_units
 from ..passes.restore import Ledger, Restored
@@ -38,7 +36,7 @@ from ..report.result import RestorationReport
 from ..request import Request
 from ..runs.description import describe
 from ..runs.session import Session
-from .changes import Changes, project_changes
+from .changes import Changes, SegmentSink, project_changes
 from .module import ModuleSource, open_module
 
 __all__ = ["Edit", "Module", "edit_module"]
@@ -82,8 +80,6 @@ def edit_module(
     target = _open_target(module)
     device = find_resident_device(_list_devices(target))
     changes = Changes(request.workers)
-    if device.names:
-        request = dataclasses.replace(request, workers=min(request.workers, RESIDENT_WORKERS))
     try:
         with (
             Session(_open_base(base), target, request, device) as session,
@@ -215,13 +211,9 @@ class _Editor:
             engine, writer = open_engine(self._context, stop), self._changes.open_writer()
 
             def work(segment: Segment) -> None:
-                weights = source.weights(segment.pair.name)
-
-                def write(start: int, elements: int, parts: Sequence[Any]) -> None:
-                    writer.write(weights, start, parts[0])
-
+                sink = SegmentSink(writer, source.weights(segment.pair.name))
                 advance = in_units(observer, segment.element_bytes)
-                selected = engine.cut(segment, [placed.meet(segment)], write, advance)
+                selected = engine.cut(segment, [placed.meet(segment)], sink, advance)
                 if not segment.pair.twin:
                     ledger.note(segment, selected.elements, selected.scores)
 

@@ -35,6 +35,8 @@ class UnfaithfulDevice(Exception):
 class BlockKernels(Protocol):
     """What passes over blocks of weights; ``gpu`` and ``fused`` offer it, ``gpu`` documents it."""
 
+    __name__: str
+
     def count_scores(
         self, base: Tensor, target: Tensor, counts: Tensor, *, exact: bool
     ) -> Tensor: ...
@@ -213,6 +215,38 @@ def _scores(
         counts = torch.zeros(BINS, dtype=torch.int32, device=device)
         gpu.count_selected(found, cut, begin, found, counts)
         yield "counting selected scores", bins[0], counts
+    yield from _blocks(device, kernels, scored, keys, exact=exact)
+
+
+def _blocks(
+    device: torch.device, kernels: BlockKernels, scored: list[Any], keys: Keys, *, exact: bool
+) -> Iterator[_Case]:
+    """Yield what block kernels make of codes of either size, in blocks of even and odd lengths.
+
+    Triton compiles each of them apart: all that a run may use are compiled here, and compared.
+    """
+    arithmetic = "bfloat16" if exact else "float32"
+    begin = torch.ones((), dtype=torch.int64, device=device)
+    cut = next(_cuts(keys))
+    rule = cut.first, cut.span, cut.tie_first, cut.tie_span, 1, cut.ties_taken, cut.ties
+    for elements in (keys.size // 16 * 16, keys.size // 16 * 16 - 3):
+        left, right = (_tensor(side[:elements], device) for side in scored)
+        bins = np.zeros((1, BINS), np.uint32)
+        reference.count_bins(keys[:elements], bins)
+        counts = torch.zeros(BINS, dtype=torch.int32, device=device)
+        kernels.count_scores(left, right, counts, exact=exact)
+        yield f"counting {arithmetic} scores in {elements}", bins[0], counts
+        for kind in (np.uint16, np.uint32):
+            sides: list[Any] = [(np.arange(elements) ^ mark).astype(kind) for mark in (0, 0x5555)]
+            base, target = sides
+            out = np.empty_like(base)
+            selected = reference.select(keys[:elements], *rule, base, target, out)
+            codes = _tensor(base, device), _tensor(target, device)
+            restored = torch.zeros_like(codes[0])
+            numbers = kernels.restore_scores(left, right, *codes, cut, begin, restored, exact=exact)
+            what = f"restoring {elements} of {8 * out.itemsize} bits by {arithmetic} scores"
+            yield what, out, restored
+            yield f"counting, {what}", selected, torch.stack(numbers)
 
 
 def _cuts(keys: Keys) -> Iterator[Cut]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from ..errors import DeviceError
-from .memory import MIB, format_mib
+from .memory import MIB, RESIDENT_WORKERS, format_mib
 from .progress import Observer
 
 AUTO_MEMORY_BYTES = 2048 * MIB
@@ -22,6 +22,9 @@ those take could not be measured when this was written, 2 GiB leaves ample room.
 
 TORCH_PREFIX = "torch:"
 """``torch:cpu`` computes as on a GPU, but on processors: for tests, and for the curious."""
+
+_NUMBERED = {"mps": "mps:0"}
+"""As the devices of tensors are written."""
 
 _NO_TORCH = "torch is not installed: pip install 'shardrestore[gpu]'"
 
@@ -50,6 +53,13 @@ class Device:
     def story(self) -> str:
         """Why it was chosen, and what came of it; empty if it was asked for and served."""
         return "; ".join(filter(None, [self.reason, *sorted(self._noted)]))
+
+    @property
+    def most_workers(self) -> int | None:
+        """How many threads may work at once; None for as many as are asked for."""
+        if any(name.startswith("mps") for name in self.names):
+            return 1  # torch on Apple's GPUs aborts the process otherwise (pytorch#197805)
+        return RESIDENT_WORKERS if self.in_place and self.names else None
 
     @property
     def shares(self) -> int:
@@ -139,39 +149,49 @@ def _open(asked: Sequence[str]) -> Device:
     """Return GPUs that are there and exact; raise ``_Unusable`` if one of them is not."""
     if importlib.util.find_spec("torch") is None:
         raise _Unusable(f"{asked[0]} needs torch: {_NO_TORCH}")
-    from ..kernels.device import UnfaithfulDevice
-
-    names = tuple(name.removeprefix(TORCH_PREFIX) for name in asked)
+    names = tuple(_NUMBERED.get(name, name.removeprefix(TORCH_PREFIX)) for name in asked)
     labels = []
     for name in names:
-        _refuse_absent(name)
         try:
-            _check_once(name)
-        except UnfaithfulDevice as error:
-            raise _Unusable(
-                f"{name} does not compute what the reference does ({error}): please report it"
-            ) from error
-        except RuntimeError as error:  # out of memory included
+            _refuse_absent(name)
+            labels.append(_check_once(name))
+        except _Unusable:
+            raise
+        # Drivers, libraries that do not fit each other, kernels that a device lacks: torch
+        # raises many kinds of exceptions, and processors can do the work.
+        except Exception as error:
             reason = str(error).partition("\n")[0]
-            raise _Unusable(f"{name} cannot be used: {reason}: free it") from error
-        labels.append(_label(name))
+            raise _Unusable(
+                f"{name} cannot be used: {reason}: see that torch works there"
+            ) from error
     unified = not names[0].startswith("cuda")
     return Device(names=names, unified=unified, label=", ".join(labels))
 
 
 @cache
-def _check_once(name: str) -> None:
-    """Compare a device with the reference; once is enough for a process."""
+def _check_once(name: str) -> str:
+    """Compare a device with the reference, once for a process; return what people call it."""
     import torch
 
-    from ..kernels.device import check_device
+    from ..kernels.device import UnfaithfulDevice, check_device
 
-    check_device(torch.device(name))
+    try:
+        kernels = check_device(torch.device(name))
+    except UnfaithfulDevice as error:
+        raise _Unusable(
+            f"{name} does not compute what the reference does ({error}): please report it"
+        ) from error
+    if not name.startswith("cuda"):
+        return f"torch on {name}"
+    triton = "" if kernels.__name__.endswith("fused") else ", without Triton"
+    return f"{name} ({torch.cuda.get_device_name(name)}{triton})"
 
 
 def _refuse_absent(name: str) -> None:
     import torch
 
+    if not hasattr(torch, "OutOfMemoryError"):
+        raise _Unusable(f"torch {torch.__version__} is too old: pip install 'torch>=2.5'")
     kind, _, number = name.partition(":")
     count = {"cuda": torch.cuda, "mps": torch.mps, "cpu": torch.cpu}[kind].device_count()
     if count == 0:
@@ -181,11 +201,3 @@ def _refuse_absent(name: str) -> None:
     if int(number or 0) >= count:
         last = f" to {kind}:{count - 1}" if count > 1 else ""
         raise _Unusable(f"there is no {name} on this machine: it has {kind}:0{last}")
-
-
-def _label(name: str) -> str:
-    import torch
-
-    if name.startswith("cuda"):
-        return f"{name} ({torch.cuda.get_device_name(name)})"
-    return f"torch on {name}"

@@ -10,6 +10,7 @@ from ..selection.score import BINS, LOWS
 from .memory import (
     CHUNK_ELEMENTS,
     GPU_CHUNK_ELEMENTS,
+    MIB,
     SMALLEST_BLOCK_BYTES,
     Limits,
     Sizing,
@@ -26,6 +27,10 @@ Measured on torch's processor device: 33 where two formats are cast to a third, 
 
 COUNTER_BYTES = 33 * (BINS + 1) * 4 + BINS * 4
 """Counters of bins, and what counting takes besides: see ``kernels.gpu.TABLE_BYTES``."""
+
+ALLOCATOR_BYTES = 22 * MIB
+"""What torch's allocator holds beyond what it is asked for, for each worker: it takes memory in
+pieces of 2 and of 20 MiB, and keeps it apart for each stream."""
 
 LOW_COUNTER_BYTES = 3 * 4
 """A counter of low bits, and what counting takes besides."""
@@ -47,7 +52,8 @@ def project_device(load: Workload, *, workers: int, block_bytes: int, chunk_elem
     blocks = load.slots * (2 + load.cuts) * block_bytes
     counters = COUNTER_BYTES + load.random * BINS * 4
     lows = max(load.refined, load.random) * LOWS * LOW_COUNTER_BYTES
-    worker = blocks + counters + lows + chunk_elements * ELEMENT_SCRATCH_BYTES
+    scratch = chunk_elements * ELEMENT_SCRATCH_BYTES
+    worker = ALLOCATOR_BYTES + blocks + counters + lows + scratch
     return -(-workers // load.gpus) * worker
 
 

@@ -25,11 +25,24 @@ from .workspace import Workspace
 Advance = Callable[[int], None]
 """Told how many more elements of a segment are done."""
 
-Write = Callable[[int, int, Sequence[Any]], None]
-"""Takes a block's first element, its length, and its content for each cut; copies what it keeps.
 
-The content is bytes, as ``memoryview``; or a tensor, of a device where results stay.
-"""
+class Sink(Protocol):
+    """Takes what cuts make of a segment, block by block."""
+
+    def write(self, start: int, elements: int, parts: Sequence[Any]) -> None:
+        """Take a block, for each cut; keep no reference to it.
+
+        Parameters
+        ----------
+        start : int
+            Index of the first element within the tensor.
+        elements : int
+        parts : sequence
+            Bytes, as ``memoryview``; or tensors of the device, where results stay there.
+        """
+
+    def restart(self) -> None:
+        """Hear that the segment begins anew: its blocks come once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +128,7 @@ class Engine(Protocol):
         self,
         segment: Segment,
         cuts: Sequence[SegmentCut | None],
-        write: Write,
+        sink: Sink,
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block.
@@ -125,8 +138,8 @@ class Engine(Protocol):
         segment : Segment
         cuts : sequence of SegmentCut or None
             None for a cut that does not concern the segment: it gets the target's elements.
-        write : callable
-            Called for each block, in order.
+        sink : Sink
+            Given each block, in order.
         advance : callable
         """
 

@@ -12,7 +12,7 @@ from ..pairing.pairs import Pair
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
-from .engine import Advance, Counted, SegmentCut, Selected, Write
+from .engine import Advance, Counted, SegmentCut, Selected, Sink
 from .segment import Segment
 from .workers import StopSignal
 from .workspace import EXPONENTS, ITEM_BYTES, Chunk, Workspace, as_bytes
@@ -98,7 +98,7 @@ class CpuEngine:
         self,
         segment: Segment,
         cuts: Sequence[SegmentCut | None],
-        write: Write,
+        sink: Sink,
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
@@ -111,7 +111,7 @@ class CpuEngine:
             for chunk in self.space.chunks(segment.pair, start, elements):
                 self._cut_chunk(segment, chunk, job)
             parts = [as_bytes(out)[: elements * out_bytes] for out in self._out[: len(cuts)]]
-            write(start, elements, parts)
+            sink.write(start, elements, parts)
             advance(elements)
         scores = {number: sparse(counts) for number, counts in counters.items()}
         return Selected(elements=job.selected, scores=scores)

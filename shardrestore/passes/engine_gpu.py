@@ -9,7 +9,7 @@ computed is what processors compute, to the bit: see ``kernels.gpu``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
 from .context import Context
 from .conveyor import CODES, Block, Chunk, Conveyor, split
-from .engine import Advance, Counted, SegmentCut, Selected, Write
+from .engine import Advance, Counted, SegmentCut, Selected, Sink
 from .memory import CHUNK_ELEMENTS
 from .queues import Queues
 from .segment import Segment
@@ -65,7 +65,8 @@ class GpuEngine:
             with torch.no_grad(), self._queues.computing():
                 yield
         except BaseException:
-            self._queues.wait()  # buffers must not go while they are copied
+            with suppress(RuntimeError):  # of a device that has failed: why is being told
+                self._queues.wait()  # buffers must not go while they are copied
             raise
 
     def shrink(self) -> bool:
@@ -170,7 +171,7 @@ class GpuEngine:
         self,
         segment: Segment,
         cuts: Sequence[SegmentCut | None],
-        write: Write,
+        sink: Sink,
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
@@ -179,7 +180,8 @@ class GpuEngine:
 
         def hand_over(block: Block) -> None:
             block.slot.returned.wait()
-            write(block.start, block.elements, block.slot.results(len(cuts), block.elements * size))
+            parts = block.slot.results(len(cuts), block.elements * size)
+            sink.write(block.start, block.elements, parts)
             advance(block.elements)
 
         leaving: Block | None = None
@@ -189,10 +191,10 @@ class GpuEngine:
                 for out in block.slot.outputs(len(cuts), block.elements * size)
             ]
             for chunk in self._chunks(segment, block):
-                parts = [out[chunk.low : chunk.high] for out in outs]
-                self._cut_chunk(segment, block.start - segment.start, chunk, job, parts)
+                places = [out[chunk.low : chunk.high] for out in outs]
+                self._cut_chunk(segment, block.start - segment.start, chunk, job, places)
             if self._context.device.in_place:
-                write(block.start, block.elements, outs)
+                sink.write(block.start, block.elements, outs)
                 advance(block.elements)
                 continue
             self._queues.send_back(block.slot, len(cuts), block.elements * size)

@@ -8,16 +8,18 @@ with no bookkeeping within it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..errors import DeviceError
 from ..kernels.interface import Counts
 from ..selection.histogram import SparseHistogram
 from .context import Context
-from .engine import Advance, Counted, Engine, SegmentCut, Selected, Write
+from .engine import Advance, Counted, Engine, SegmentCut, Selected, Sink
 from .engine_cpu import CpuEngine
 from .engine_gpu import GpuEngine
 from .segment import Segment
@@ -46,8 +48,10 @@ class FallbackEngine:
         self._gpu: GpuEngine | None = None
         try:
             self._gpu = GpuEngine(context, stop, name)
-        except torch.OutOfMemoryError:
-            self._processor = self._give_up()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise self._explain(error) from error
+            self._give_up()
 
     @property
     def space(self) -> Workspace:
@@ -89,32 +93,57 @@ class FallbackEngine:
         self,
         segment: Segment,
         cuts: Sequence[SegmentCut | None],
-        write: Write,
+        sink: Sink,
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
-        return self._carry_out(lambda engine, told: engine.cut(segment, cuts, write, told), advance)
+        return self._carry_out(
+            lambda engine, told: engine.cut(segment, cuts, sink, told), advance, sink.restart
+        )
 
-    def _carry_out(self, task: Callable[[Engine, Advance], Result], advance: Advance) -> Result:
+    def _carry_out(
+        self,
+        task: Callable[[Engine, Advance], Result],
+        advance: Advance,
+        restart: Callable[[], None] = lambda: None,
+    ) -> Result:
         """Do a segment from its beginning, as often as the GPU runs out of memory."""
         progress = _Progress(advance)
-        while self._processor is None:
-            assert self._gpu is not None
+        while self._gpu is not None:
             try:
                 with self._gpu.at_work():
                     return task(self._gpu, progress.restart())
-            except torch.OutOfMemoryError:
-                if self._gpu.shrink():
-                    self._note("going on with smaller chunks")
-                else:
-                    self._processor = self._give_up()
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise self._explain(error) from error
+            # Not before the exception is gone, which keeps what the GPU held for the segment.
+            self._take_less()
+            self._begin_anew(restart)
+        assert self._processor is not None
         return task(self._processor, progress.restart())
 
-    def _give_up(self) -> CpuEngine:
+    def _take_less(self) -> None:
+        assert self._gpu is not None
+        if self._gpu.shrink():
+            self._note("going on with smaller chunks")
+            return
+        space = self._gpu.space
+        self._gpu = None
+        self._give_up(space)
+
+    def _begin_anew(self, restart: Callable[[], None]) -> None:
+        # On a GPU in the queue of kernels, which then read what was put back.
+        with nullcontext() if self._gpu is None else self._gpu.at_work():
+            restart()
+
+    def _give_up(self, space: Workspace | None = None) -> None:
         """Go on with a processor, in the buffers that there are."""
+        self._processor = CpuEngine(self._context, self._stop, space)
         self._note("going on with processors")
-        space = self._gpu.space if self._gpu is not None else None
-        return CpuEngine(self._context, self._stop, space)
+
+    def _explain(self, error: RuntimeError) -> DeviceError:
+        reason = str(error).partition("\n")[0]
+        return DeviceError(f"{self._name} failed: {reason}: go on with --device cpu")
 
     def _note(self, remedy: str) -> None:
         context = self._context
@@ -139,6 +168,11 @@ class _Progress:
         if self._done > self._told:
             self._advance(self._done - self._told)
             self._told = self._done
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is lack of memory: Apple's GPUs and CUDA's driver say so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def _ignore(elements: int) -> None:

@@ -148,9 +148,9 @@ class Limits:
     max_device_memory_bytes: int = 0
     """Peak memory on each GPU, besides what its driver takes."""
 
-    def with_work_for(self, tasks: int) -> Limits:
-        """Return the limits with no more workers than there are tasks."""
-        return replace(self, workers=min(self.workers, tasks))
+    def with_work_for(self, tasks: int, most_workers: int | None = None) -> Limits:
+        """Return the limits with no more workers than there are tasks, or than may be."""
+        return replace(self, workers=min(self.workers, tasks, most_workers or self.workers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

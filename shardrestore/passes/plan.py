@@ -159,7 +159,7 @@ def plan_work(
         gpus=device.shares,
         unified=device.unified,
     )
-    limits = limits.with_work_for(len(segments) + outside // COPY_BYTES + 1)
+    limits = limits.with_work_for(len(segments) + outside // COPY_BYTES + 1, device.most_workers)
     sizing = fit_device(load, fit(load, limits), limits)
     inside = sum(segment.nbytes for segment in [*segments, *twin_parts])
     heads = sum(segment.nbytes for segment in twin_parts)  # compared in any case
@@ -230,7 +230,7 @@ def plan_scan(
         gpus=device.shares,
         unified=device.unified,
     )
-    limits = limits.with_work_for(len(segments))
+    limits = limits.with_work_for(len(segments), device.most_workers)
     return ScanWork(
         segments=segments,
         twins=twin_segments(pairing.twins, segments),

@@ -7,6 +7,9 @@ for, and waiting is nothing.
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -69,17 +72,18 @@ def _allocate_host(nbytes: int, *, pinned: bool) -> torch.Tensor:
     """Return host memory; page-locked, so that a GPU copies it by itself, if the system allows."""
     if pinned:
         try:
-            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+            return torch.empty(nbytes, dtype=torch.uint8, device="cpu", pin_memory=True)
         except RuntimeError:  # a limit on locked memory: copies then wait for the processor
             pass
-    return torch.empty(nbytes, dtype=torch.uint8)
+    return torch.empty(nbytes, dtype=torch.uint8, device="cpu")
 
 
 class _Event:
     """A point in a queue that others wait for; reached at once where there are no queues."""
 
     def __init__(self, device: torch.device) -> None:
-        self._event = torch.cuda.Event() if device.type == "cuda" else None
+        # Blocking: whoever waits sleeps, and leaves its core to those who read.
+        self._event = torch.cuda.Event(blocking=True) if device.type == "cuda" else None
 
     def record(self) -> None:
         """Set it at the end of the current queue."""
@@ -107,9 +111,12 @@ class Queues:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._in, self._kernels, self._out = (
-            torch.cuda.Stream(device) if device.type == "cuda" else None for _ in range(3)
-        )
+        if device.type == "cuda":
+            # Of the calling thread, which works for this device alone: torch would go back to
+            # the first one now and then, and take memory there.
+            torch.cuda.set_device(device)
+        streams = self._in, self._kernels, self._out = _take_streams(device)
+        weakref.finalize(self, _give_back, device, streams)
 
     def make_slots(self, block_bytes: int) -> Sequence[Slot]:
         """Return sets of buffers for these queues."""
@@ -151,6 +158,34 @@ class Queues:
         """Give back what torch keeps of the device's memory without using it."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+_Streams = tuple["torch.cuda.Stream | None", ...]
+
+_idle: defaultdict[torch.device, list[_Streams]] = defaultdict(list)
+_idle_lock = threading.Lock()
+
+
+def _take_streams(device: torch.device) -> _Streams:
+    """Return three streams, of an engine that is gone if there is one.
+
+    torch keeps freed memory for the stream it was used on: new streams for each pass would
+    find none of it, and take as much again.
+    """
+    if device.type != "cuda":
+        return (None, None, None)
+    with _idle_lock:
+        if _idle[device]:
+            return _idle[device].pop()
+    return tuple(torch.cuda.Stream(device) for _ in range(3))
+
+
+def _give_back(device: torch.device, streams: _Streams) -> None:
+    if device.type == "cuda":
+        with _idle_lock:
+            _idle[device].append(streams)
 
 
 def _as_current(stream: torch.cuda.Stream | None) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from ..checkpoint.source import DeviceSource
 from ..kernels.interface import Counts
 from ..selection.histogram import SparseHistogram
 from .context import Context
-from .engine import Advance, Counted, Engine, SegmentCut, Selected, Write
+from .engine import Advance, Counted, Engine, SegmentCut, Selected, Sink
 from .engine_cpu import CpuEngine
 from .fallback import FallbackEngine
 from .segment import Segment
@@ -68,11 +68,11 @@ class ResidentEngine:
         self,
         segment: Segment,
         cuts: Sequence[SegmentCut | None],
-        write: Write,
+        sink: Sink,
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
-        return self._engine(segment).cut(segment, cuts, write, advance)
+        return self._engine(segment).cut(segment, cuts, sink, advance)
 
     def _engine(self, segment: Segment) -> Engine:
         tensor = segment.pair.target

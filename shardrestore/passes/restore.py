@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
@@ -248,13 +249,31 @@ class _Restorer:
     def _restore(self, segment: Segment) -> None:
         pair = segment.pair
         output = self._shards[pair.target.shard].tensors[pair.name]
-        out_bytes = output.nbytes // pair.target.elements
-
-        def write(start: int, elements: int, parts: Sequence[memoryview]) -> None:
-            self._write(pair.target.shard, output.offset + start * out_bytes, parts)
-
+        sink = _ShardSink(
+            partial(self._write, pair.target.shard),
+            output.offset,
+            output.nbytes // pair.target.elements,
+        )
         cuts = [placed.meet(segment) for placed in self._cuts]
         advance = in_units(self._observer, segment.element_bytes)
-        selected = self._engine.cut(segment, cuts, write, advance)
+        selected = self._engine.cut(segment, cuts, sink, advance)
         if not pair.twin:
             self._ledger.note(segment, selected.elements, selected.scores)
+
+
+class _ShardSink:
+    """Where a tensor's blocks go: to their place in the shard of each output."""
+
+    def __init__(
+        self, write: Callable[[int, Sequence[memoryview]], None], offset: int, out_bytes: int
+    ) -> None:
+        self._write = write
+        self._offset = offset
+        self._out_bytes = out_bytes
+
+    def write(self, start: int, elements: int, parts: Sequence[memoryview]) -> None:
+        """Write a block of each output."""
+        self._write(self._offset + start * self._out_bytes, parts)
+
+    def restart(self) -> None:
+        """Do nothing: blocks that come again are written over themselves."""

@@ -9,8 +9,7 @@ import pytest
 
 from shardrestore.inplace import edit
 from shardrestore.passes.device import Device
-
-AS_ON_A_GPU = Device(names=("cpu",), unified=True, in_place=True, label="torch on cpu")
+from tests.inplace.models import AS_ON_A_GPU
 
 
 @pytest.fixture(autouse=True, scope="module", params=["processors", "torch"])

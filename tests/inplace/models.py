@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import shardrestore.inplace.edit  # noqa: F401  # its modules must be there to be patched
+from shardrestore.passes.device import Device
 from tests.oracle import TORCH_DTYPES, Stored
 
 FORMATS = {dtype: name for name, dtype in TORCH_DTYPES.items()} | {
@@ -16,6 +17,9 @@ FORMATS = {dtype: name for name, dtype in TORCH_DTYPES.items()} | {
     torch.uint8: "U8",
 }
 DTYPES = {name: dtype for dtype, name in FORMATS.items()}
+
+AS_ON_A_GPU = Device(names=("cpu",), unified=True, in_place=True, label="torch on cpu")
+"""Work by torch, though the module is in ordinary memory."""
 
 
 def tensor_of(stored: Stored) -> torch.Tensor:

@@ -14,6 +14,7 @@ from shardrestore.errors import DeviceError, MemoryBudgetError, RequestError
 from shardrestore.kernels.device import UnfaithfulDevice
 from shardrestore.passes import device
 from shardrestore.passes.device import AUTO_MEMORY_BYTES, Device, find_device
+from shardrestore.passes.memory import RESIDENT_WORKERS
 from shardrestore.request import parse_device
 from tests.checkpoints import store, write_checkpoint
 
@@ -110,10 +111,11 @@ def test_a_gpu_that_is_not_there_is_refused(kind: str) -> None:
 
 
 def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def differ(name: str) -> None:
-        raise UnfaithfulDevice(torch.device(name), "score_keys", 3, 100)
+    def differ(place: torch.device) -> None:
+        raise UnfaithfulDevice(place, "score_keys", 3, 100)
 
-    monkeypatch.setattr(device, "_check_once", differ)
+    device._check_once.cache_clear()
+    monkeypatch.setattr("shardrestore.kernels.device.check_device", differ)
     with pytest.raises(DeviceError, match=r"score_keys differs .* 3 of 100.*use --device cpu"):
         find_device(["torch:cpu"], LARGE)
 
@@ -126,7 +128,8 @@ def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
     with pytest.raises(DeviceError) as error:
         find_device(["torch:cpu"], LARGE)
     assert str(error.value) == (
-        "cpu cannot be used: CUDA error: out of memory: free it, or use --device cpu"
+        "cpu cannot be used: CUDA error: out of memory: see that torch works there, or use "
+        "--device cpu"
     )
 
 
@@ -150,3 +153,23 @@ def test_a_gpu_that_does_not_fit_is_passed_over_by_auto_and_refused_when_asked_f
     assert found.device_reason == "a GPU does not fit the memory budgets"
     with pytest.raises(MemoryBudgetError, match=r"--max-device-memory, or pass --device cpu"):
         shardrestore.plan(*sides, percent=50, device="cuda", **options)
+
+
+@pytest.mark.parametrize(
+    ("device", "workers"),
+    [
+        (Device(), None),
+        (Device(names=("cuda:0",)), None),
+        (Device(names=("cuda:0",), in_place=True), RESIDENT_WORKERS),
+        (Device(in_place=True), None),
+        (Device(names=("mps:0",)), 1),
+    ],
+)
+def test_some_devices_are_for_few_workers(device: Device, workers: int | None) -> None:
+    assert device.most_workers == workers
+
+
+def test_an_old_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch, "OutOfMemoryError")
+    with pytest.raises(DeviceError, match=r"too old: pip install 'torch>=2\.5'"):
+        find_device(["torch:cpu"], LARGE)
