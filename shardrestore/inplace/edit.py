@@ -24,7 +24,7 @@ from ..kernels import load_kernels
 from ..passes.context import Context
 from ..passes.cuts import PlacedCut, place_cuts
 from ..passes.device import find_resident_device
-from ..passes.engine import open_engine
+from ..passes.engines import open_engine
 from ..passes.gather import Gathered, gather
 from ..passes.meter import peak_resident_bytes
 from ..passes.progress import Observer, SerialObserver, SilentObserver, in_units

@@ -17,9 +17,7 @@ import numpy.typing as npt
 from ..kernels.interface import Counts
 from ..selection.cut import Cut
 from ..selection.histogram import SparseHistogram
-from .context import Context
 from .segment import Segment
-from .workers import StopSignal
 from .workspace import Workspace
 
 Advance = Callable[[int], None]
@@ -142,19 +140,3 @@ class Engine(Protocol):
             Given each block, in order.
         advance : callable
         """
-
-
-def open_engine(context: Context, stop: StopSignal) -> Engine:
-    """Open an engine for one worker; called in the worker's thread."""
-    if context.device.in_place:
-        from .resident import ResidentEngine
-
-        return ResidentEngine(context, stop)
-    name = context.device.take_turn()
-    if name is not None:
-        from .fallback import FallbackEngine
-
-        return FallbackEngine(context, stop, name)
-    from .engine_cpu import CpuEngine
-
-    return CpuEngine(context, stop)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
-from .engine import open_engine
+from .engines import open_engine
 from .progress import in_units
 from .scan import Scan
 from .segment import Region, Segment

@@ -17,7 +17,7 @@ from ..errors import NonFiniteError
 from ..selection.histogram import Histogram, SparseHistogram
 from .context import Context
 from .cuts import PlacedCut
-from .engine import open_engine
+from .engines import open_engine
 from .layout import OutputShard
 from .progress import in_units
 from .segment import Segment

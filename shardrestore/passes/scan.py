@@ -13,7 +13,7 @@ from ..errors import NonFiniteError, PairingError
 from ..selection.histogram import HistogramStore
 from ..selection.score import INFINITY_BIN
 from .context import Context
-from .engine import open_engine
+from .engines import open_engine
 from .progress import in_units
 from .segment import Segment
 from .spool import Spool

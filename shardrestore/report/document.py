@@ -40,6 +40,7 @@ _COSTS = (
     "scan_seconds",
     "restore_seconds",
     "seconds",
+    "device",
     "workers",
     "projected_bytes",
     "peak_rss_bytes",

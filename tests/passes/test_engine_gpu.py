@@ -19,7 +19,8 @@ from shardrestore.kernels import gpu, load_kernels
 from shardrestore.passes import device, engine_gpu, queues
 from shardrestore.passes.context import Context
 from shardrestore.passes.device import Device
-from shardrestore.passes.engine import SegmentCut, open_engine
+from shardrestore.passes.engine import SegmentCut
+from shardrestore.passes.engines import open_engine
 from shardrestore.passes.memory import GPU_SLOTS
 from shardrestore.passes.progress import SilentObserver
 from shardrestore.passes.workers import StopSignal

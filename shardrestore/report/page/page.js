@@ -118,6 +118,7 @@ function startFacts() {
       ["read", bytes(data.costs.read_bytes)],
       ["written", `${bytes(data.costs.written_bytes)} of weights`],
       ["peak memory", `${memory(data.costs.peak_rss_bytes)} of ${memory(data.costs.projected_bytes)} planned`],
+      ["device", data.costs.device],
       ["workers", count(data.costs.workers)],
     ]);
   }

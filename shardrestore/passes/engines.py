@@ -1,0 +1,25 @@
+"""Which engine a worker has."""
+
+from __future__ import annotations
+
+from .context import Context
+from .engine import Engine
+from .engine_cpu import CpuEngine
+from .workers import StopSignal
+
+
+def open_engine(context: Context, stop: StopSignal) -> Engine:
+    """Open an engine for one worker; called in the worker's thread.
+
+    What imports torch is imported where a GPU is meant.
+    """
+    if context.device.in_place:
+        from .resident import ResidentEngine
+
+        return ResidentEngine(context, stop)
+    name = context.device.take_turn()
+    if name is not None:
+        from .fallback import FallbackEngine
+
+        return FallbackEngine(context, stop, name)
+    return CpuEngine(context, stop)
