@@ -98,6 +98,8 @@ def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
         return _choose(max_memory_bytes)
     try:
         return _open(asked)
+    except _Full as error:
+        return Device(reason=str(error))
     except _Unusable as error:
         raise DeviceError(f"{error}, or use --device cpu") from error
 
@@ -123,8 +125,17 @@ def find_resident_device(names: Sequence[str]) -> Device:
         return Device(reason=str(error))
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether it is a device's lack of memory: some say so in words alone."""
+    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error)
+
+
 class _Unusable(Exception):
     """A GPU cannot be used: why, and what would help."""
+
+
+class _Full(_Unusable):
+    """A GPU has no memory left: processors do the work then, as they do if it ends later."""
 
 
 def _choose(max_memory_bytes: int) -> Device:
@@ -160,6 +171,8 @@ def _open(asked: Sequence[str]) -> Device:
         # Drivers, libraries that do not fit each other, kernels that a device lacks: torch
         # raises many kinds of exceptions, and processors can do the work.
         except Exception as error:
+            if is_out_of_memory(error):
+                raise _Full(f"{name} is out of memory") from error
             reason = str(error).partition("\n")[0]
             raise _Unusable(
                 f"{name} cannot be used: {reason}: see that torch works there"

@@ -7,29 +7,22 @@ with no bookkeeping within it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
-import torch
 
 from ..errors import DeviceError
-from ..kernels.interface import Counts
-from ..selection.histogram import SparseHistogram
 from .context import Context
-from .engine import Advance, Counted, Engine, SegmentCut, Selected, Sink
+from .device import is_out_of_memory
+from .engine import Advance, Engine
 from .engine_cpu import CpuEngine
 from .engine_gpu import GpuEngine
+from .forwarding import ForwardingEngine, Result
 from .segment import Segment
 from .workers import StopSignal
 from .workspace import Workspace
 
-Result = TypeVar("Result")
 
-
-class FallbackEngine:
+class FallbackEngine(ForwardingEngine):
     """An engine on a GPU, and on a processor where the GPU has no room.
 
     Parameters
@@ -49,7 +42,7 @@ class FallbackEngine:
         try:
             self._gpu = GpuEngine(context, stop, name)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise self._explain(error) from error
             self._give_up()
 
@@ -60,52 +53,12 @@ class FallbackEngine:
         assert engine is not None
         return engine.space
 
-    def count(self, segment: Segment, advance: Advance) -> Counted:
-        """Count the scores of a segment."""
-        return self._carry_out(lambda engine, told: engine.count(segment, told), advance)
-
-    def count_nonfinite(self, segment: Segment) -> int:
-        """Return how many weights of a segment, in both inputs together, are NaN or infinite."""
-        return self._carry_out(lambda engine, _: engine.count_nonfinite(segment), _ignore)
-
-    def count_lows(
-        self,
-        segment: Segment,
-        slots: npt.NDArray[np.int32],
-        rows: int,
-        advance: Advance,
-        *,
-        random: bool,
-    ) -> Counts:
-        """Count the low bits of a segment's keys within chosen bins."""
-        return self._carry_out(
-            lambda engine, told: engine.count_lows(segment, slots, rows, told, random=random),
-            advance,
-        )
-
-    def count_random_bins(self, segment: Segment, advance: Advance) -> SparseHistogram:
-        """Count a segment's random keys by bin; no weight is read."""
-        return self._carry_out(
-            lambda engine, told: engine.count_random_bins(segment, told), advance
-        )
-
-    def cut(
-        self,
-        segment: Segment,
-        cuts: Sequence[SegmentCut | None],
-        sink: Sink,
-        advance: Advance,
-    ) -> Selected:
-        """Restore what each cut selects in a segment, and hand the results over block by block."""
-        return self._carry_out(
-            lambda engine, told: engine.cut(segment, cuts, sink, told), advance, sink.restart
-        )
-
     def _carry_out(
         self,
+        segment: Segment,
         task: Callable[[Engine, Advance], Result],
         advance: Advance,
-        restart: Callable[[], None] = lambda: None,
+        restart: Callable[[], None],
     ) -> Result:
         """Do a segment from its beginning, as often as the GPU runs out of memory."""
         progress = _Progress(advance)
@@ -114,7 +67,7 @@ class FallbackEngine:
                 with self._gpu.at_work():
                     return task(self._gpu, progress.restart())
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise self._explain(error) from error
             # Not before the exception is gone, which keeps what the GPU held for the segment.
             self._take_less()
@@ -143,7 +96,9 @@ class FallbackEngine:
 
     def _explain(self, error: RuntimeError) -> DeviceError:
         reason = str(error).partition("\n")[0]
-        return DeviceError(f"{self._name} failed: {reason}: go on with --device cpu")
+        in_place = self._context.device.in_place
+        advice = "move the model to the processor" if in_place else "go on with --device cpu"
+        return DeviceError(f"{self._name} failed: {reason}: {advice}")
 
     def _note(self, remedy: str) -> None:
         context = self._context
@@ -168,12 +123,3 @@ class _Progress:
         if self._done > self._told:
             self._advance(self._done - self._told)
             self._told = self._done
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it is lack of memory: Apple's GPUs and CUDA's driver say so in words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
-
-
-def _ignore(elements: int) -> None:
-    """Hear of progress that is not counted."""

@@ -112,8 +112,8 @@ class Queues:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
-            # Of the calling thread, which works for this device alone: torch would go back to
-            # the first one now and then, and take memory there.
+            # The calling thread's: torch would go back to the first device now and then, which
+            # may be nobody's, and take memory there.
             torch.cuda.set_device(device)
         streams = self._in, self._kernels, self._out = _take_streams(device)
         weakref.finalize(self, _give_back, device, streams)

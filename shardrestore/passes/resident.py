@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable
 
 from ..checkpoint.source import DeviceSource
-from ..kernels.interface import Counts
-from ..selection.histogram import SparseHistogram
 from .context import Context
-from .engine import Advance, Counted, Engine, SegmentCut, Selected, Sink
+from .engine import Advance, Engine
 from .engine_cpu import CpuEngine
 from .fallback import FallbackEngine
+from .forwarding import ForwardingEngine, Result
 from .segment import Segment
 from .workers import StopSignal
 from .workspace import Workspace
 
 
-class ResidentEngine:
+class ResidentEngine(ForwardingEngine):
     """Engines on the devices of a model in memory: each segment goes to that of its target.
 
     On processors: what is on a device that cannot be used, and what is not contiguous.
@@ -40,39 +36,14 @@ class ResidentEngine:
         """Buffers for whatever is read and not scored."""
         return self._open(None).space
 
-    def count(self, segment: Segment, advance: Advance) -> Counted:
-        """Count the scores of a segment."""
-        return self._engine(segment).count(segment, advance)
-
-    def count_nonfinite(self, segment: Segment) -> int:
-        """Return how many weights of a segment, in both inputs together, are NaN or infinite."""
-        return self._engine(segment).count_nonfinite(segment)
-
-    def count_lows(
+    def _carry_out(
         self,
         segment: Segment,
-        slots: npt.NDArray[np.int32],
-        rows: int,
+        task: Callable[[Engine, Advance], Result],
         advance: Advance,
-        *,
-        random: bool,
-    ) -> Counts:
-        """Count the low bits of a segment's keys within chosen bins."""
-        return self._engine(segment).count_lows(segment, slots, rows, advance, random=random)
-
-    def count_random_bins(self, segment: Segment, advance: Advance) -> SparseHistogram:
-        """Count a segment's random keys by bin; no weight is read."""
-        return self._engine(segment).count_random_bins(segment, advance)
-
-    def cut(
-        self,
-        segment: Segment,
-        cuts: Sequence[SegmentCut | None],
-        sink: Sink,
-        advance: Advance,
-    ) -> Selected:
-        """Restore what each cut selects in a segment, and hand the results over block by block."""
-        return self._engine(segment).cut(segment, cuts, sink, advance)
+        restart: Callable[[], None],
+    ) -> Result:
+        return task(self._engine(segment), advance)
 
     def _engine(self, segment: Segment) -> Engine:
         tensor = segment.pair.target

@@ -24,7 +24,7 @@ HOMES = {
         for place in (
             *("kernels/device", "kernels/fused", "kernels/gpu"),
             *("passes/conveyor", "passes/device", "passes/engine_gpu"),
-            *("passes/fallback", "passes/queues"),
+            "passes/queues",
             "inplace/*",
         )
     ],

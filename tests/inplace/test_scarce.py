@@ -88,6 +88,7 @@ def test_another_failure_of_the_device_is_told_and_the_module_is_as_it_was(
     with using(SMALL), pytest.raises(shardrestore.DeviceError) as told:
         shardrestore.restore_module(model, base, percent=30, workers=1)
     assert str(told.value) == (
-        "cpu failed: CUDA error: an illegal memory access was encountered: go on with --device cpu"
+        "cpu failed: CUDA error: an illegal memory access was encountered: move the model to the "
+        "processor"
     )
     assert state(model) == before

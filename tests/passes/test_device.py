@@ -13,7 +13,12 @@ import shardrestore
 from shardrestore.errors import DeviceError, MemoryBudgetError, RequestError
 from shardrestore.kernels.device import UnfaithfulDevice
 from shardrestore.passes import device
-from shardrestore.passes.device import AUTO_MEMORY_BYTES, Device, find_device
+from shardrestore.passes.device import (
+    AUTO_MEMORY_BYTES,
+    Device,
+    find_device,
+    find_resident_device,
+)
 from shardrestore.passes.memory import RESIDENT_WORKERS
 from shardrestore.request import parse_device
 from tests.checkpoints import store, write_checkpoint
@@ -122,15 +127,29 @@ def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
-        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+        raise RuntimeError("CUDA error: no kernel image\nCompile with TORCH_USE_CUDA_DSA")
 
     monkeypatch.setattr(device, "_check_once", fail)
     with pytest.raises(DeviceError) as error:
         find_device(["torch:cpu"], LARGE)
     assert str(error.value) == (
-        "cpu cannot be used: CUDA error: out of memory: see that torch works there, or use "
+        "cpu cannot be used: CUDA error: no kernel image: see that torch works there, or use "
         "--device cpu"
     )
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: out of memory\n…")]
+)
+def test_a_device_that_is_full_leaves_the_work_to_processors(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(device, "_check_once", fail)
+    for asked in (find_device(["torch:cpu"], LARGE), find_resident_device(["cpu"])):
+        assert (asked.names, asked.reason) == ((), "cpu is out of memory")
 
 
 def test_workers_take_turns_with_several_gpus() -> None:
