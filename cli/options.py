@@ -99,7 +99,7 @@ Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random strateg
 Device = Annotated[
     str,
     typer.Option(
-        metavar="auto|cpu|cuda[:N]",
+        metavar="auto|cpu|cuda[:N]|mps",
         help="Where to compute; several GPUs as in "
         "cuda:0,cuda:1. auto takes a GPU only with --max-memory 2GiB or more.",
     ),

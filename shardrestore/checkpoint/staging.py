@@ -74,7 +74,7 @@ class Staging:
             output.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_folder(output)
             # Again, now that no other run can change it.
-            check_output(output, overwrite=overwrite, resume=resume)
+            check_output(output, overwrite=overwrite, resume=resume, ours=True)
             if os.path.lexists(self.folder) and not resume:
                 shutil.rmtree(self.folder)
             self.folder.mkdir(mode=0o700, exist_ok=True)
@@ -338,7 +338,9 @@ def find_old_weights(output: Path) -> list[str]:
     return [name for name in names if not (output / name).is_dir()]
 
 
-def check_output(output: Path, *, overwrite: bool, resume: bool = False) -> None:
+def check_output(
+    output: Path, *, overwrite: bool, resume: bool = False, ours: bool = False
+) -> None:
     """Refuse an output folder that cannot be one, before anything is written.
 
     Parameters
@@ -348,26 +350,28 @@ def check_output(output: Path, *, overwrite: bool, resume: bool = False) -> None
         Whether it may hold files.
     resume : bool
         Whether an unfinished run may have left its work in it.
+    ours : bool
+        Whether it is locked for the caller.
 
     Raises
     ------
     OutputError
-        If it is no folder, holds files and `overwrite` is false, or cannot be
-        written.
+        If it is no folder, another run is writing into it, it holds files and
+        `overwrite` is false, or cannot be written.
     """
     try:
-        _check_output(output, overwrite=overwrite, resume=resume)
+        _check_output(output, overwrite=overwrite, resume=resume, ours=ours)
     except (OSError, RuntimeError, ValueError) as error:
         # A name that is too long, a loop of links, a folder that may not be listed.
         reason = error.strerror if isinstance(error, OSError) else error
         raise OutputError(f"{output}: cannot be the output: {reason}") from error
 
 
-def _check_output(output: Path, *, overwrite: bool, resume: bool) -> None:
+def _check_output(output: Path, *, overwrite: bool, resume: bool, ours: bool) -> None:
     if os.path.lexists(output) and not output.is_dir():
         raise OutputError(f"{output}: exists and is no folder: choose another --output")
     if output.is_dir():
-        _check_emptiness(output, overwrite=overwrite, resume=resume)
+        _check_emptiness(output, overwrite=overwrite, resume=resume, ours=ours)
     existing = existing_parent(output)
     if not existing.is_dir():
         raise OutputError(f"{output}: {existing} is no folder: choose another --output")
@@ -377,11 +381,14 @@ def _check_output(output: Path, *, overwrite: bool, resume: bool) -> None:
         raise OutputError(f"{output}: no permission to write into {existing}")
 
 
-def _check_emptiness(output: Path, *, overwrite: bool, resume: bool) -> None:
+def _check_emptiness(output: Path, *, overwrite: bool, resume: bool, ours: bool) -> None:
     staging = output / STAGING_FOLDER
     if os.path.lexists(staging) and (staging.is_symlink() or not staging.is_dir()):
         raise OutputError(f"{staging}: is in the way, and no folder of an earlier run: remove it")
     unfinished = exists(staging / JOURNAL_FILE)
+    if unfinished and not ours:
+        with locked(output):  # a run that lives is told of, not how to go on with it
+            pass
     if resume and unfinished:
         return
     replaced = staging / _REPLACED_FOLDER

@@ -18,6 +18,7 @@ from unittest import mock
 import pytest
 
 from shardrestore.checkpoint.staging import (
+    JOURNAL_FILE,
     STAGING_FOLDER,
     Staging,
     check_output,
@@ -76,6 +77,16 @@ def test_a_second_staging_is_refused_while_the_first_lives(output: Path) -> None
     assert (first.folder / "config.json").read_bytes() == b"{}"
     first.discard()
     Staging(output, overwrite=False).discard()
+
+
+def test_what_a_living_run_holds_is_not_offered_to_be_resumed(output: Path) -> None:
+    first = Staging(output, overwrite=False)
+    first.write_file(JOURNAL_FILE, b"{}\n")
+    with pytest.raises(OutputError, match="another run is writing into it: wait for it"):
+        check_output(output, overwrite=False)
+    first.leave()
+    with pytest.raises(OutputError, match="go on with --resume"):
+        check_output(output, overwrite=False)
 
 
 def test_a_second_staging_works_when_the_first_has_published(output: Path) -> None:
