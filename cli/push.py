@@ -63,7 +63,10 @@ def describe(pushed: Pushed) -> str:
     ]
     if pushed.deleted_bytes:
         facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights here"))
-    return f"pushed {pushed.output} to {pushed.repository}\n\n{format_facts(facts)}"
+    head = f"pushed {pushed.output} to {pushed.repository}"
+    if pushed.pushed_before:
+        head = f"{pushed.output} was pushed to {pushed.repository} already"
+    return f"{head}\n\n{format_facts(facts)}"
 
 
 def summarize(pushed: Pushed) -> dict[str, Any]:
@@ -77,6 +80,7 @@ def summarize(pushed: Pushed) -> dict[str, Any]:
         "files": pushed.files,
         "pushed_bytes": pushed.pushed_bytes,
         "deleted_bytes": pushed.deleted_bytes,
+        "pushed_before": pushed.pushed_before,
     }
 
 

@@ -171,13 +171,18 @@ def push_finished(
     revision: str | None,
     bars: ProgressBars,
 ) -> Pushed:
-    """Push the model that has been written; what stops it says that the model is complete."""
-    from shardrestore import ShardRestoreError, push
+    """Push the model that has been written; what stops it says that the model is complete.
+
+    But not if it is not: its weights may have been deleted after an earlier push.
+    """
+    from shardrestore import CheckpointError, ShardRestoreError, push
 
     command = write_command(output, repository, public=public, revision=revision)
     advice = f"the model is complete in {output}; to push it:\n  {command}"
     try:
         return push(output, repository, public=public, revision=revision, observer=bars)
+    except CheckpointError:
+        raise
     except ShardRestoreError as error:
         raise type(error)(f"{error}\n{advice}") from error
     except KeyboardInterrupt:

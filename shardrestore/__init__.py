@@ -41,7 +41,7 @@ from .report.overview import (
 )
 from .report.result import ModuleKind, Restoration, RestorationReport, TensorResult
 from .request import ModuleOptions, Options, ScanOptions, parse_size
-from .runs.pushing import Pushed
+from .runs.pushed import Pushed
 from .runs.targets import TargetOutcome
 from .selection.histogram import ScoreStatistics
 from .synthetic import make_demo_pair

@@ -213,9 +213,9 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         ),
         seed=_check_integer("seed", options.get("seed", DEFAULT_SEED)),
         dtype=_check_dtype(options.get("dtype", "auto")),
-        approximate=_check_flag("approximate", options.get("approximate", False)),
-        allow_nonfinite=_check_flag("allow_nonfinite", options.get("allow_nonfinite", False)),
-        profile=_check_path("profile", options.get("profile")),
+        approximate=check_flag("approximate", options.get("approximate", False)),
+        allow_nonfinite=check_flag("allow_nonfinite", options.get("allow_nonfinite", False)),
+        profile=_check_profile(options.get("profile")),
         devices=parse_device(options.get("device", "auto")),
         workers=check_workers(options.get("workers")),
         max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
@@ -223,10 +223,10 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
             options.get("max_device_memory", DEFAULT_MAX_DEVICE_MEMORY)
         ),
         streamed=parse_stream(options.get("stream")),
-        overwrite=_check_flag("overwrite", options.get("overwrite", False)),
-        checksum=_check_flag("checksum", options.get("checksum", False)),
-        resume=_check_flag("resume", options.get("resume", False)),
-        report=_check_flag("report", options.get("report", True)),
+        overwrite=check_flag("overwrite", options.get("overwrite", False)),
+        checksum=check_flag("checksum", options.get("checksum", False)),
+        resume=check_flag("resume", options.get("resume", False)),
+        report=check_flag("report", options.get("report", True)),
         include=include,
         exclude=exclude,
         rename=rename,
@@ -262,17 +262,19 @@ def _check_choices(option: str, choices: object) -> tuple[str, ...]:
     return checked
 
 
-def _check_path(option: str, path: object) -> Path | None:
-    if path is None:
-        return None
+def _check_path(option: str, path: object, kind: str) -> Path:
     if not isinstance(path, (str, os.PathLike)):  # bytes, say: Path would not take them
         raise RequestError(f"{option} {path!r}: expected a path")
     if not os.fspath(path):
-        raise RequestError(f"{option} is empty: name a file")
+        raise RequestError(f"{option} is empty: name a {kind}")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:  # ~nobody
         raise RequestError(f"{option} {os.fspath(path)}: {error}") from error
+
+
+def _check_profile(path: object) -> Path | None:
+    return None if path is None else _check_path("profile", path, "file")
 
 
 def _check_integer(option: str, value: object) -> int:
@@ -281,7 +283,14 @@ def _check_integer(option: str, value: object) -> int:
     return int(value)
 
 
-def _check_flag(option: str, value: object) -> bool:
+def check_flag(option: str, value: object) -> bool:
+    """Return a flag; a text such as ``"no"`` would count as true.
+
+    Raises
+    ------
+    RequestError
+        If it is neither True nor False.
+    """
     if not isinstance(value, bool):
         raise RequestError(f"{option} {value!r}: expected True or False")
     return value
@@ -415,17 +424,12 @@ def parse_size(size: int | str) -> int:
     return value
 
 
-def parse_output(output: str | os.PathLike[str]) -> Path:
+def parse_output(output: object) -> Path:
     """Return the output as a path; an empty one would silently be the current folder.
 
     Raises
     ------
     RequestError
-        If it is empty, or of nobody's home.
+        If it is no path, empty, or of nobody's home.
     """
-    if not os.fspath(output):
-        raise RequestError("--output is empty: name a folder")
-    try:
-        return Path(output).expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise RequestError(f"--output {os.fspath(output)}: {error}") from error
+    return _check_path("--output", output, "folder")

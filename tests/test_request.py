@@ -206,6 +206,64 @@ def test_an_empty_output_is_not_the_current_folder(
     assert snapshot(scene.root) == before
 
 
+@pytest.mark.parametrize("output", [None, 5, b"out"])
+def test_an_output_that_is_no_path_is_refused(scene: Scene, output: Any) -> None:
+    for call in (
+        lambda: shardrestore.restore(scene.base, scene.target, output, max_memory=BUDGET),
+        lambda: shardrestore.restore_to_hub(scene.base, scene.target, output, "acme/restored"),
+        lambda: shardrestore.push(output, "acme/restored"),
+        lambda: shardrestore.find_unfinished(output),
+        lambda: shardrestore.write_report(scene.target, output),
+    ):
+        with pytest.raises(RequestError, match=f"--output {output!r}: expected a path"):
+            call()
+
+
+@pytest.mark.parametrize("role", ["base", "target"])
+def test_an_empty_input_is_not_the_current_folder(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    inputs: dict[str, Any] = {"base": scene.base, "target": scene.target, role: ""}
+    monkeypatch.chdir(scene.root / role)
+    with pytest.raises(RequestError, match=f"^{role} is empty: name a folder, or a repository"):
+        shardrestore.restore(**inputs, output=scene.output, max_memory=BUDGET)
+    assert not scene.output.exists()
+
+
+@pytest.mark.parametrize("flag", ["no", 0, None])
+def test_a_flag_of_a_push_is_true_or_false(flag: Any) -> None:
+    """``"no"`` would count as true, and make a repository public."""
+    for option, call in (
+        ("public", lambda: shardrestore.push("o", "acme/x", public=flag)),
+        ("public", lambda: shardrestore.restore_to_hub("b", "t", "o", "acme/x", public=flag)),
+        ("delete_after_upload", lambda: shardrestore.push("o", "acme/x", delete_after_upload=flag)),
+    ):
+        with pytest.raises(RequestError, match=f"^{option} {flag!r}: expected True or False"):
+            call()
+
+
+@pytest.mark.parametrize("repository", [None, 5, Path("acme/x"), b"acme/x"])
+def test_a_repository_that_is_no_text_is_refused(repository: Any) -> None:
+    for call in (
+        lambda: shardrestore.push("o", repository),
+        lambda: shardrestore.check_push(repository),
+        lambda: shardrestore.restore_to_hub("b", "t", "o", repository),
+    ):
+        with pytest.raises(RequestError, match=r"^repository .*: expected ORG/NAME"):
+            call()
+
+
+@pytest.mark.parametrize("revision", [5, True, Path("main"), "", "a\nb"])
+def test_a_revision_that_names_no_branch_is_refused(revision: Any) -> None:
+    for call in (
+        lambda: shardrestore.push("o", "acme/x", revision=revision),
+        lambda: shardrestore.check_push("acme/x", revision=revision),
+        lambda: shardrestore.restore_to_hub("b", "t", "o", "acme/x", revision=revision),
+    ):
+        with pytest.raises(RequestError, match=r"^revision .*: expected the name of a branch"):
+            call()
+
+
 def test_a_tilde_in_any_path_is_the_home_folder(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +281,10 @@ def test_a_tilde_in_any_path_is_the_home_folder(
 # Values that would escape as some other exception, or pass.
 
 
+def restore(base: Any) -> object:
+    return shardrestore.restore(base, "t", "o")
+
+
 def sweep_targets(targets: Any) -> object:
     return shardrestore.sweep_targets("b", targets, "o", percents=[1])
 
@@ -238,7 +300,10 @@ def sweep_targets(targets: Any) -> object:
         pytest.param(lambda: shardrestore.make_demo_pair("~no-such-user/x"), id="demo=~user"),
         pytest.param(lambda: make_request([10], {"profile": 7}), id="profile=7"),
         pytest.param(lambda: make_request([10], {"profile": b"p"}), id="profile=bytes"),
+        pytest.param(lambda: restore(base=None), id="base=None"),
+        pytest.param(lambda: restore(base=5), id="base=5"),
         pytest.param(lambda: sweep_targets("target"), id="targets=text"),
+        pytest.param(lambda: sweep_targets([None]), id="targets=[None]"),
         pytest.param(lambda: sweep_targets([]), id="targets=[]"),
         pytest.param(lambda: sweep_targets(["t", "~no-such-user/x"]), id="targets=~user"),
     ],

@@ -7,12 +7,14 @@ from ..hub.reference import Reference
 from ..passes.progress import Observer
 from ..request import (
     DEFAULT_MAX_MEMORY,
+    check_flag,
     check_workers,
     parse_output,
     parse_size,
     parse_stream,
 )
-from ..runs.pushing import Pushed, push_folder
+from ..runs.pushed import Pushed
+from ..runs.pushing import push_folder
 from ..verification.verify import Verification, verify_folder
 
 
@@ -105,8 +107,8 @@ def push(
     return push_folder(
         parse_output(output),
         parse_destination(repository, revision),
-        public=public,
-        delete_after_upload=delete_after_upload,
+        public=check_flag("public", public),
+        delete_after_upload=check_flag("delete_after_upload", delete_after_upload),
         observer=observer,
     )
 

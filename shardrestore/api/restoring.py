@@ -13,8 +13,9 @@ from ..hub.destination import check_writable, parse_destination
 from ..hub.reference import Reference
 from ..passes.progress import Observer, SilentObserver
 from ..report.result import Restoration
-from ..request import Options, Request, make_request, parse_output
-from ..runs.pushing import Pushed, push_folder
+from ..request import Options, Request, check_flag, make_request, parse_output
+from ..runs.pushed import Pushed
+from ..runs.pushing import push_folder
 from ..runs.relay import Relay
 from ..runs.runner import run
 from ..runs.session import Session
@@ -120,6 +121,7 @@ def restore_to_hub(
     """
     started = time.perf_counter()
     request = _request_one(percent, options)
+    public = check_flag("public", public)
     destination, path = parse_destination(repository, revision), parse_output(output)
     check_writable(destination)
     watcher = observer or SilentObserver()

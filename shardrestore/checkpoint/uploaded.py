@@ -36,9 +36,9 @@ class UploadedFile:
     def parse(cls, document: Mapping[str, Any]) -> UploadedFile:
         """Return what ``document`` describes; a ``ValueError`` or its like if nothing."""
         return cls(
-            name=_text(document["name"]),
-            nbytes=int(document["bytes"]),
-            sha256=_text(document["sha256"]),
+            name=check_text(document["name"]),
+            nbytes=check_count(document["bytes"]),
+            sha256=check_text(document["sha256"]),
         )
 
 
@@ -47,6 +47,8 @@ class Uploaded:
     """Where the weights of a folder are."""
 
     repository: str
+    branch: str | None
+    """The branch that was committed to; None if an older note does not tell."""
     commit: str
     url: str
     """Address of the commit."""
@@ -83,9 +85,10 @@ def read_uploaded(folder: Path) -> Uploaded | None:
         if document["format"] != UPLOADED_FORMAT:
             raise ValueError("another format")
         return Uploaded(
-            repository=_text(document["repository"]),
-            commit=_text(document["commit"]),
-            url=_text(document["url"]),
+            repository=check_text(document["repository"]),
+            branch=check_text(document["branch"]) if "branch" in document else None,
+            commit=check_text(document["commit"]),
+            url=check_text(document["url"]),
             files=tuple(map(UploadedFile.parse, document["files"])),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -101,6 +104,7 @@ def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
     document = {
         "format": UPLOADED_FORMAT,
         "repository": uploaded.repository,
+        "branch": uploaded.branch,
         "commit": uploaded.commit,
         "url": uploaded.url,
         "files": [file.document() for file in uploaded.files],
@@ -123,7 +127,15 @@ def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
         raise explain_write_error(path, len(text), error) from error
 
 
-def _text(value: Any) -> str:
+def check_text(value: Any) -> str:
+    """Return a text of a document that anybody may have edited; a ``ValueError`` if it is none."""
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError("not a text")
+    return value
+
+
+def check_count(value: Any) -> int:
+    """Return a count of such a document; a ``ValueError`` if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("not a count")
     return value

@@ -27,7 +27,7 @@ class Destination:
         return self.id.partition("/")[0]
 
 
-def parse_destination(repository: str, revision: str | None) -> Destination:
+def parse_destination(repository: object, revision: object) -> Destination:
     """Return the destination that a user names.
 
     Raises
@@ -35,7 +35,7 @@ def parse_destination(repository: str, revision: str | None) -> Destination:
     RequestError
         If it cannot be one.
     """
-    found = parse_repository(repository)
+    found = parse_repository(repository) if isinstance(repository, str) else None
     if found is None or "/" not in found.id:
         raise RequestError(
             f"repository {repository!r}: expected ORG/NAME, such as acme/restored: letters, "
@@ -45,9 +45,15 @@ def parse_destination(repository: str, revision: str | None) -> Destination:
         raise RequestError(
             f"repository {repository}: name the branch by --revision {found.revision}"
         )
-    if revision is not None and (not revision.strip() or not revision.isprintable()):
-        raise RequestError(f"revision {revision!r}: expected the name of a branch")
-    return Destination(id=found.id, branch=revision or DEFAULT_BRANCH)
+    return Destination(id=found.id, branch=_parse_branch(revision))
+
+
+def _parse_branch(revision: object) -> str:
+    if revision is None:
+        return DEFAULT_BRANCH
+    if isinstance(revision, str) and revision.strip() and revision.isprintable():
+        return revision
+    raise RequestError(f"revision {revision!r}: expected the name of a branch")
 
 
 def check_writable(destination: Destination) -> None:

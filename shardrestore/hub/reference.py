@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint, read_checkpoint
 from ..checkpoint.location import LocalFolder, Location
-from ..errors import CheckpointError
+from ..errors import CheckpointError, RequestError
 from .repository import Repository, looks_like_repository, parse_repository
 from .snapshot import open_snapshot
 
@@ -51,11 +51,11 @@ def locate(reference: Reference, role: str) -> Location:
     CheckpointError
         If it is a path, and there is no such folder.
     RequestError
-        If it is an address on the Hub, but not of a model.
+        If it is no path, empty, or an address on the Hub, but not of a model.
     HubError
         If there is no such repository, or it cannot be had.
     """
-    text = os.fspath(reference)
+    text = _check_reference(reference, role)
     folder = find_folder(reference, role)
     if folder is not None:
         remark = ""
@@ -68,6 +68,16 @@ def locate(reference: Reference, role: str) -> Location:
     return open_snapshot(repository)
 
 
+def _check_reference(reference: object, role: str) -> str:
+    """Return a reference as text; an empty one would silently be the current folder."""
+    if not isinstance(reference, (str, os.PathLike)):
+        raise RequestError(f"{role} {reference!r}: expected a folder, or a repository on the Hub")
+    text = os.fspath(reference)
+    if not text:
+        raise RequestError(f"{role} is empty: name a folder, or a repository on the Hub")
+    return text
+
+
 def _find_repository(reference: Reference) -> Repository | None:
     """Return the repository that a text names; a path object is never one."""
     return parse_repository(reference) if isinstance(reference, str) else None
@@ -78,10 +88,12 @@ def find_folder(reference: Reference, role: str) -> Path | None:
 
     Raises
     ------
+    RequestError
+        If it is no path, or empty.
     CheckpointError
         If it is a file, or no usable path.
     """
-    text = os.fspath(reference)
+    text = _check_reference(reference, role)
     try:
         path = Path(text).expanduser()
         if path.is_dir():

@@ -7,7 +7,7 @@ object, of a known size and SHA-256, need not be here any longer when it is comm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,6 +219,7 @@ class Upload:
             files.append(UploadedFile(name=name, nbytes=info.size, sha256=info.sha256.hex()))
         uploaded = Uploaded(
             repository=self._destination.id,
+            branch=self._destination.branch,
             commit=commit.id,
             url=commit.url,
             files=tuple(files),
@@ -227,8 +228,13 @@ class Upload:
         return uploaded
 
 
-def confirm_files(uploaded: Uploaded) -> None:
+def confirm_files(uploaded: Uploaded) -> Mapping[str, int]:
     """Ask the Hub whether a commit holds files, by size and SHA-256.
+
+    Returns
+    -------
+    mapping
+        Size of every file that the commit holds, by name, in bytes.
 
     Raises
     ------
@@ -243,14 +249,12 @@ def confirm_files(uploaded: Uploaded) -> None:
         entries = HfApi().list_repo_tree(
             uploaded.repository, recursive=True, revision=uploaded.commit
         )
-        held = {
-            (entry.path, entry.size, entry.lfs.sha256)
-            for entry in entries
-            if isinstance(entry, RepoFile) and entry.lfs is not None
-        }
+        listed = [entry for entry in entries if isinstance(entry, RepoFile)]
+    held = {(entry.path, entry.size, entry.lfs.sha256) for entry in listed if entry.lfs is not None}
     for file in uploaded.files:
         if (file.name, file.nbytes, file.sha256) not in held:
             raise HubError(
                 f"{where}: the Hub does not confirm that it holds {file.name} with SHA-256 "
                 f"{file.sha256}: nothing more is deleted; try again"
             )
+    return {entry.path: entry.size for entry in listed}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..checkpoint.staging import exists
 from ..checkpoint.writer import explain_write_error
 from ..errors import CheckpointError, OutputError
 
-JOURNAL_FORMAT = 1
+JOURNAL_FORMAT = 2
 """Version of the lines; raised when one changes its meaning."""
 
 
@@ -67,6 +67,21 @@ class Journal:
         self._whole_bytes = whole
 
     @property
+    def lines(self) -> Sequence[Mapping[str, Any]]:
+        """What has been done, in order: all lines but the first."""
+        return self._lines[1:]
+
+    @property
+    def publication(self) -> Any:
+        """What the last line ``publish`` says; None if there is none, or ``lost`` follows it."""
+        for line in reversed(self.lines):
+            if "lost" in line:
+                break
+            if "publish" in line:
+                return line["publish"]
+        return None
+
+    @property
     def identity(self) -> Mapping[str, Any] | None:
         """What the run is; None before ``begin``."""
         return self._lines[0] if self._lines else None
@@ -96,11 +111,7 @@ class Journal:
 
     def find(self, key: str) -> list[Any]:
         """Return what lines after the first say under `key`, in order."""
-        return [line[key] for line in self._lines[1:] if key in line]
-
-    def find_last(self, key: str) -> Any:
-        """Return what the last line with `key` says under it; None if there is none."""
-        return next(iter(reversed(self.find(key))), None)
+        return [line[key] for line in self.lines if key in line]
 
 
 def find_difference(recorded: Any, asked: Any, where: str = "") -> str | None:

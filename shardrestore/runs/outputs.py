@@ -78,7 +78,7 @@ def find_needs(outputs: Sequence[Path], session: Session, *, one_by_one: bool = 
     if one_by_one:
         output_bytes -= work.weight_bytes - max(shard.nbytes for shard in work.shards)
     if session.request.resume:
-        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).find_last("publish"):
+        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).publication:
             return Needs(outputs=[], spool_bytes=0)  # only renames are left
         done = [_count_staged(output, work) for output in outputs]
     return Needs(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..checkpoint.checksum import CHECKSUM_FILE, hash_file
@@ -25,26 +24,7 @@ from ..passes.progress import Observer, SilentObserver
 from ..report.files import RECORD_FILE
 from ..verification.record import read_record
 from .contents import Contents, find_contents, weigh
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pushed:
-    """A model on the Hub."""
-
-    output: Path
-    """The folder it was uploaded from."""
-    repository: str
-    """Its id."""
-    revision: str
-    """The branch."""
-    commit: str
-    url: str
-    """Address of the commit."""
-    files: int
-    pushed_bytes: int
-    """Size of all files, those that the Hub had already included."""
-    deleted_bytes: int
-    """Size of the weight files that were deleted from the folder."""
+from .pushed import Pushed
 
 
 def push_folder(
@@ -238,9 +218,14 @@ def _finish_deletion(
     output: Path, uploaded: Uploaded, destination: Destination, *, delete: bool
 ) -> Pushed:
     """Go on with what a push was about to delete; nothing is left to be uploaded."""
-    if not delete or uploaded.repository != destination.id:
+    if (uploaded.repository, uploaded.branch) != (destination.id, destination.branch):
+        raise CheckpointError(
+            f"{uploaded.describe(output)}; with them it can be pushed to {destination.id}, "
+            f"branch {destination.branch}"
+        )
+    if not delete:
         raise CheckpointError(uploaded.describe(output))
-    confirm_files(uploaded)
+    held = confirm_files(uploaded)
     left = find_contents(output)
     same = [file for file in uploaded.files if file.name in left]
     for file in same:
@@ -249,15 +234,17 @@ def _finish_deletion(
                 f"{output / file.name}: not the file that was uploaded: move it elsewhere, or "
                 f"delete {UPLOADED_FILE} and restore again"
             )
+    ours = held.keys() & {*left, *uploaded.nbytes}  # files of others may be in the commit, too
     return Pushed(
         output=output,
         repository=uploaded.repository,
         revision=destination.branch,
         commit=uploaded.commit,
         url=uploaded.url,
-        files=0,
-        pushed_bytes=0,
+        files=len(ours),
+        pushed_bytes=sum(held[name] for name in ours),
         deleted_bytes=_delete(output, same),
+        pushed_before=True,
     )
 
 

@@ -8,8 +8,8 @@ confirmed, of which the journal alone tells.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..passes.scan import Scan
 from ..profile.file import Profile
 from ..selection.histogram import Histogram
 from .journal import JOURNAL_FORMAT, Journal, find_difference
+from .pushed import Pushed
 from .session import Session
 
 _SCAN_FILE = ".scan.profile.safetensors"
@@ -56,7 +57,6 @@ class Recovery:
         self._session = session
         self._stagings = stagings
         self._identity = identity
-        self._lost: set[str] = set()
         self._journal = Journal(stagings[0].folder / JOURNAL_FILE)
         self._names = [shard.filename for shard in session.work.shards]
         self.resumes = self._journal.identity is not None
@@ -65,7 +65,7 @@ class Recovery:
         self._refuse_other_sweeps()
         if self.resumes:
             self._check_identity()
-        if not self.moves:
+        if self.moves is None:
             for staging in stagings:
                 staging.refuse_replaced()
             self._clear()
@@ -120,19 +120,22 @@ class Recovery:
     def finished(self) -> dict[int, ShardResult]:
         """What was done in each shard that is complete: in all outputs, or on the Hub."""
         numbers, uploaded = {name: n for n, name in enumerate(self._names)}, self.uploaded
-        try:
+        with self._reading():
             return {
                 numbers[name]: [_decode(part) for part in parts]
                 for name, parts in self._journal.find("shard")
                 if name in uploaded or self._is_staged(numbers[name])
             }
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged() from error
 
-    def _damaged(self) -> OutputError:
-        return OutputError(
-            f"{self._journal.path}: damaged: start anew with --overwrite, without --resume"
-        )
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Name the journal if a line of it cannot be meant."""
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"{self._journal.path}: damaged: start anew with --overwrite, without --resume"
+            ) from error
 
     def _is_staged(self, number: int) -> bool:
         """Whether a shard of which the journal tells is still there, in every output."""
@@ -143,23 +146,37 @@ class Recovery:
     @property
     def moves(self) -> list[list[Move]] | None:
         """The renames that publish each output; None before all of them are prepared."""
-        published = self._journal.find_last("publish")
-        return [[(a, b) for a, b in moves] for moves in published] if published else None
+        published = self._journal.publication
+        if published is None:
+            return None
+        with self._reading():
+            prepared = [[_parse_move(*move) for move in moves] for moves in published]
+            if len(prepared) < len(self._stagings):  # more, if outputs have been tidied up already
+                raise ValueError("an output is missing")
+            return prepared
 
     @property
     def uploaded(self) -> dict[str, UploadedFile]:
-        """Shards that the Hub has confirmed, by name; not those that it has lost since."""
-        try:
-            files = [UploadedFile.parse(line) for line in self._journal.find("uploaded")]
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._damaged() from error
-        return {file.name: file for file in files if file.name not in self._lost}
+        """Shards that the Hub has confirmed, in order; not those that it has lost since."""
+        files: dict[str, UploadedFile] = {}
+        with self._reading():
+            for line in self._journal.lines:
+                if "uploaded" in line:
+                    sent = UploadedFile.parse(line["uploaded"])
+                    files[sent.name] = sent
+                for name in line.get("lost", ()):
+                    files.pop(name, None)
+            order = {name: n for n, name in enumerate(self._names)}
+            return dict(sorted(files.items(), key=lambda item: order[item[0]]))
 
     @property
-    def commit(self) -> Mapping[str, Any] | None:
+    def commit(self) -> Pushed | None:
         """What ``note_commit`` has noted; None before."""
-        found: Mapping[str, Any] | None = self._journal.find_last("commit")
-        return found
+        found = self._journal.find("commit")
+        if not found:
+            return None
+        with self._reading():
+            return Pushed.parse(self._stagings[0].output, found[-1])
 
     def find_scan(self) -> Profile | None:
         """Open what an earlier run has scanned; None if there is nothing, or it is damaged."""
@@ -203,25 +220,24 @@ class Recovery:
     def note_uploaded(self, file: UploadedFile) -> None:
         """Note that the Hub has confirmed a shard: it may leave the disk."""
         self._journal.append({"uploaded": file.document()})
-        self._lost.discard(file.name)
 
     def forget(self, files: Sequence[UploadedFile]) -> None:
-        """Take back that the Hub has shards: they are made again, and what follows on them."""
-        self._lost |= {file.name for file in files}
-        if self.moves:
-            self.note_publish([])
+        """Note that the Hub has lost shards: they are made again, and what follows on them."""
+        prepared = self.moves is not None
+        self._journal.append({"lost": [file.name for file in files]})
+        if prepared:
             self._clear()
 
     def note_publish(self, moves: Sequence[Sequence[Move]]) -> None:
         """Note that everything is on disk, or on the Hub, and what is left are renames.
 
-        And before them, for shards on the Hub, the commit. No move at all takes it back.
+        And before them, for shards on the Hub, the commit.
         """
         self._journal.append({"publish": moves})
 
-    def note_commit(self, commit: Mapping[str, Any]) -> None:
+    def note_commit(self, pushed: Pushed) -> None:
         """Note that the Hub has confirmed the commit that holds the model."""
-        self._journal.append({"commit": commit})
+        self._journal.append({"commit": pushed.document()})
 
 
 def _identify(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -232,6 +248,12 @@ def _identify(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     side_files = {file.name: file.nbytes for file in checkpoint.side_files}
     return {"shards": shards, "side_files": side_files}
+
+
+def _parse_move(source: object, target: object) -> Move:
+    if not (isinstance(source, str) and isinstance(target, str)):
+        raise TypeError("not a rename")
+    return source, target
 
 
 def _encode(part: Restored) -> dict[str, Any]:

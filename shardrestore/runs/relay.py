@@ -19,12 +19,12 @@ from ..hub.upload import Upload
 from ..passes.layout import OutputShard
 from ..passes.progress import Observer
 from .contents import list_files, make_public, weigh
-from .keeper import Keeper
-from .pushing import Pushed, commit_model
+from .pushed import Pushed
+from .pushing import commit_model
 from .recovery import Recovery
 
 
-class Relay(Keeper):
+class Relay:
     """Sends each complete shard to the Hub, deletes it here, and commits all at the end.
 
     Parameters
@@ -42,6 +42,7 @@ class Relay(Keeper):
         self.identity = {
             "delete_after_upload": {"repository": destination.id, "branch": destination.branch}
         }
+        self.seconds = 0.0
         self.pushed: Pushed | None = None
         """What has been committed, once it is settled."""
         self._destination = destination
@@ -95,15 +96,14 @@ class Relay(Keeper):
 
     def settle(self, moves: Sequence[Move], staging: Staging, recovery: Recovery) -> None:
         """Commit everything at once, have the Hub confirm it, and note where the weights are."""
-        if recovery.commit is None:
+        pushed = recovery.commit
+        if pushed is None:
             with self._timed():
-                recovery.note_commit(self._commit(moves, staging, recovery))
-        assert recovery.commit is not None
-        self.pushed = Pushed(output=staging.output, **recovery.commit)
+                pushed = self._commit(moves, staging, recovery)
+                recovery.note_commit(pushed)
+        self.pushed = pushed
 
-    def _commit(
-        self, moves: Sequence[Move], staging: Staging, recovery: Recovery
-    ) -> dict[str, str | int]:
+    def _commit(self, moves: Sequence[Move], staging: Staging, recovery: Recovery) -> Pushed:
         sent = list(recovery.uploaded.values())
         # What will be in the folder: of files that are there, those that stay.
         leaving = {source for source, _ in moves}
@@ -117,15 +117,16 @@ class Relay(Keeper):
         uploaded = upload.confirm(done, [file.name for file in sent])
         write_uploaded(staging.folder, uploaded)
         sent_bytes = sum(file.nbytes for file in sent)
-        return {
-            "repository": self._destination.id,
-            "revision": self._destination.branch,
-            "commit": done.id,
-            "url": done.url,
-            "files": len(contents) + len(sent),
-            "pushed_bytes": sum(weigh(contents).values()) + sent_bytes,
-            "deleted_bytes": sent_bytes,
-        }
+        return Pushed(
+            output=staging.output,
+            repository=self._destination.id,
+            revision=self._destination.branch,
+            commit=done.id,
+            url=done.url,
+            files=len(contents) + len(sent),
+            pushed_bytes=sum(weigh(contents).values()) + sent_bytes,
+            deleted_bytes=sent_bytes,
+        )
 
     def _open(self) -> Upload:
         if self._upload is None:

@@ -45,7 +45,7 @@ from ..report.page import check_library
 from ..report.result import Restoration
 from .description import describe
 from .finished import read_finished, read_results
-from .keeper import Keeper
+from .keeper import Keeper, StayHere
 from .outputs import check_outputs
 from .pages import detail_regions, make_page
 from .recovery import Recovery
@@ -78,7 +78,7 @@ def run(
         Nothing that was there is lost. What the run has achieved is kept in hidden
         folders if it can be resumed, and removed otherwise.
     """
-    resume, keeper = session.request.resume, keeper or Keeper()
+    resume, keeper = session.request.resume, keeper or StayHere()
     if resume:
         finished = read_finished(session, outputs)
         if finished is not None and _tidy(session, outputs, keeper):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -543,6 +544,7 @@ def test_a_deletion_that_was_interrupted_is_finished_by_the_same_command(
     hub: Hub, alice: HubClient, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unlink, calls = Path.unlink, []
+    sizes = {name: (model / name).stat().st_size for name in shard_names(model)}
 
     def interrupted(path: Path, missing_ok: bool = False) -> None:
         if path.suffix == ".safetensors":
@@ -561,9 +563,52 @@ def test_a_deletion_that_was_interrupted_is_finished_by_the_same_command(
             shardrestore.push(model, repository, delete_after_upload=delete)
     commit = hub.repositories[ID].sha()
     pushed = shardrestore.push(model, ID, delete_after_upload=True)
-    assert (pushed.commit, pushed.files) == (commit, 0)
+    assert pushed.commit == commit
+    assert 0 < pushed.deleted_bytes < sum(sizes.values())
     assert shard_names(model) == []
     assert shardrestore.push(model, ID, delete_after_upload=True).deleted_bytes == 0
+
+
+def test_what_was_pushed_before_is_told_so_with_its_figures(
+    hub: Hub, alice: HubClient, model: Path
+) -> None:
+    hub.create(ID, {"notes.md": b"theirs"})
+    first = shardrestore.push(model, ID, delete_after_upload=True)
+    (model / "mine.txt").write_text("came later")
+    again = shardrestore.push(model, ID, delete_after_upload=True)
+    assert again == dataclasses.replace(first, deleted_bytes=0, pushed_before=True)
+    assert not first.pushed_before
+
+
+@pytest.mark.parametrize("repository", [ID, "alice/other"])
+def test_weights_that_are_gone_are_claimed_to_be_on_no_other_branch(
+    hub: Hub, alice: HubClient, model: Path, repository: str
+) -> None:
+    pushed = shardrestore.push(model, ID, delete_after_upload=True, revision="k10")
+    before = snapshot(model)
+    for revision in (None, "exp"):
+        with pytest.raises(shardrestore.CheckpointError) as caught:
+            shardrestore.push(model, repository, delete_after_upload=True, revision=revision)
+        message = str(caught.value)
+        assert f"on the Hub, in {ID} at commit {pushed.commit}" in message
+        assert f"can be pushed to {repository}, branch {revision or 'main'}" in message
+    assert hub.repositories.keys() == {ID}
+    assert hub.repositories[ID].branches.keys() == {"main", "k10"}
+    assert snapshot(model) == before
+
+
+def test_a_note_that_tells_no_branch_is_read_and_no_branch_is_claimed(
+    hub: Hub, alice: HubClient, model: Path
+) -> None:
+    pushed = shardrestore.push(model, ID, delete_after_upload=True)
+    note = json.loads((model / UPLOADED_FILE).read_text())
+    assert note.pop("branch") == "main"
+    (model / UPLOADED_FILE).write_text(json.dumps(note))
+    says = f"on the Hub, in {ID} at commit {pushed.commit}"
+    with pytest.raises(shardrestore.CheckpointError, match=says):
+        shardrestore.verify(model, max_memory=BUDGET)
+    with pytest.raises(shardrestore.CheckpointError, match=says):
+        shardrestore.push(model, ID, delete_after_upload=True)
 
 
 def test_a_file_that_is_not_what_was_uploaded_is_not_deleted_later(
@@ -648,8 +693,13 @@ def test_json_of_run_and_push_is_one_document(hub: Hub, alice: HubClient, scene:
     pushed = document["pushed"]
     assert (pushed["repository"], pushed["revision"]) == (ID, "main")
     assert pushed["deleted_bytes"] > 0
+    assert not pushed["pushed_before"]
     status, stdout, _ = cli(hub, scene, "push", "out", ID, "--delete-after-upload", "--json")
-    assert (status, json.loads(stdout)["commit"]) == (0, pushed["commit"])
+    assert status == 0
+    assert json.loads(stdout) == {**pushed, "deleted_bytes": 0, "pushed_before": True}
+    status, stdout, _ = cli(hub, scene, "push", "out", ID, "--delete-after-upload")
+    assert (status, stdout.splitlines()[0]) == (0, f"out was pushed to {ID} already")
+    assert re.search(rf"holds +{pushed['files']} files, [\d.]+ [kM]B", stdout)
     assert cli(hub, scene, "push", "out", ID, "--delete-after-upload", "--quiet")[:2] == (0, "")
     status, _, stderr = cli(hub, scene, "verify", "out")
     assert status == 1
@@ -697,6 +747,19 @@ def test_a_run_whose_push_fails_says_that_the_model_is_complete_and_how_to_push_
     hub.heal()
     assert cli(hub, scene, *advice[1].split()[1:])[0] == 0
     assert pushed_files(hub, "k10").keys() == read_files(scene.output).keys()
+
+
+def test_a_run_whose_weights_were_deleted_names_no_push_that_would_fail(
+    hub: Hub, alice: HubClient, scene: Scene
+) -> None:
+    restore(scene)
+    shardrestore.push(scene.output, ID, delete_after_upload=True)
+    status, stdout, stderr = cli(hub, scene, *RUN, "--resume")
+    assert status == 1
+    assert "restored 1,843" in stdout
+    assert stderr.startswith(f"error: out: its weights are on the Hub, in {ID} at commit ")
+    assert len(stderr.splitlines()) == 1
+    assert "the model is complete" not in stderr
 
 
 def test_an_interrupted_push_can_be_repeated(hub: Hub, alice: HubClient, scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -452,6 +453,65 @@ def test_objects_that_the_hub_has_dropped_are_made_and_sent_again(trip: Trip, af
     trip.check_finished()
 
 
+def test_what_the_hub_has_lost_is_in_the_journal_and_asked_for_no_more(trip: Trip) -> None:
+    trip.hub.fail(Fault(path="/commit/", status=403))
+    fail(trip.scene)
+    dropped = shard_names(trip.scene.target)[1]
+    del trip.repository.objects[sha256_of(trip, dropped)]
+    trip.hub.heal()
+    trip.hub.fail(Fault(**PUT, status=400))
+    fail(trip.scene, resume=True)
+    assert [line["lost"] for line in read_journal(trip) if "lost" in line] == [[dropped]]
+    assert [] not in [line.get("publish") for line in read_journal(trip)]
+    trip.hub.heal()
+    trip.hub.forget()
+    watch = Watch(trip.scene.output)
+    relay(trip.scene, resume=True, observer=watch)
+    asked = [request.json()["objects"] for request in trip.hub.requests("objects/batch")]
+    assert sha256_of(trip, dropped) not in [one["oid"] for one in asked[0]]
+    assert not any("no longer has" in note for note in watch.notes)
+    trip.check_finished()
+
+
+def read_journal(trip: Trip) -> list[dict[str, Any]]:
+    (path,) = trip.scene.output.rglob(".journal.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("commit", None),
+        ("commit", {}),
+        ("commit", {"sha": "0" * 40}),
+        ("commit", ["alice/restored"]),
+        ("publish", 5),
+        ("publish", []),
+        ("publish", [[["a"]]]),
+        ("publish", [[["a", 5]]]),
+        ("uploaded", {"name": 5}),
+        ("uploaded", {"name": "none.of.ours", "bytes": 1, "sha256": ""}),
+        ("lost", 5),
+    ],
+)
+def test_a_line_of_the_journal_that_cannot_be_meant_is_damaged(
+    trip: Trip, monkeypatch: pytest.MonkeyPatch, key: str, value: object
+) -> None:
+    def refuse(staging: Staging, moves: object) -> None:
+        raise shardrestore.OutputError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "publish", refuse)
+        fail(trip.scene)
+    (path,) = trip.scene.output.rglob(".journal.jsonl")
+    with path.open("a") as file:
+        file.write(json.dumps({key: value}) + "\n")
+    before = snapshot(trip.scene.output)
+    with pytest.raises(shardrestore.OutputError, match=r"jsonl: damaged: start anew with --over"):
+        relay(trip.scene, resume=True)
+    assert snapshot(trip.scene.output) == before
+
+
 def test_a_repository_that_was_deleted_meanwhile_is_filled_anew(trip: Trip) -> None:
     trip.hub.fail(Fault(path="/commit/", status=403))
     fail(trip.scene)
@@ -544,13 +604,22 @@ def test_a_rename_that_fails_after_the_commit_is_made_up_for_without_another_one
 
 
 def test_what_is_finished_is_pushed_no_second_time(trip: Trip) -> None:
-    relay(trip.scene)
+    _, first = relay(trip.scene)
     before = snapshot(trip.scene.output)
     trip.hub.forget()
     result, pushed = relay(trip.scene, resume=True)
-    assert (result.restore_seconds, pushed.files, pushed.deleted_bytes) == (0, 0, 0)
+    assert (result.restore_seconds, pushed.deleted_bytes) == (0, 0)
+    assert pushed == dataclasses.replace(first, deleted_bytes=0, pushed_before=True)
     assert trip.hub.requests("/commit/|objects/batch") == []
     assert snapshot(trip.scene.output) == before
+    trip.check_finished()
+
+
+def test_what_is_finished_is_claimed_to_be_on_no_other_branch(trip: Trip) -> None:
+    relay(trip.scene)
+    with pytest.raises(shardrestore.CheckpointError, match=f"on the Hub, in {ID}.*branch exp"):
+        relay(trip.scene, resume=True, revision="exp")
+    assert trip.repository.branches.keys() == {"main"}
     trip.check_finished()
 
 
@@ -683,7 +752,7 @@ def test_a_relay_that_fails_says_how_to_go_on_and_names_no_push(
     assert pushed["deleted_bytes"] == sum(sizes(scene.target))
     assert set(pushed) == {
         *("output", "repository", "revision", "commit", "url"),
-        *("files", "pushed_bytes", "deleted_bytes"),
+        *("files", "pushed_bytes", "deleted_bytes", "pushed_before"),
     }
 
 

@@ -151,6 +151,14 @@ def test_a_run_killed_between_renames_only_renames(driver: Driver, scene: Scene)
     assert figures(end.stdout) == figures(play.reference.stdout)
 
 
+def test_files_of_any_name_are_among_the_renames(driver: Driver, scene: Scene) -> None:
+    (scene.target / "odd\u00a0na\tme.txt").write_bytes(b"of nobody's business")
+    play = rehearsed(driver, scene)
+    stop_while_publishing(play)
+    play.check_finished(play.resume())
+    assert "odd\u00a0na\tme.txt" in play.whole
+
+
 @pytest.mark.parametrize("options", [["--workers", "3"], ["--max-memory", "1GiB"], ["--quiet"]])
 def test_workers_memory_and_noise_may_differ(
     driver: Driver, scene: Scene, options: list[str]
@@ -281,7 +289,7 @@ def test_another_format_of_the_journal_is_refused_and_named(driver: Driver, scen
     path = play.output / JOURNAL
     first, *rest = path.read_text().splitlines(keepends=True)
     path.write_text("".join([json.dumps(json.loads(first) | {"format": 99}) + "\n", *rest]))
-    refuse(play, "--resume", says="format was 99, it is 1")
+    refuse(play, "--resume", says="format was 99, it is 2")
 
 
 def test_a_run_that_is_still_alive_is_not_resumed(driver: Driver, scene: Scene) -> None:
