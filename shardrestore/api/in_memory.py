@@ -60,7 +60,15 @@ def restore_module(
     >>> report.selected_elements  # doctest: +SKIP
     97307852
     """
-    return _edit(target_model, base, percent, observer, options).report
+    edit = _prepare(target_model, base, percent, observer, options)
+    try:
+        return edit.carry_out(lasting=True)
+    except BaseException:
+        try:
+            edit.changes.undo()
+        finally:  # once more, lest Ctrl-C has struck the call before its first line
+            edit.changes.undo()
+        raise
 
 
 @contextmanager
@@ -93,7 +101,8 @@ def restored(
     Raises
     ------
     ShardRestoreError
-        As for ``restore_module``; on leaving, if a parameter is of another format by now.
+        As for ``restore_module``; on leaving, if a parameter is of another format by now,
+        or if later restorations of the same weights are active: leave those first.
 
     Examples
     --------
@@ -101,14 +110,17 @@ def restored(
     ...     with restored(model, "llama", percent=percent) as report:
     ...         print(percent, report.threshold, evaluate(model))
     """
-    edit = _edit(target_model, base, percent, observer, options)
+    edit = _prepare(target_model, base, percent, observer, options)
     try:
-        yield edit.report
+        yield edit.carry_out(lasting=False)
     finally:
-        edit.changes.undo()
+        try:
+            edit.changes.undo()
+        finally:  # as above
+            edit.changes.undo()
 
 
-def _edit(
+def _prepare(
     module: Module,
     base: Module | Reference,
     percent: float,
@@ -118,7 +130,7 @@ def _edit(
     started = time.perf_counter()
     request = make_module_request(percent, options)
     try:
-        from ..inplace.edit import edit_module
+        from ..inplace.edit import Edit
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
@@ -126,4 +138,4 @@ def _edit(
             "to restore a model in memory takes torch, which is not installed: "
             "pip install 'shardrestore[gpu]'"
         ) from error
-    return edit_module(module, base, request, observer, started)
+    return Edit(module, base, request, observer, started)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import mmap
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..checkpoint.entry import shorten
-from ..errors import InputChangedError
+from ..errors import DeviceError, InputChangedError, RequestError
 from ..kernels.interface import Codes, Flags
+from ..passes.memory import CHUNK_ELEMENTS
 from ..passes.plan import Work
 from ..passes.workers import Stopped
 from ..passes.workspace import ITEM_BYTES
+from .store import Store
 from .weights import Weights
-
-_STORE_BYTES = 32 << 20
-"""A map of what is kept; pages of it that were not written take no memory."""
-
-_ALIGNMENT_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,17 +54,20 @@ class Changes:
         self._patches: list[Patch] = []
         self._writing: list[threading.Lock] = []
         self._closed = False
+        self._undoing = threading.Lock()
+        self._undone = False
+        self._failure: BaseException | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the elements that have changed."""
         return sum(patch.former.nbytes for patch in self._patches)
 
-    def open_writer(self) -> Writer:
-        """Return what one worker writes through."""
+    def open_writer(self, piece_elements: int) -> Writer:
+        """Return what one worker writes through, so many elements of a device at once."""
         # Not the writers themselves: in a cycle what is kept would outlive its use.
         self._writing.append(threading.Lock())
-        return Writer(self, self._writing[-1])
+        return Writer(self, self._writing[-1], piece_elements)
 
     def add(self, patch: Patch) -> None:
         """Note a change, before it is made.
@@ -91,36 +89,107 @@ class Changes:
             patch.put_back()
             self._patches.remove(patch)
 
+    def expect_undo(self) -> None:
+        """Be undone with any earlier changes of the same parameters, should those go first."""
+        _active.append(self)
+
     def undo(self) -> None:
         """Put everything back; nothing can be written afterwards.
 
-        Ctrl-C is heard at the end: a thread that it does not reach does the work.
+        Ctrl-C is heard at the end, however often: a thread that it does not reach does the work.
 
         Raises
         ------
         InputChangedError
             If parameters are of another format or shape by now; all others are put back.
+        DeviceError
+            If a device fails; what can be put back is.
+        RequestError
+            If later changes of the same parameters were active: they are put back as well.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="shardrestore-undo") as aside:
-            aside.submit(self._put_back).result()
+        interruption: BaseException | None = None
+        while not self._undone:  # an attribute, not a call: Ctrl-C is heard in calls
+            try:
+                self._put_back_aside()
+            except BaseException as error:
+                interruption = error
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        if interruption is not None:
+            raise interruption
+
+    def _put_back_aside(self) -> None:
+        """Put back on another thread, after one that an interrupted call has left at it."""
+        try:
+            aside = threading.Thread(target=self._put_back, name="shardrestore-undo")
+            aside.start()
+        except (RuntimeError, MemoryError):  # the system allows no more threads
+            self._put_back()
+        else:
+            aside.join()
 
     def _put_back(self) -> None:
+        with self._undoing:
+            if self._undone:
+                return
+            try:
+                self._put_all_back()
+            except BaseException as error:  # whatever it is: it is raised by ``undo``, once
+                self._failure = error
+            with suppress(ValueError):  # of changes that nobody expected to be undone
+                _active.remove(self)
+            self._patches.clear()
+            self._undone = True
+
+    def _put_all_back(self) -> None:
         self._closed = True
         for writing in self._writing:
             with writing:  # the last write of a worker that was abandoned by a second Ctrl-C
                 pass
+        later = self._find_later()
+        for changes in reversed(later):
+            changes._put_back()
         lost = _locate(self._patches)
         patches = [patch for patch in self._patches if patch.weights.name not in lost]
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="shardrestore-undo") as pool:
-            shares = [patches[number :: self._workers] for number in range(self._workers)]
-            list(pool.map(_put_back_all, shares))
-        self._patches.clear()
-        if lost:
-            plural = "s" if len(lost) > 1 else ""
-            lines = [f"{len(lost)} parameter{plural} cannot be put back:"]
-            lines += shorten([f"  {text}" for text in lost.values()])
-            lines.append("next step: load the model again, and convert it before it is restored")
-            raise InputChangedError("\n".join(lines))
+        _synchronize(patches)  # whatever uses the weights on any stream has used them
+        failed = self._put_back_side_by_side(patches)
+        _synchronize(patches)
+        if lost or failed:
+            raise _explain(lost, failed)
+        if later:
+            raise RequestError(
+                f"a restoration was left before {len(later)} later of the same weights: they "
+                "were undone as well, the model is as it was before the first of them; "
+                "next step: leave the last one first, as nested `with` statements do"
+            )
+
+    def _put_back_side_by_side(self, patches: Sequence[Patch]) -> dict[str, Exception]:
+        """Put back on several threads; return what failed by the parameter's name."""
+        shares = [patches[number :: self._workers] for number in range(self._workers)]
+        failed: dict[str, Exception] = {}
+        try:
+            with ThreadPoolExecutor(self._workers, thread_name_prefix="shardrestore-undo") as pool:
+                for found in pool.map(_put_back_all, shares):
+                    failed |= found
+        except RuntimeError:  # the system allows no more threads: twice is as good as once
+            failed = _put_back_all(patches)
+        return failed
+
+    def _find_later(self) -> list[Changes]:
+        """Return active changes that were made of the same parameters after these."""
+        if self not in _active:
+            return []
+        mine = self._places()
+        later = _active[_active.index(self) + 1 :]
+        return [changes for changes in later if not mine.isdisjoint(changes._places())]
+
+    def _places(self) -> set[tuple[str, int]]:
+        return {weights.place for weights in {patch.weights for patch in self._patches}}
+
+
+_active: list[Changes] = []
+"""Those that wait to be undone, in the order in which they were begun."""
 
 
 def _locate(patches: Sequence[Patch]) -> dict[str, str]:
@@ -134,9 +203,40 @@ def _locate(patches: Sequence[Patch]) -> dict[str, str]:
     return lost
 
 
-def _put_back_all(patches: Sequence[Patch]) -> None:
+def _put_back_all(patches: Sequence[Patch]) -> dict[str, Exception]:
+    """Put back what can be; return what failed by the parameter's name."""
+    failed: dict[str, Exception] = {}
     for patch in patches:
-        patch.put_back()
+        try:
+            patch.put_back()
+        except Exception as error:  # whatever it is, the others are still to be put back
+            failed[patch.weights.name] = error
+    return failed
+
+
+def _synchronize(patches: Sequence[Patch]) -> None:
+    """Wait for all streams of the GPUs concerned: each thread queues on its own."""
+    for device in {patch.weights.device for patch in patches}:
+        if device.type == "cuda":
+            with suppress(RuntimeError):  # of a device that has failed: putting back tells
+                torch.cuda.synchronize(device)
+
+
+def _explain(lost: Mapping[str, str], failed: Mapping[str, Exception]) -> Exception:
+    count = len(lost) + len(failed)
+    lines = [f"{count} parameter{'s' if count > 1 else ''} cannot be put back:"]
+    reasons = [*lost.values()]
+    for name, error in failed.items():
+        reason, *_ = str(error).splitlines() or [type(error).__name__]
+        reasons.append(f"{name}: {reason}")
+    lines += shorten([f"  {text}" for text in reasons])
+    if not failed:
+        lines.append("next step: load the model again, and convert it before it is restored")
+        return InputChangedError("\n".join(lines))
+    lines.append("next step: load the model again; all other parameters are as they were")
+    explained = DeviceError("\n".join(lines))
+    explained.__cause__ = next(iter(failed.values()))
+    return explained
 
 
 class Writer:
@@ -147,12 +247,15 @@ class Writer:
     changes : Changes
     writing : threading.Lock
         Held while something is noted and written.
+    piece_elements : int
+        Elements that are compared on a device at once.
     """
 
-    def __init__(self, changes: Changes, writing: threading.Lock) -> None:
+    def __init__(self, changes: Changes, writing: threading.Lock, piece_elements: int) -> None:
         self._changes = changes
         self._writing = writing
-        self._store = _Store()
+        self.piece_elements = piece_elements
+        self._store = Store()
 
     def write(self, weights: Weights, start: int, part: memoryview | torch.Tensor) -> Patch | None:
         """Set a run of elements, given by their bytes or where they are; return what changed."""
@@ -173,7 +276,8 @@ class Writer:
         return patch
 
     def take_back(self, patches: Sequence[Patch]) -> None:
-        """Put back what was written, and forget it."""
+        """Put back what was written, and forget it: a device was full, so take less at once."""
+        self.piece_elements = max(self.piece_elements // 2, CHUNK_ELEMENTS)
         with self._writing:
             self._changes.take_back(patches)
 
@@ -194,50 +298,19 @@ class SegmentSink:
         self._patches: list[Patch] = []
 
     def write(self, start: int, elements: int, parts: Sequence[Any]) -> None:
-        """Set the elements of a block."""
-        patch = self._writer.write(self._weights, start, parts[0])
-        if patch is not None:
-            self._patches.append(patch)
+        """Set the elements of a block, on a device piece by piece."""
+        (part,) = parts
+        piece = self._writer.piece_elements if isinstance(part, torch.Tensor) else elements
+        for low in range(0, elements, piece):
+            run = part[low : low + piece] if piece < elements else part
+            patch = self._writer.write(self._weights, start + low, run)
+            if patch is not None:
+                self._patches.append(patch)
 
     def restart(self) -> None:
         """Put back what was written: the segment is scored once more."""
         self._writer.take_back(self._patches)
         self._patches.clear()
-
-
-class _Store:
-    """Keeps arrays in maps of their own, which go back to the system once nobody uses them.
-
-    Arrays of some kilobytes would be malloc's, which kept 0.8 GB of 1.3 GB that had been freed.
-    """
-
-    def __init__(self) -> None:
-        self._free = np.empty(0, np.uint8)
-
-    def keep(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return a copy of an array that is kept."""
-        taken = -(-array.nbytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
-        if taken > self._free.size:
-            self._free = np.frombuffer(_map(max(_STORE_BYTES, taken)), np.uint8)
-        kept = self._free[: array.nbytes].view(array.dtype)
-        kept[:] = array
-        self._free = self._free[taken:]
-        return kept
-
-
-def _map(nbytes: int) -> mmap.mmap:
-    """Return zeros that are given memory as they are written.
-
-    In huge pages, where there are: restoring 60 % and undoing it then take 0.6 of the time.
-    """
-    try:
-        place = mmap.mmap(-1, nbytes)
-    except OSError as error:
-        raise MemoryError from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # of a kernel without them
-            place.madvise(mmap.MADV_HUGEPAGE)
-    return place
 
 
 def project_changes(work: Work) -> int:

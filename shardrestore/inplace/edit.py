@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch.nn import Module
@@ -38,27 +37,15 @@ from ..runs.description import describe
 from ..runs.session import Session
 from .changes import Changes, SegmentSink, project_changes
 from .module import ModuleSource, open_module
+from .sharing import list_kept
 
-__all__ = ["Edit", "Module", "edit_module"]
+__all__ = ["Edit", "Module"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """A module that has been restored."""
+    """A share of a module's weights restored in place.
 
-    report: RestorationReport
-    changes: Changes
-    """What was changed, to be undone or forgotten."""
-
-
-def edit_module(
-    module: Module,
-    base: Module | Reference,
-    request: Request,
-    observer: Observer | None,
-    started: float,
-) -> Edit:
-    """Restore a share of a module's weights, in place.
+    Whoever calls `carry_out` undoes its `changes`, also if that has failed or was interrupted.
 
     Parameters
     ----------
@@ -71,42 +58,56 @@ def edit_module(
     observer : Observer or None
     started : float
         When the request was made, by ``time.perf_counter``.
-
-    Raises
-    ------
-    ShardRestoreError
-        The module is as it was, bit for bit, as it is after any other exception.
     """
-    target = _open_target(module)
-    device = find_resident_device(_list_devices(target))
-    changes = Changes(request.workers)
-    try:
-        with (
-            Session(_open_base(base), target, request, device) as session,
-            _work_folder() as folder,
-        ):
-            report = _Editor(session, changes, observer, Path(folder)).carry_out()
-    except BaseException as error:
-        changes.undo()
-        if isinstance(error, MemoryError):
+
+    def __init__(
+        self,
+        module: Module,
+        base: Module | Reference,
+        request: Request,
+        observer: Observer | None,
+        started: float,
+    ) -> None:
+        self._target = _open_target(module, base)
+        self._base = base
+        self._request = request
+        self._observer = observer
+        self._started = started
+        self.changes = Changes(request.workers)
+        """What has been changed so far."""
+
+    def carry_out(self, *, lasting: bool) -> RestorationReport:
+        """Restore, for good or until it is undone, and return what was done."""
+        if not lasting:
+            self.changes.expect_undo()
+        device = find_resident_device(_list_devices(self._target))
+        base = _open_base(self._base)
+        try:
+            with (
+                Session(base, self._target, self._request, device) as session,
+                _work_folder() as folder,
+            ):
+                editor = _Editor(session, self.changes, self._observer, Path(folder))
+                report = editor.carry_out()
+        except MemoryError as error:
             raise MemoryBudgetError(
                 "the system refused memory that restoring in place takes: lower workers, or "
                 "raise the limit (`ulimit -v`); the module is as it was"
             ) from error
-        raise
-    report = dataclasses.replace(
-        report, seconds=time.perf_counter() - started, peak_rss_bytes=peak_resident_bytes()
-    )
-    return Edit(report=report, changes=changes)
+        return dataclasses.replace(
+            report,
+            seconds=time.perf_counter() - self._started,
+            peak_rss_bytes=peak_resident_bytes(),
+        )
 
 
-def _open_target(module: object) -> Checkpoint:
+def _open_target(module: object, base: object) -> Checkpoint:
     if not isinstance(module, Module):
         raise RequestError(
             f"target {type(module).__name__}: expected a torch.nn.Module; to restore the files "
             "of a model call restore"
         )
-    return open_module(module)
+    return open_module(module, list_kept(module, base if isinstance(base, Module) else None))
 
 
 def _list_devices(target: Checkpoint) -> list[str]:
@@ -208,7 +209,8 @@ class _Editor:
         observer = self._context.observer
 
         def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-            engine, writer = open_engine(self._context, stop), self._changes.open_writer()
+            engine = open_engine(self._context, stop)
+            writer = self._changes.open_writer(self._context.sizing.chunk_elements)
 
             def work(segment: Segment) -> None:
                 sink = SegmentSink(writer, source.weights(segment.pair.name))

@@ -8,7 +8,7 @@ under the first of their names, as transformers keeps them in files.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,8 @@ from ..checkpoint.index import SINGLE_FILE
 from ..checkpoint.sidefile import SideFile
 from ..checkpoint.source import ByteSource, Progress, ignore_progress
 from ..errors import CheckpointError
-from .weights import CODE_DTYPES, Weights, find_obstacle, memory_span
+from .sharing import Span, find_obstacles
+from .weights import CODE_DTYPES, Weights, find_obstacle
 
 _DTYPES: Final[Mapping[str, str]] = {
     "bool": "BOOL",
@@ -49,7 +50,7 @@ _DTYPES: Final[Mapping[str, str]] = {
 """What safetensors calls torch's formats; by name, because older versions lack some."""
 
 
-def open_module(module: torch.nn.Module) -> Checkpoint:
+def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Checkpoint:
     """Return a module's parameters as a checkpoint; no weight is read.
 
     Parameters
@@ -57,13 +58,16 @@ def open_module(module: torch.nn.Module) -> Checkpoint:
     module : torch.nn.Module
         On any device. Where it has a ``config`` as transformers' models do, that is
         the checkpoint's.
+    kept : sequence of Span
+        What must not change if this module is edited: see ``list_kept``.
 
     Raises
     ------
     CheckpointError
         If a parameter has no shape yet, or a format that files do not know.
     """
-    source = ModuleSource(module)
+    with torch._C.DisableTorchFunctionSubclass():  # to look at subclasses, whatever they redefine
+        source = ModuleSource(module, kept)
     shard = Shard(filename=SINGLE_FILE, header=source.header, source=source)
     return Checkpoint(
         location=_Memory(source.where),
@@ -88,12 +92,14 @@ class ModuleSource:
     Parameters
     ----------
     module : torch.nn.Module
+    kept : sequence of Span
+        As for ``open_module``.
     """
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, kept: Sequence[Span] = ()) -> None:
         self.where = f"{type(module).__name__} in memory"
         parameters = _list_parameters(module, self.where)
-        self._obstacles = _find_obstacles(parameters)
+        self._obstacles = find_obstacles(parameters, kept)
         self._weights = {
             name: Weights(name, parameter)
             for name, parameter in parameters.items()
@@ -235,26 +241,6 @@ def _list_parameters(module: torch.nn.Module, where: str) -> dict[str, torch.Ten
             seen.add(place)
         parameters[name] = parameter
     return parameters
-
-
-def _find_obstacles(parameters: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Return the parameters that cannot be worked on by name, and why."""
-    found: dict[str, str] = {}
-    spans: list[tuple[str, int, int, str]] = []
-    for name, parameter in parameters.items():
-        obstacle = find_obstacle(parameter)
-        if obstacle is not None:
-            found[name] = obstacle
-        elif parameter.numel():
-            spans.append((str(parameter.device), *memory_span(parameter), name))
-    reached = ("", 0, "")
-    for device, begin, end, name in sorted(spans):
-        if device == reached[0] and begin < reached[1]:
-            for one, other in ((name, reached[2]), (reached[2], name)):
-                found[one] = f"shares memory with {show_name(other)}, though not all: clone one"
-        if device != reached[0] or end > reached[1]:
-            reached = device, end, name
-    return found
 
 
 def _make_header(parameters: Mapping[str, torch.Tensor], where: str) -> Header:

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import torch
 
 from ..errors import InputChangedError
-from ..kernels import load_kernels
+from ..kernels import gpu, load_kernels
 from ..kernels.interface import Codes, Flags
+from ..passes.device import is_out_of_memory
 
 CODE_DTYPES = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 """Formats that can be ranked, and integers of their size."""
@@ -40,6 +41,11 @@ class Weights:
     def device(self) -> torch.device:
         """Where it is."""
         return self._codes.device
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where the parameter is by now: its device, and the address of its first element."""
+        return str(self._parameter.device), self._parameter.data_ptr()
 
     def locate(self) -> None:
         """Look where the parameter's memory is: ``module.to`` moves it elsewhere.
@@ -102,31 +108,36 @@ class Weights:
         if isinstance(codes, torch.Tensor):
             held = self.codes(start, codes.numel())
             assert held is not None
-            differs = held != codes
-            former: Codes = held[differs].cpu().numpy().view(self.item)
-            return pack(differs).cpu().numpy(), former
+            noted = gpu.note_changes(held, codes)
+            there: Codes = noted[1].cpu().numpy().view(self.item)
+            return noted[0].cpu().numpy(), there
         held_codes = self.read(start, codes.size)
         changed, former = np.empty(-(-codes.size // 8), np.uint8), np.empty_like(codes)
         count = self._kernels.note_changes(held_codes, codes, changed, former)
         return changed, former[:count]
 
     def write(self, start: int, codes: Codes | torch.Tensor, changed: Flags) -> None:
-        """Set a run of elements, given as for ``compare``, and what that has found."""
-        if isinstance(codes, torch.Tensor):
-            held = self.codes(start, codes.numel())
-            assert held is not None
-            with torch.inference_mode(self._codes.is_inference()):
-                held.copy_(codes)
-            return
-        if self._array is not None:
+        """Set a run of elements, given as for ``compare``, and what that has found.
+
+        Takes no memory of a device, but for parameters that are not contiguous.
+        """
+        if self._array is not None and not isinstance(codes, torch.Tensor):
             self._array[start : start + codes.size] = codes
             self._tell_autograd()
             return
+        held = self.codes(start, len(codes))
+        if held is not None:
+            self._copy(codes, held)
+            return
+        assert not isinstance(codes, torch.Tensor)
         positions = _unpack(changed, codes.size)
         self._put(start, positions, codes[positions])
 
     def put_back(self, start: int, elements: int, changed: Flags, former: Codes) -> None:
-        """Set what ``note_changes`` has noted of a run of elements to what it was."""
+        """Set what ``note_changes`` has noted of a run of elements to what it was.
+
+        On the device, or without any memory of it if it has none left.
+        """
         if self._array is not None:
             self._kernels.put_back(changed, former, self._array[start : start + elements])
             self._tell_autograd()
@@ -135,16 +146,46 @@ class Weights:
         if held is None:
             self._put(start, _unpack(changed, elements), former)
             return
-        signed = torch.from_numpy(former.view(f"i{self.item.itemsize}"))
-        flags = unpack(torch.from_numpy(changed).to(held.device), elements)
-        with torch.inference_mode(self._codes.is_inference()):
-            held.masked_scatter_(flags, signed.to(held.device))
+        try:
+            with torch.inference_mode(held.is_inference()):
+                gpu.put_back(
+                    torch.from_numpy(changed).to(held.device),
+                    self._signed(former).to(held.device),
+                    held,
+                )
+            return
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Here the exception is gone, and what it kept of the device's memory.
+        _release_memory(held.device)
+        codes: Codes = held.cpu().numpy().view(self.item).copy()
+        self._kernels.put_back(changed, former, codes)
+        self._copy(codes, held)
+
+    def _copy(self, codes: Codes | torch.Tensor, held: torch.Tensor) -> None:
+        with torch.inference_mode(held.is_inference()):
+            held.copy_(codes if isinstance(codes, torch.Tensor) else self._signed(codes))
 
     def _put(self, start: int, positions: npt.NDArray[np.int64], codes: Codes) -> None:
-        signed = torch.from_numpy(codes.view(f"i{self.item.itemsize}"))
+        """Set elements of a parameter that is not contiguous."""
+        signed = self._signed(codes)
         with torch.inference_mode(self._codes.is_inference()):
-            there = self._index(positions + start)
-            self._codes.index_put_(there, signed.to(self._codes.device))
+            try:
+                there = self._index(positions + start)
+                self._codes.index_put_(there, signed.to(self._codes.device))
+                return
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            _release_memory(self._codes.device)
+            # A launch for each element, some microseconds, but no index on the device.
+            places = np.unravel_index(positions + start, tuple(self._shape))
+            for place, code in zip(np.stack(places, 1).tolist(), signed.tolist(), strict=True):
+                self._codes[tuple(place)].fill_(code)
+
+    def _signed(self, codes: Codes) -> torch.Tensor:
+        return torch.from_numpy(codes.view(f"i{self.item.itemsize}"))
 
     def _tell_autograd(self) -> None:
         """Write nothing, but through torch: it counts that, so that a stale graph is noticed."""
@@ -156,24 +197,16 @@ class Weights:
         return tuple(torch.unravel_index(there, self._codes.shape))
 
 
-def pack(flags: torch.Tensor) -> torch.Tensor:
-    """Return flags as bits of bytes, the first in the lowest, on their device."""
-    padded = torch.nn.functional.pad(flags.view(torch.uint8), (0, -flags.numel() % 8))
-    return (padded.view(-1, 8) << _places(flags.device)).sum(1, dtype=torch.uint8)
-
-
-def unpack(packed: torch.Tensor, elements: int) -> torch.Tensor:
-    """Return the flags that ``pack`` has packed."""
-    bits = (packed.unsqueeze(1) >> _places(packed.device)) & 1
-    return bits.view(-1)[:elements].view(torch.bool)
-
-
-def _places(device: torch.device) -> torch.Tensor:
-    return torch.arange(8, dtype=torch.uint8, device=device)
-
-
 def _unpack(changed: Flags, elements: int) -> npt.NDArray[np.int64]:
     return np.flatnonzero(np.unpackbits(changed, count=elements, bitorder="little"))
+
+
+def _release_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a device's memory without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def find_obstacle(parameter: torch.Tensor) -> str | None:
@@ -183,16 +216,37 @@ def find_obstacle(parameter: torch.Tensor) -> str | None:
             f"a {type(parameter).__name__}, which keeps its elements elsewhere (distributed, or "
             "quantised)"
         )
+    if _redefines_functions(type(parameter)):
+        return f"a {type(parameter).__name__}, which redefines what torch's functions do to it"
     if parameter.device.type == "meta":
         return "on the meta device: its elements are not in memory (offloaded, or never loaded)"
     if parameter.layout is not torch.strided:
         return f"of layout {parameter.layout}, not a dense tensor"
-    if any(
-        stride == 0 and length > 1
+    if parameter.is_neg() or parameter.is_conj():
+        return "a negated or conjugated view: its memory holds other bits than its elements"
+    steps = sorted(
+        (stride, length)
         for stride, length in zip(parameter.stride(), parameter.shape, strict=True)
-    ):
+        if length > 1
+    )
+    if steps and steps[0][0] == 0:
         return "expanded: several of its elements are one in memory"
+    reach = 0
+    for stride, length in steps:
+        if stride <= reach:
+            return f"strided as {parameter.stride()}: some of its elements may be one in memory"
+        reach += stride * (length - 1)
     return None
+
+
+def _redefines_functions(kind: type[torch.Tensor]) -> bool:
+    plain: tuple[type[torch.Tensor], ...] = (torch.Tensor, torch.nn.Parameter)
+    return _find_dispatcher(kind) not in map(_find_dispatcher, plain)
+
+
+def _find_dispatcher(kind: type[torch.Tensor]) -> object:
+    """Return what torch's functions ask first: of a class method the function."""
+    return getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
 
 
 def memory_span(parameter: torch.Tensor) -> tuple[int, int]:

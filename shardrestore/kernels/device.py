@@ -109,6 +109,7 @@ def _cases(device: torch.device, kernels: BlockKernels) -> Iterator[_Case]:
     """Yield what is compared, what the reference returns, and what the device does."""
     yield from _formats(device)
     yield from _random_keys(device)
+    yield from _changes(device)
     for exact in (True, False):
         patterns = _hard_patterns(8, 7) if exact else _hard_patterns(8, 23)
         base, target = (side.ravel() for side in np.meshgrid(patterns, patterns))
@@ -167,6 +168,22 @@ def _random_keys(device: torch.device) -> Iterator[_Case]:
         keys = np.empty(1000, np.uint32)
         reference.random_keys(word0, word1, start, keys)
         yield "hashing", keys, gpu.random_keys(word0, word1, start, keys.size, device)
+
+
+def _changes(device: torch.device) -> Iterator[_Case]:
+    """Yield what is noted of blocks that end within a byte of flags, and what is put back."""
+    for kind, elements in ((np.uint16, 1003), (np.uint32, 1000), (np.uint16, 5)):
+        held: Any = (np.arange(elements) * 0x9E3779B1).astype(kind)
+        codes = held ^ (np.arange(elements) % 3 == 0).astype(kind) << (8 * held.itemsize - 1)
+        changed, former = np.empty(-(-elements // 8), np.uint8), np.empty_like(held)
+        count = reference.note_changes(held, codes, changed, former)
+        again = _tensor(codes, device).clone()
+        noted = gpu.note_changes(_tensor(held, device), again)
+        yield "noting what changes", changed, noted[0]
+        yield "counting what changes", count, torch.tensor(noted[1].numel())
+        yield "noting what was there", former[:count], noted[1]
+        gpu.put_back(*noted, again)
+        yield "putting back", held, again
 
 
 def _scores(

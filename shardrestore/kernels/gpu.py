@@ -12,8 +12,9 @@ scalar operand could be converted on the host, or a division by it become a prod
 are therefore tensors, filled on the device. ``kernels.device`` checks the result on each device.
 
 Counts come back as tensors of the device and no operation waits for it, so that blocks can be
-queued. Every function may be called again after ``torch.OutOfMemoryError``: what it changes
-in place is changed by its last operation, which allocates nothing.
+queued; ``note_changes`` alone does, as the size of what it returns is a count. Every function may
+be called again after ``torch.OutOfMemoryError``: what it changes in place is changed by its last
+operation, and by that once it has what it allocates.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ SCRATCH_BYTES_PER_ELEMENT = {
     "count_selected": 11,
     "count_scores": 12,
     "restore_scores": 15,
+    "note_changes": 13,
+    "put_back": 1,  # on CUDA about 9: masked_scatter_ needs a prefix sum there; not measured
 }
 """Most that each function allocates for an element at one moment, its result included, in bytes.
 
@@ -361,3 +364,42 @@ def restore_scores(
     """Score and ``select`` in one; parameters are those of both."""
     keys = score_keys(base_scored, target_scored, exact=exact)
     return select(keys, cut, remainder, base_codes, target_codes, out)
+
+
+def note_changes(held: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Note where `held` differs from `codes`, and what it holds there; waits for the device.
+
+    Parameters
+    ----------
+    held, codes : tensor of int16 or int32, shape (n,)
+
+    Returns
+    -------
+    changed : tensor of uint8, shape (ceil(n / 8),)
+        A bit for each element, the first one in the lowest bit.
+    former : tensor of the type of `held`
+        The elements of `held` that differ, one after the other.
+    """
+    differs = held != codes
+    former = held[differs]  # by positions; masked_select takes twice as much on processors
+    return _pack(differs), former
+
+
+def put_back(changed: Tensor, former: Tensor, held: Tensor) -> None:
+    """Set the elements of `held` that ``note_changes`` has noted to what they were."""
+    held.masked_scatter_(_unpack(changed, held.numel()), former)
+
+
+def _pack(flags: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(flags.view(torch.uint8), (0, -flags.numel() % 8))
+    return (padded.view(-1, 8) << _places(flags.device)).sum(1, dtype=torch.uint8)
+
+
+def _unpack(packed: Tensor, elements: int) -> Tensor:
+    bits = packed.unsqueeze(1) >> _places(packed.device)
+    bits &= 1
+    return bits.view(-1)[:elements].view(torch.bool)
+
+
+def _places(device: torch.device) -> Tensor:
+    return torch.arange(8, dtype=torch.uint8, device=device)

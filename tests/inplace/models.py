@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
 import shardrestore.inplace.edit  # noqa: F401  # its modules must be there to be patched
+from shardrestore.inplace.weights import Weights
 from shardrestore.passes.device import Device
 from tests.oracle import TORCH_DTYPES, Stored
 
@@ -66,3 +68,19 @@ def state(module: nn.Module) -> dict[str, Stored]:
     """The bytes of all parameters, under all their names, and of all buffers."""
     parameters = module.named_parameters(remove_duplicate=False)
     return {name: stored_of(tensor) for name, tensor in (*parameters, *module.named_buffers())}
+
+
+def in_device_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let parameters be reached through torch alone, as if NumPy could not see their memory."""
+    locate = Weights.locate
+
+    def look(self: Weights) -> None:
+        locate(self)
+        self._array = None
+
+    monkeypatch.setattr(Weights, "locate", look)
+
+
+def nowhere_at_all(*_: object) -> None:
+    """Fail as a GPU does, for another reason than a lack of memory."""
+    raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with …")

@@ -164,11 +164,28 @@ class Wrapped(torch.Tensor):
         raise AssertionError(function)
 
 
+class Refusing(torch.Tensor):
+    """A tensor with functions of its own."""
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        if function in (torch.Tensor.view, torch.Tensor.dtype.__get__):
+            raise RuntimeError(f"{function} is not for this tensor")
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
 OBSTACLES = {
     "on the meta device": lambda: nn.Parameter(torch.empty(12, 20, device="meta")),
     "a Wrapped, which keeps its elements elsewhere": lambda: nn.Parameter(Wrapped((12, 20))),
     "expanded: several of its elements are one": lambda: nn.Parameter(
         torch.ones(1, 20).expand(12, 20)
+    ),
+    "strided as (1, 2): some of its elements may be one": lambda: nn.Parameter(
+        torch.ones(100).as_strided((12, 20), (1, 2))
+    ),
+    "a negated or conjugated view": lambda: nn.Parameter(torch._neg_view(torch.ones(12, 20))),
+    "a Refusing, which redefines what torch's functions do": lambda: nn.Parameter(
+        torch.ones(12, 20).as_subclass(Refusing), requires_grad=False
     ),
     "of layout torch.sparse_coo": lambda: nn.Parameter(torch.eye(20)[:12].to_sparse()),
 }
@@ -203,6 +220,65 @@ def test_parameters_that_share_a_part_of_their_memory_are_refused(
     text = str(caught.value)
     assert f"{Q}: shares memory with {UP}, though not all" in text
     assert f"{UP}: shares memory with {Q}, though not all" in text
+
+
+def test_parameters_that_are_the_bases_own_are_refused_in_the_region_alone(
+    base: nn.Module, model: nn.Module
+) -> None:
+    before = state(base)
+    replace(model, Q, base.get_parameter(Q))
+    with pytest.raises(CheckpointError) as caught:
+        shardrestore.restore_module(model, base)
+    assert f"{Q}: is {Q} of the base, in the same memory: it has nothing to be" in str(caught.value)
+    shardrestore.restore_module(model, base, region="mlp", percent=100)
+    assert torch.equal(model.get_parameter(UP), base.get_parameter(UP))
+    assert state(base) == before
+
+
+def test_a_module_is_not_restored_to_itself(model: nn.Module) -> None:
+    with pytest.raises(CheckpointError, match="2 parameters of the region out of reach"):
+        shardrestore.restore_module(model, model)
+
+
+def as_parameter(module: nn.Module, tensor: torch.Tensor) -> None:
+    module.register_parameter("extra", nn.Parameter(tensor))
+
+
+def as_buffer(module: nn.Module, tensor: torch.Tensor) -> None:
+    module.register_buffer("extra", tensor)
+
+
+@pytest.mark.parametrize(
+    ("role", "register", "shown"),
+    [
+        ("base", as_parameter, "extra of the base"),
+        ("base", as_buffer, "the buffer extra of the base"),
+        ("target", as_buffer, "the buffer extra"),
+    ],
+)
+@pytest.mark.parametrize("part", [slice(None), slice(0, 1), slice(11, 12)])
+def test_parameters_that_would_change_something_else_are_refused(
+    base: nn.Module,
+    model: nn.Module,
+    role: str,
+    register: Callable[[nn.Module, torch.Tensor], None],
+    shown: str,
+    part: slice,
+) -> None:
+    before = state(base)
+    register(base if role == "base" else model, model.get_parameter(Q).detach()[part])
+    with pytest.raises(CheckpointError) as caught:
+        shardrestore.restore_module(model, base)
+    (line,) = [line for line in str(caught.value).splitlines() if line.startswith(f"  {Q}: ")]
+    assert shown in line
+    assert {name: state(base)[name] for name in before} == before
+    shardrestore.restore_module(model, base, region="mlp", percent=100)
+
+
+def test_a_buffer_of_the_base_may_show_its_parameter(base: nn.Module, model: nn.Module) -> None:
+    as_buffer(base, base.get_parameter(Q).detach()[3:])
+    shardrestore.restore_module(model, base, percent=100)
+    assert torch.equal(model.get_parameter(Q), base.get_parameter(Q))
 
 
 def test_parameters_side_by_side_in_one_storage_are_restored(base: nn.Module) -> None:

@@ -11,10 +11,15 @@ import torch
 
 import shardrestore
 from shardrestore.inplace import edit
+from shardrestore.inplace.changes import Changes, SegmentSink
+from shardrestore.inplace.weights import CODE_DTYPES, Weights
 from shardrestore.kernels import gpu
 from shardrestore.passes.device import Device
+from shardrestore.passes.device_memory import ELEMENT_SCRATCH_BYTES
+from shardrestore.passes.memory import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from tests.checkpoints import Stored, Units, store, using
-from tests.inplace.models import AS_ON_A_GPU, build, state
+from tests.inplace.models import AS_ON_A_GPU, build, in_device_memory, state
+from tests.kernels.devices import allocated_peak
 
 NAMES = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(3)]
 SMALL = Units(segment_elements=300, chunk_elements=16, block_bytes=128)
@@ -76,6 +81,42 @@ def test_what_was_written_of_a_segment_is_taken_back_before_it_is_scored_again(
             assert state(model) == expected
             assert "out of memory" in report.device_reason
         assert state(model) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("chunk_elements", [GPU_CHUNK_ELEMENTS, CHUNK_ELEMENTS])
+def test_noting_changes_takes_no_more_than_the_scratch_of_a_chunk(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, chunk_elements: int
+) -> None:
+    """A block of 8 MiB, all of it changed: processors' memory stands for the device's."""
+    in_device_memory(monkeypatch)
+    elements = (8 << 20) // dtype.itemsize
+    weights = Weights("w", torch.nn.Parameter(torch.zeros(elements, dtype=dtype)))
+    changes = Changes(1)
+    sink = SegmentSink(changes.open_writer(chunk_elements), weights)
+    ones = torch.ones(elements, dtype=dtype).view(CODE_DTYPES[dtype])
+    peak = allocated_peak(lambda: sink.write(0, elements, [ones]))
+    assert peak <= ELEMENT_SCRATCH_BYTES * chunk_elements
+    assert changes.nbytes == 8 << 20
+    changes.undo()
+    assert not weights.read(0, elements).any()
+
+
+def test_less_is_noted_at_once_after_a_device_was_full() -> None:
+    weights = Weights("w", torch.nn.Parameter(torch.zeros(4 * CHUNK_ELEMENTS)))
+    writer = Changes(1).open_writer(3 * CHUNK_ELEMENTS)
+    sink, ones = SegmentSink(writer, weights), torch.ones(4 * CHUNK_ELEMENTS, dtype=torch.int32)
+    lengths = []
+    for _ in range(3):
+        sink.write(0, ones.numel(), [ones])
+        lengths.append([patch.elements for patch in sink._patches])
+        sink.restart()
+    assert lengths == [
+        [3 * CHUNK_ELEMENTS, CHUNK_ELEMENTS],
+        [CHUNK_ELEMENTS * 3 // 2, CHUNK_ELEMENTS * 3 // 2, CHUNK_ELEMENTS],
+        [CHUNK_ELEMENTS] * 4,
+    ]
+    assert not weights.read(0, ones.numel()).any()
 
 
 def test_another_failure_of_the_device_is_told_and_the_module_is_as_it_was(

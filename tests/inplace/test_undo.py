@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,15 +19,16 @@ import torch
 from torch import nn
 
 import shardrestore
-from shardrestore import InputChangedError
+from shardrestore import DeviceError, InputChangedError, RequestError
+from shardrestore.inplace import edit
 from shardrestore.inplace.changes import Changes, Patch
-from shardrestore.inplace.edit import edit_module
 from shardrestore.inplace.weights import Weights
+from shardrestore.kernels import gpu
 from shardrestore.passes.progress import SilentObserver
 from shardrestore.passes.workers import Stopped
 from shardrestore.request import make_module_request
 from tests.checkpoints import Units, using
-from tests.inplace.models import build, state
+from tests.inplace.models import build, in_device_memory, nowhere_at_all, state
 from tests.oracle import Stored
 
 SMALL = Units(segment_elements=500, chunk_elements=100, block_bytes=800)
@@ -182,6 +187,154 @@ def test_a_parameter_of_another_format_is_told_and_the_others_are_put_back(
     assert all(after[name] == before[name] for name in (NAMES[0], NAMES[2], "scale"))
 
 
+# Parts that cannot be put back, and what is queued on a device
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("full"), RuntimeError("MPS backend out of memory (used …)")]
+)
+def test_an_undo_that_runs_out_of_device_memory_at_any_patch_is_whole(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, base: nn.Module, error: RuntimeError
+) -> None:
+    in_device_memory(monkeypatch)
+    before, put_back, calls, lock = state(model), gpu.put_back, 0, threading.Lock()
+    failing: set[int] = set()
+
+    def fail(*arguments: torch.Tensor) -> None:
+        nonlocal calls
+        with lock:
+            calls += 1
+            struck = calls in failing
+        if struck:
+            raise error
+        put_back(*arguments)
+
+    monkeypatch.setattr(gpu, "put_back", fail)
+    for numbers in [set(range(1, 29)), *({number} for number in range(1, 29))]:
+        calls, failing = 0, numbers
+        with shardrestore.restored(model, base, percent=50, **ALL):
+            assert state(model) != before
+        assert state(model) == before
+    assert calls == 28
+
+
+@pytest.mark.parametrize("number", [1, 2, 9, 28])
+def test_what_fails_to_be_put_back_is_told_and_all_else_is_put_back(
+    model: nn.Module, base: nn.Module, number: int
+) -> None:
+    before, failed, lock = state(model), list[Weights](), threading.Lock()
+    calls, put_back = itertools.count(1), Weights.put_back
+
+    def fail(self: Weights, *arguments: Any) -> None:
+        with lock:
+            struck = next(calls) == number
+        if struck:
+            failed.append(self)
+            nowhere_at_all()
+        put_back(self, *arguments)
+
+    with (
+        mock.patch.object(Weights, "put_back", fail),
+        pytest.raises(DeviceError) as told,
+        shardrestore.restored(model, base, percent=50, **ALL),
+    ):
+        pass
+    (weights,) = failed
+    assert str(told.value) == (
+        "1 parameter cannot be put back:\n"
+        f"  {weights.name}: CUDA error: an illegal memory access was encountered\n"
+        "next step: load the model again; all other parameters are as they were"
+    )
+    after = state(model)
+    assert {name for name in before if after[name] != before[name]} == {weights.name}
+
+
+def test_an_undo_waits_for_all_streams_of_its_gpus_before_and_after(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, base: nn.Module
+) -> None:
+    """Threads queue what they put back where other streams do not wait for it."""
+    heard: list[str] = []
+    put_back = Weights.put_back
+    restoration = shardrestore.restored(model, base, percent=50, **ALL)
+    restoration.__enter__()
+    monkeypatch.setattr(Weights, "device", torch.device("cuda:1"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: heard.append(str(device)))
+
+    def listen(self: Weights, *arguments: Any) -> None:
+        heard.append("put back")
+        put_back(self, *arguments)
+
+    monkeypatch.setattr(Weights, "put_back", listen)
+    restoration.__exit__(None, None, None)
+    assert (heard[0], heard[-1]) == ("cuda:1", "cuda:1")
+    assert set(heard[1:-1]) == {"put back"}
+
+
+def test_an_undo_needs_no_threads(
+    monkeypatch: pytest.MonkeyPatch, model: nn.Module, base: nn.Module
+) -> None:
+    before = state(model)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with shardrestore.restored(model, base, percent=50, **ALL):
+        assert state(model) != before
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert state(model) == before
+
+
+# Restorations that are left in another order
+
+
+def test_leaving_the_outer_restoration_first_undoes_the_inner_and_is_told(
+    model: nn.Module, base: nn.Module
+) -> None:
+    before = state(model)
+    other = build(random_bits(2))
+    outer = shardrestore.restored(model, base, percent=50, **ALL)
+    inner = shardrestore.restored(model, other, percent=50, **ALL)
+    outer.__enter__()
+    inner.__enter__()
+    with pytest.raises(RequestError) as told:
+        outer.__exit__(None, None, None)
+    assert str(told.value) == (
+        "a restoration was left before 1 later of the same weights: they were undone as well, "
+        "the model is as it was before the first of them; next step: leave the last one first, "
+        "as nested `with` statements do"
+    )
+    assert state(model) == before
+    inner.__exit__(None, None, None)
+    assert state(model) == before
+
+
+def test_restorations_of_other_weights_are_left_in_any_order(
+    model: nn.Module, base: nn.Module
+) -> None:
+    before = state(model)
+    options = ALL | {"percent": 50}
+    first = shardrestore.restored(model, base, **options | {"region": "attention"})
+    second = shardrestore.restored(model, base, **options | {"region": "mlp"})
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert {name for name in before if state(model)[name] != before[name]} == {NAMES[2]}
+    second.__exit__(None, None, None)
+    assert state(model) == before
+
+
+def test_what_is_restored_for_good_meanwhile_is_not_undone(
+    model: nn.Module, base: nn.Module
+) -> None:
+    before = {name: bits(tensor).clone() for name, tensor in model.named_parameters()}
+    with shardrestore.restored(model, base, percent=10, **ALL):
+        shardrestore.restore_module(model, base, percent=100, **ALL)
+    for name, tensor in model.named_parameters():
+        theirs = bits(base.get_parameter(name))
+        assert bool(((bits(tensor) == theirs) | (bits(tensor) == before[name])).all())
+        assert int((bits(tensor) == theirs).sum()) > 1000
+
+
 # An edit that does not end
 
 
@@ -237,7 +390,9 @@ def ctrl_c() -> Iterator[Callable[[], None]]:
     def press() -> None:
         heard.clear()
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-        heard.wait()
+        # A signal that comes as the main thread begins to wait is heard with the next one.
+        while not heard.wait(0.1):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     former = signal.signal(signal.SIGINT, interrupt)
     yield press
@@ -265,11 +420,104 @@ def test_an_interruption_of_the_undo_is_heard_when_it_is_done(
     assert state(model) == before
 
 
+def test_the_undo_is_whole_however_often_it_is_interrupted(
+    model: nn.Module, base: nn.Module, ctrl_c: Callable[[], None]
+) -> None:
+    before = state(model)
+    restoration = shardrestore.restored(model, base, percent=50, **ALL)
+    restoration.__enter__()
+
+    def press_three_times() -> None:
+        for _ in range(3):
+            ctrl_c()
+
+    with failing_at(1, press_three_times, "put_back"), pytest.raises(KeyboardInterrupt):
+        restoration.__exit__(None, None, None)
+    assert state(model) == before
+
+
+class Presser(SilentObserver):
+    """Interrupts at a line of the code that is run on the main thread after the edit."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+        self._stage = ""
+
+    def begin(self, stage: str, total_bytes: int) -> None:
+        self._stage = stage
+
+    def end(self) -> None:
+        if self._stage != "restore":
+            return
+        frame = sys._getframe()
+        while frame is not None:
+            frame.f_trace = self._trace if self._concerns(frame) else None
+            frame = frame.f_back
+        sys.settrace(self._trace)
+
+    def _concerns(self, frame: Any) -> bool:
+        file = Path(frame.f_code.co_filename)
+        return file.name in {"in_memory.py", "edit.py", "changes.py"} and "tests" not in file.parts
+
+    def _trace(self, frame: Any, event: str, _: object) -> Any:
+        if not self._concerns(frame):
+            return None
+        heard = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() != "try:"
+        if event == "line" and heard:  # to begin a ``try`` Python does nothing
+            self.left -= 1
+            if self.left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_at_any_line_after_the_edit_leaves_the_module_as_it_was(
+    model: nn.Module, base: nn.Module
+) -> None:
+    before, lines = state(model), 0
+
+    def enter_and_leave() -> None:
+        with shardrestore.restored(model, base, percent=50, observer=Presser(lines), **ALL):
+            pass
+
+    for lines in itertools.count():
+        try:
+            enter_and_leave()
+        except KeyboardInterrupt:
+            assert state(model) == before, lines
+        else:
+            break
+        finally:
+            sys.settrace(None)
+    assert lines > 20
+    assert state(model) == before
+
+
+@pytest.mark.parametrize(
+    "enter",
+    [
+        lambda model, base: shardrestore.restore_module(model, base, percent=50, **ALL),
+        lambda model, base: shardrestore.restored(model, base, percent=50, **ALL).__enter__(),
+    ],
+    ids=["restore_module", "restored"],
+)
+def test_a_report_that_cannot_be_finished_undoes_the_edit(
+    model: nn.Module, base: nn.Module, enter: Callable[..., Any]
+) -> None:
+    before = state(model)
+    failure = mock.patch.object(edit, "peak_resident_bytes", side_effect=KeyboardInterrupt)
+    with failure, pytest.raises(KeyboardInterrupt):
+        enter(model, base)
+    assert state(model) == before
+
+
 def test_what_an_abandoned_worker_writes_after_the_undo_is_stopped(model: nn.Module) -> None:
     """A second Ctrl-C does not wait for workers."""
     weights = Weights(NAMES[0], model.get_parameter(NAMES[0]))
     changes = Changes(1)
-    writer = changes.open_writer()
+    writer = changes.open_writer(100)
     before = state(model)
     writer.write(weights, 100, memoryview(bytearray(200)))
     assert state(model) != before
@@ -299,7 +547,7 @@ def test_counts_that_differ_undo_the_edit(model: nn.Module, base: nn.Module) -> 
 def test_a_block_without_a_change_keeps_nothing(model: nn.Module) -> None:
     weights = Weights(NAMES[0], model.get_parameter(NAMES[0]))
     changes = Changes(1)
-    writer = changes.open_writer()
+    writer = changes.open_writer(100)
     same = weights.read(0, 100).tobytes()
     version = model.get_parameter(NAMES[0])._version
     with mock.patch.object(Changes, "add", side_effect=AssertionError):
@@ -311,7 +559,7 @@ def test_a_block_without_a_change_keeps_nothing(model: nn.Module) -> None:
 def test_a_patch_keeps_a_bit_for_each_element_and_the_former_bits_of_the_changed() -> None:
     parameter = nn.Parameter(torch.zeros(1000, dtype=torch.bfloat16))
     changes = Changes(1)
-    changes.open_writer().write(
+    changes.open_writer(100).write(
         Weights("w", parameter), 0, memoryview(bytearray(b"\0\0\1\1" * 500))
     )
     (patch,) = changes._patches
@@ -322,9 +570,10 @@ def test_a_patch_keeps_a_bit_for_each_element_and_the_former_bits_of_the_changed
 
 def test_what_is_kept_is_within_the_projection(model: nn.Module, base: nn.Module) -> None:
     request = make_module_request(50, ALL)
-    edit = edit_module(model, base, request, None, 0.0)
-    patches = edit.changes._patches
+    editing = edit.Edit(model, base, request, None, 0.0)
+    report = editing.carry_out(lasting=True)
+    patches = editing.changes._patches
     kept = sum(patch.changed.nbytes + patch.former.nbytes for patch in patches)
     projected = 6000 // 8 + 3000 * 4  # elements of the region, and of the widest format
     assert 6000 // 8 < kept <= projected
-    assert edit.report.projected_bytes > projected
+    assert report.projected_bytes > projected

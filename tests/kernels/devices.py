@@ -104,6 +104,7 @@ def state(elements: int, *, device: str = "cpu") -> dict[str, torch.Tensor]:
         arrays[name] = arrays[name].astype(np.uint16)
     tensors = {name: to_tensor(array, device) for name, array in arrays.items()}
     tensors["keys"] = gpu.score_keys(tensors["base"], tensors["target"], exact=False)
+    tensors["changed"] = torch.full((-(-elements // 8),), 0xFF, dtype=torch.uint8, device=device)
     tensors["remainder"] = torch.ones((), dtype=torch.int64, device=device)
     return tensors
 
@@ -152,6 +153,8 @@ def calls(kernels: Any = gpu) -> dict[str, Call]:
         "count_scores_float32": lambda s: kernels.count_scores(
             s[floats[0]], s[floats[1]], s["counts"], exact=False
         ),
+        "note_changes": lambda s: gpu.note_changes(s["keys"], s["base"].view(torch.int32)),
+        "put_back": lambda s: gpu.put_back(s["changed"], s["base"], s["target"]),
         "restore_scores": lambda s: restore(s, bits, exact=True),
         "restore_scores_float32": lambda s: restore(s, floats, exact=False),
     }

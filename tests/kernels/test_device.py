@@ -17,6 +17,7 @@ from shardrestore.kernels import device, gpu
 from tests.kernels.devices import EACH_DEVICE, NEEDS_CUDA, NvidiaNan, allocated_peak
 
 _score, _narrow, _widen, _take = gpu.score_keys, gpu.narrow, gpu.widen, gpu._take
+_pack, _note_changes, _put_back = gpu._pack, gpu.note_changes, gpu.put_back
 
 
 @EACH_DEVICE
@@ -103,6 +104,22 @@ def forget_negative_zeros(base: Tensor) -> Tensor:
     return ((base == 0) & ~torch.signbit(base)).sum()
 
 
+def pack_from_the_highest(flags: Tensor) -> Tensor:
+    padded = torch.nn.functional.pad(flags, (0, -flags.numel() % 8))
+    return _pack(padded.view(-1, 8).flip(1).ravel())
+
+
+def forget_the_last(changed: Tensor, former: Tensor, held: Tensor) -> None:
+    last = held[-1].clone()
+    _put_back(changed, former, held)
+    held[-1] = last
+
+
+def note_everything(held: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    changed, _ = _note_changes(held, codes)
+    return changed, held
+
+
 @pytest.mark.parametrize(
     ("home", "name", "wrong", "what"),
     [
@@ -117,6 +134,9 @@ def forget_negative_zeros(base: Tensor) -> Tensor:
         (gpu, "_tally", lose_increments, "counting bfloat16 scores"),
         (gpu, "count_zeros", forget_negative_zeros, "counting zeros"),
         (gpu, "_take", take_every_tie, "restoring by bfloat16 scores"),
+        (gpu, "_pack", pack_from_the_highest, "noting what changes"),
+        (gpu, "note_changes", note_everything, "counting what changes"),
+        (gpu, "put_back", forget_the_last, "putting back"),
     ],
 )
 def test_a_device_that_is_wrong_is_refused(

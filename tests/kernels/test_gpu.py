@@ -46,6 +46,7 @@ FORMATS = {
 }
 FUNCTIONS = calls()
 EACH_FUNCTION = pytest.mark.parametrize("name", FUNCTIONS)
+EACH_THAT_IS_QUEUED = pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - {"note_changes"}))
 
 
 def number(value: int, device: str = "cpu") -> torch.Tensor:
@@ -221,6 +222,26 @@ def test_the_scores_of_what_is_selected_are_counted_alike(
     assert np.array_equal(to_array(counts), expected[0])
 
 
+@EACH_DEVICE
+@pytest.mark.parametrize("size", LENGTHS)
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32])
+@pytest.mark.parametrize("share", [0, 0.1, 0.6, 1])
+def test_changes_are_noted_and_put_back_as_the_reference_does(
+    device: str, size: int, kind: Any, share: float
+) -> None:
+    rng = np.random.default_rng(size)
+    held = rng.integers(0, 1 << 16, size).astype(kind)
+    codes = np.where(rng.random(size) < share, held + kind(1), held).astype(kind)
+    changed, former = np.empty(-(-size // 8), np.uint8), np.empty_like(held)
+    count = reference.note_changes(held, codes, changed, former)
+    again = to_tensor(codes, device)
+    noted = gpu.note_changes(to_tensor(held, device), again)
+    assert np.array_equal(to_array(noted[0]), changed)
+    assert np.array_equal(to_array(noted[1], kind), former[:count])
+    gpu.put_back(*noted, again)
+    assert np.array_equal(to_array(again, kind), held)
+
+
 @pytest.mark.parametrize("turn", [1, 7, 64, gpu.TURN_ELEMENTS])
 @settings(max_examples=40, deadline=None)
 @given(
@@ -273,7 +294,7 @@ def test_the_longest_turn_of_the_most_ties_stays_within_64_bits() -> None:
 # Waiting, memory, running out of it
 
 
-@EACH_FUNCTION
+@EACH_THAT_IS_QUEUED
 def test_no_function_reads_a_number_back(name: str) -> None:
     """Tensors of the device "meta" have a shape and no numbers: reading one fails."""
     FUNCTIONS[name](state(1000, device="meta"))
@@ -281,7 +302,7 @@ def test_no_function_reads_a_number_back(name: str) -> None:
 
 @pytest.mark.cuda
 @NEEDS_CUDA
-@EACH_FUNCTION
+@EACH_THAT_IS_QUEUED
 def test_no_function_waits_for_the_device(name: str) -> None:
     inputs = state(1000, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
