@@ -573,6 +573,33 @@ def test_ctrl_c_while_numba_is_imported_is_an_interruption_too(scene: Scene) -> 
     assert snapshot(scene.root) == before
 
 
+INTERRUPTED_FINALIZER = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+class Numba:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numba":
+            sys.meta_path.remove(self)
+            Finalized()
+            open(os.devnull)
+            time.sleep(10)
+sys.meta_path.insert(0, Numba())
+"""
+
+
+def test_ctrl_c_in_a_finalizer_is_neither_lost_nor_told_as_a_traceback(scene: Scene) -> None:
+    """Python prints an exception in a finalizer, or of a file left open there, and goes on."""
+    before = snapshot(scene.root)
+    done = scene.cli(prelude=INTERRUPTED_FINALIZER)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "interrupted: no unfinished file was left behind\n"
+    assert snapshot(scene.root) == before
+
+
 def test_what_a_killed_run_leaves_behind_does_not_block_the_next(scene: Scene) -> None:
     milestone = scene.output / STAGING
     status, _, _ = stop_at(milestone, signal.SIGKILL, lambda: start(scene))
