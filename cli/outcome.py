@@ -8,13 +8,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any, ParamSpec
 
 import typer
 
-REPEAT_SECONDS = 0.02
-"""After how long an interruption that was swallowed is sent again."""
+from .signals import raise_interruptions
+
 Parameters = ParamSpec("Parameters")
 
 SIGNAL_STATUS = 128
@@ -26,7 +25,7 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
 
     @functools.wraps(command)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        received = _interrupt_on_signals()
+        received = raise_interruptions()
         try:
             from shardrestore import ShardRestoreError
 
@@ -45,43 +44,8 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
             typer.echo(printable(f"interrupted{kept}"), err=True)
             status = SIGNAL_STATUS + (received[0] if received else signal.SIGINT)
             raise typer.Exit(status) from None
-        finally:
-            if received:
-                signal.setitimer(signal.ITIMER_REAL, 0)
 
     return wrapper
-
-
-def _interrupt_on_signals() -> list[int]:
-    """Make SIGINT and SIGTERM raise KeyboardInterrupt; return a list that fills with them.
-
-    The list is needed since an interruption may arrive as something else: numba's C modules
-    turn one during their import into an ImportError.
-    """
-    received: list[int] = []
-    complain = sys.unraisablehook
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    def hear(unraisable: sys.UnraisableHookArgs) -> None:
-        if not received:
-            complain(unraisable)
-        elif issubclass(unraisable.exc_type, KeyboardInterrupt):
-            # It struck a finalizer or a callback from C, which cannot pass it on: it is sent
-            # once more when that has returned. Other complaints are of what was cut short.
-            signal.signal(signal.SIGALRM, interrupt)
-            signal.setitimer(signal.ITIMER_REAL, REPEAT_SECONDS)
-
-    for number, usual in (
-        (signal.SIGINT, signal.default_int_handler),
-        (signal.SIGTERM, signal.SIG_DFL),
-    ):
-        if signal.getsignal(number) is usual:  # not if the caller ignores it
-            signal.signal(number, interrupt)
-            sys.unraisablehook = hear
-    return received
 
 
 def tell_resume(options: Mapping[str, Any]) -> str:

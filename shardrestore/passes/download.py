@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.source import Progress
 from ..errors import MemoryBudgetError
 from .progress import Observer
-from .workers import StopSignal
+from .workers import POLL_SECONDS, StopSignal
 
 Need = tuple[Path, int]
 """A place and the bytes that it will take."""
@@ -111,11 +112,17 @@ def _fetch_all(files: Sequence[Remote], at_once: int, observer: Observer) -> Non
             name = f"shardrestore-download-{number}"
             _start(threading.Thread(target=work, name=name, daemon=True))
         for _ in range(at_once):
-            failure = outcomes.get()
+            failure = _wait(outcomes)
             if failure is not None:
                 raise failure
     finally:
         stop.set()
+
+
+def _wait(outcomes: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return outcomes.get(timeout=POLL_SECONDS)
 
 
 def _start(thread: threading.Thread) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from ..errors import MemoryBudgetError
 
 Task = TypeVar("Task")
+
+POLL_SECONDS = 0.5
+"""How often a thread that waits for others looks up: a Ctrl-C that comes just as the main
+thread begins to wait does not wake it."""
 
 
 class Stopped(Exception):
@@ -70,7 +74,8 @@ def run_tasks(
         futures: list[Future[None]] = []
         try:
             futures.extend(pool.submit(loop) for _ in range(workers))
-            wait(futures, return_when=FIRST_EXCEPTION)
+            while not _settled(futures):
+                wait(futures, POLL_SECONDS, FIRST_EXCEPTION)
         except RuntimeError as error:  # the system allows no more threads
             raise MemoryBudgetError(f"{error}: lower --workers from {workers}") from error
         except BaseException:
@@ -85,6 +90,12 @@ def run_tasks(
         failure = future.exception()
         if failure is not None and not isinstance(failure, Stopped):
             raise failure
+
+
+def _settled(futures: Sequence[Future[None]]) -> bool:
+    """Whether all are done, or one failed."""
+    done = [future for future in futures if future.done()]
+    return len(done) == len(futures) or not all(map(_succeeded, done))
 
 
 def _succeeded(future: Future[None]) -> bool:

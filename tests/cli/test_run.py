@@ -600,6 +600,32 @@ def test_ctrl_c_in_a_finalizer_is_neither_lost_nor_told_as_a_traceback(scene: Sc
     assert snapshot(scene.root) == before
 
 
+INTERRUPTED_WAITING = """
+import signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Numba:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numba":
+            sys.meta_path.remove(self)
+            idle, asleep = threading.Event(), threading.Lock()
+            other = threading.Thread(target=idle.wait, daemon=True)
+            other.start()
+            strike = signal.pthread_kill, (other.ident, signal.SIGINT)
+            threading.Timer(0.5, *strike).start()
+            asleep.acquire()
+            asleep.acquire()
+sys.meta_path.insert(0, Numba())
+"""
+
+
+def test_ctrl_c_that_wakes_another_thread_is_heard_by_one_that_waits_for_ever(
+    scene: Scene,
+) -> None:
+    done = scene.cli(prelude=INTERRUPTED_WAITING)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "interrupted: no unfinished file was left behind\n"
+
+
 def test_what_a_killed_run_leaves_behind_does_not_block_the_next(scene: Scene) -> None:
     milestone = scene.output / STAGING
     status, _, _ = stop_at(milestone, signal.SIGKILL, lambda: start(scene))

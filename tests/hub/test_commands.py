@@ -14,6 +14,7 @@ import pytest
 
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.checkpoints import read_tree
+from tests.cli.tree import MAIN
 from tests.hub import Fault, Hub
 
 SHAPE = LlamaShape(
@@ -36,7 +37,9 @@ class Desk:
         self.environment = hub.environment(folder, token=TOKEN) | {"COLUMNS": "80"}
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "error", "-m", "shardrestore_cli.main", *args]
+        # A test session that runs in the background may ignore Ctrl-C.
+        prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        command = [sys.executable, "-W", "error", "-c", f"{prelude}; {MAIN}", *args]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
 
