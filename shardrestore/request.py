@@ -15,7 +15,8 @@ from typing import SupportsFloat, TypedDict, cast, get_args, get_type_hints
 from .errors import RequestError
 from .pairing.pairs import CAST_DTYPES, Filter, make_filter
 from .pairing.rename import Rename, parse_rename
-from .passes.memory import Limits
+from .passes.memory import RUNTIME_BYTES, Limits
+from .passes.meter import measure_runtime
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"
@@ -67,7 +68,8 @@ class ScanOptions(ScoreOptions, total=False):
     device: str
     """``auto`` (default), ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` or ``mps``."""
     max_memory: int | str
-    """Budget for the whole process, in bytes or as ``"512MiB"`` (default)."""
+    """Budget for the whole process, in bytes or as ``"512MiB"``; see ``parse_budget`` for the
+    default."""
     overwrite: bool
     """Whether what is at the output may be replaced."""
 
@@ -218,7 +220,7 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         profile=_check_profile(options.get("profile")),
         devices=parse_device(options.get("device", "auto")),
         workers=check_workers(options.get("workers")),
-        max_memory_bytes=parse_size(options.get("max_memory", DEFAULT_MAX_MEMORY)),
+        max_memory_bytes=parse_budget(options.get("max_memory")),
         max_device_memory_bytes=parse_size(
             options.get("max_device_memory", DEFAULT_MAX_DEVICE_MEMORY)
         ),
@@ -422,6 +424,22 @@ def parse_size(size: int | str) -> int:
     if value <= 0:
         raise RequestError(f"size {size!r}: must be above zero")
     return value
+
+
+def parse_budget(max_memory: int | str | None) -> int:
+    """Return the budget for the whole process in bytes.
+
+    Left out, it is 512 MiB; in a process that has loaded more than the command line ever
+    does, torch or a model for example, what it holds already comes on top.
+
+    Raises
+    ------
+    RequestError
+        If it is no size above zero.
+    """
+    if max_memory is None:
+        return parse_size(DEFAULT_MAX_MEMORY) + measure_runtime() - RUNTIME_BYTES
+    return parse_size(max_memory)
 
 
 def parse_output(output: object) -> Path:

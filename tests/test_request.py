@@ -14,7 +14,8 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import shardrestore
-from shardrestore import RequestError, parse_size
+from shardrestore import MemoryBudgetError, Options, RequestError, parse_size
+from shardrestore.passes import meter
 from shardrestore.passes.plan import _count
 from shardrestore.request import make_request
 from shardrestore.selection.cut import selected_count
@@ -86,7 +87,6 @@ def bad(option: str, value: object, says: str) -> Any:
         bad("device", None, "device None: choose auto, cpu, mps, cuda"),
         bad("device", "cuda,cuda:0", "device cuda,cuda:0: cuda:0 is named twice"),
         bad("max_device_memory", "1XB", "size '1XB': expected a number and a unit"),
-        bad("max_memory", None, "size None: expected a whole number"),
         bad("max_memory", 1e9, "size 1000000000.0: expected a whole number"),
         bad("include", ["("], "--include '(': not a valid regular expression"),
         bad("exclude", ["a{99999999999}"], "--exclude 'a{99999999999}': not a valid"),
@@ -371,6 +371,36 @@ def test_sizes_are_read(size: int | str, nbytes: int) -> None:
 def test_what_is_no_size_is_refused(size: Any) -> None:
     with pytest.raises(RequestError, match=r"^size .*(expected|must be above zero)"):
         parse_size(size)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("held_mib", "asked", "allowed_mib"),
+    [
+        (90, None, 512),  # what the command line holds
+        (176, None, 512),
+        (177, None, 513),
+        (3000, None, 512 + 3000 - 176),
+        (3000, "512MiB", 512),  # what is asked for is of the whole process
+    ],
+)
+def test_a_budget_left_out_is_beside_what_the_process_holds(
+    monkeypatch: pytest.MonkeyPatch, held_mib: int, asked: str | None, allowed_mib: int
+) -> None:
+    monkeypatch.setattr(meter, "resident_bytes", lambda: held_mib * MIB)
+    options: Options = {} if asked is None else {"max_memory": asked}
+    assert make_request([10], options).max_memory_bytes == allowed_mib * MIB
+
+
+def test_a_large_process_restores_and_verifies_by_default(scene: Scene) -> None:
+    ballast = np.ones(700 * MIB, np.uint8)
+    with pytest.raises(MemoryBudgetError, match="--max-memory allows 512 MiB"):
+        shardrestore.restore(scene.base, scene.target, scene.output, max_memory="512MiB")
+    shardrestore.restore(scene.base, scene.target, scene.output)
+    assert shardrestore.verify(scene.output).ok
+    assert ballast.all()
 
 
 # The advice of a percent that selects nothing

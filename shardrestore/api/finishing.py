@@ -5,14 +5,7 @@ from __future__ import annotations
 from ..hub.destination import check_writable, parse_destination
 from ..hub.reference import Reference
 from ..passes.progress import Observer
-from ..request import (
-    DEFAULT_MAX_MEMORY,
-    check_flag,
-    check_workers,
-    parse_output,
-    parse_size,
-    parse_stream,
-)
+from ..request import check_flag, check_workers, parse_budget, parse_output, parse_stream
 from ..runs.pushed import Pushed
 from ..runs.pushing import push_folder
 from ..verification.verify import Verification, verify_folder
@@ -25,7 +18,7 @@ def verify(
     target: Reference | None = None,
     stream: str | None = None,
     workers: int | None = None,
-    max_memory: int | str = DEFAULT_MAX_MEMORY,
+    max_memory: int | str | None = None,
     observer: Observer | None = None,
 ) -> Verification:
     """Check every element of a finished model folder against its inputs.
@@ -40,8 +33,9 @@ def verify(
         ``base``, ``target`` or ``both``: read it from the Hub instead of downloading it.
     workers : int, optional
         Worker threads at most; one for each processor if left out.
-    max_memory : int or str
-        Budget for the whole process, in bytes or as ``"512MiB"``.
+    max_memory : int or str, optional
+        Budget for the whole process, in bytes or as ``"512MiB"``. Left out, it is 512 MiB; what
+        a process has loaded that is larger than the command line comes on top.
     observer : Observer, optional
         Told about the stage ``verify``.
 
@@ -62,7 +56,7 @@ def verify(
         target=target,
         streamed=parse_stream(stream),
         workers=check_workers(workers),
-        max_memory_bytes=parse_size(max_memory),
+        max_memory_bytes=parse_budget(max_memory),
         observer=observer,
     )
 
