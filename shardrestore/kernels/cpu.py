@@ -14,6 +14,10 @@ from typing import Any
 import numba
 import numpy as np
 
+# numba asks for it at each first call, which is on a worker, where memory may be short:
+# an import that lacks it ends in a SystemError of CPython's compiler.
+import numpy.ma
+
 from ..selection.score import EPSILON_BFLOAT16_PATTERN, EPSILON_FLOAT32, NAN_KEY
 from .interface import Counts, Flags, Floats, Keys, Patterns
 

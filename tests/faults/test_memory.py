@@ -171,7 +171,8 @@ def test_memory_that_the_system_refuses_is_one_message_and_the_run_can_go_on(
     failed = cli("run", *arguments, prelude=prelude.format(call=call, more=more))
     assert (failed.returncode, failed.stdout) == (1, "")
     message, *rest = failed.stderr.splitlines()
-    assert message.startswith(("error: the system refused memory", "error: can't start new thread"))
+    begins = ("error: the system refused memory", "error: can't start new thread")
+    assert message.startswith(begins), failed.stderr
     assert "lower --workers" in message
     assert "Traceback" not in failed.stderr
     assert bool(rest) == (call == "write_models")
