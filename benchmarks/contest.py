@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -79,7 +78,7 @@ class Contest:
     def in_memory(self, *options: str) -> Cost:
         """Take the in-memory algorithm's turn."""
         cost = measure_in_memory(self.big, self.output, *options)
-        result = json.loads(cost.output)
+        result = cost.document()
         self.selections[IN_MEMORY] = (result["selected_elements"], result["threshold"])
         return cost
 

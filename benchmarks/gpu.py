@@ -22,7 +22,7 @@ from shardrestore.synthetic import LlamaShape
 
 from .errors import CommandError, UnsupportedError
 from .gpu_figures import Facts, Kernels, Turns
-from .gpu_passes import LINKS, PassBench, Settings, read_links, read_output
+from .gpu_passes import LINKS, PassBench, Settings, read_links
 from .gpu_sizes import Sizes, fit_sizes, halve_layers
 from .gpu_table import Measured, describe
 from .large import check_space
@@ -164,7 +164,7 @@ def measure_beside(
 def _run_part(module: str, *options: str) -> Any:
     """Return what a part of the benchmark, a process of its own, has measured."""
     print(f"{module} …", file=sys.stderr)
-    return read_output(measure([sys.executable, "-m", f"benchmarks.{module}", *options]))
+    return measure([sys.executable, "-m", f"benchmarks.{module}", *options]).document()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ The links are measured in every round, beside the run, and so is the same run on
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -128,15 +127,9 @@ def _digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def read_output(cost: Cost) -> dict[str, Any]:
-    """Return the JSON that a measured process has printed."""
-    document: dict[str, Any] = json.loads(cost.output)
-    return document
-
-
 def read_links(costs: Sequence[Cost]) -> list[Links]:
     """Return what the links' turns have found."""
-    return [Links(**read_output(cost)) for cost in costs]
+    return [Links(**cost.document()) for cost in costs]
 
 
 def moved_bytes(result: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -194,6 +187,6 @@ def compare_pass(
 
 def start_seconds(cost: Cost) -> float:
     """Return what a run takes besides its passes: libraries, the device's check, reports."""
-    result = read_output(cost)
+    result = cost.document()
     passes_seconds: float = sum(result[f"{name}_seconds"] for name in PASSES)
     return cost.wall_seconds - passes_seconds

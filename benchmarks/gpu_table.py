@@ -15,12 +15,12 @@ from .gpu_passes import (
     PASSES,
     compare_pass,
     read_links,
-    read_output,
     start_seconds,
 )
 from .requirements import HEAD, Requirement, plain_row
 from .results import Results
 from .table import MIB, Row, Table, summarize
+from .tool import without_paths
 from .turns import Samples, record_samples, round_ratios, walls
 
 GB = 1e9
@@ -101,7 +101,7 @@ def describe(measured: Measured) -> Results:
 def judge(measured: Measured) -> Iterator[Requirement]:
     """Yield the figures that something is asked of."""
     links = read_links(measured.samples[LINKS])
-    results = [read_output(cost) for cost in measured.samples[ON_DEVICE]]
+    results = [cost.document() for cost in measured.samples[ON_DEVICE]]
     for name in PASSES:
         found = compare_pass(name, links, results)
         yield _at_least(
@@ -161,7 +161,7 @@ def _figure_rows(measured: Measured) -> Iterator[Row]:
         costs = samples[label]
         yield plain_row(f"{label}: wall time", summarize(walls(costs)), " s", 2)
         for name in PASSES:
-            seconds = [read_output(cost)[f"{name}_seconds"] for cost in costs]
+            seconds = [cost.document()[f"{name}_seconds"] for cost in costs]
             yield plain_row(f"{label}: {name}", summarize(seconds), " s", 3)
         start = summarize(map(start_seconds, costs))
         yield plain_row(f"{label}: libraries, check of the device, reports", start, " s", 2)
@@ -202,14 +202,10 @@ def _record(measured: Measured) -> dict[str, Any]:
     return {
         "passes": record_samples(measured.samples),
         "told": {
-            label: [_without_paths(read_output(cost)) for cost in costs]
+            label: [without_paths(cost.document()) for cost in costs]
             for label, costs in measured.samples.items()
         },
         "kernels": asdict(measured.kernels),
         "alone": asdict(measured.alone),
         "beside": asdict(measured.beside) if measured.beside else None,
     }
-
-
-def _without_paths(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key != "outputs"}

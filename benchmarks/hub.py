@@ -8,7 +8,6 @@ than ``PEAK_MIB``. Needs room for the pair twice, and for a model.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     ]
     peaks = [cost.peak_bytes / MIB for cost in samples[STREAM]]
     shares = [
-        cost.peak_bytes / json.loads(cost.output)["projected_bytes"]
+        cost.peak_bytes / cost.document()["projected_bytes"]
         for label in (STREAM, DOWNLOAD)
         for cost in samples[label]
     ]

@@ -20,7 +20,7 @@ from .results import Results
 from .sample_check import SampleCheck, check_sample
 from .table import MIB, Row, Table
 from .tiles import Prediction, make_tiles, predict, write_sides
-from .tool import measure_run
+from .tool import measure_run, without_paths
 from .turns import record_cost
 
 PERCENT = 10
@@ -154,7 +154,7 @@ def describe(name: str, title: str, outcome: Outcome, extra: Sequence[Row] = ())
             "peaks": [asdict(outcome.sample)],
             "run": record_cost(outcome.cost),
             "floor": record_cost(outcome.floor) if outcome.floor else None,
-            "result": outcome.result,
+            "result": without_paths(outcome.result),
             "predicted": asdict(outcome.predicted),
             "check": asdict(outcome.check),
         },

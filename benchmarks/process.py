@@ -43,6 +43,11 @@ class Cost:
     output: str
     """What it wrote to stdout."""
 
+    def document(self) -> dict[str, Any]:
+        """Return the JSON that it wrote to stdout."""
+        document: dict[str, Any] = json.loads(self.output)
+        return document
+
 
 def measure(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Cost:
     """Run a command to its end.

@@ -11,7 +11,6 @@ a virtual one, its host may still hold them. The floor beside it reads from the 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -19,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from . import page_cache
 from .contest import measure_floor
@@ -89,8 +87,7 @@ class Bench:
         finally:
             shutil.rmtree(self.output, ignore_errors=True)
         if "--trace" in options:
-            document: dict[str, Any] = json.loads(cost.output)
-            self.traced.append(Traced(**document))
+            self.traced.append(Traced(**cost.document()))
         return cost
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -68,6 +67,11 @@ def measure_run(
     finally:
         if not (keep and finished):
             shutil.rmtree(output, ignore_errors=True)
-    document: dict[str, Any] = json.loads(cost.output)
+    document = cost.document()
     first: dict[str, Any] = document["runs"][0] if "runs" in document else document
     return cost, first
+
+
+def without_paths(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``--json`` says without the folders, which are of one machine."""
+    return {key: value for key, value in document.items() if key != "outputs"}
