@@ -9,7 +9,7 @@ import typer
 from .outcome import print_result, reports_errors
 from .plan import describe as describe_plan
 from .progress import ProgressBars
-from .run import describe as describe_run
+from .summary import describe as describe_run
 
 
 @reports_errors

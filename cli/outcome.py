@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 import typer
 
-from .signals import raise_interruptions
+from .signals import raised_signals
 
 Parameters = ParamSpec("Parameters")
 
@@ -25,27 +25,37 @@ def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, 
 
     @functools.wraps(command)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        received = raise_interruptions()
-        try:
-            from shardrestore import ShardRestoreError
-
+        with raised_signals() as received:
             try:
-                command(*args, **kwargs)
-            except ShardRestoreError as error:
-                advice = tell_resume(kwargs) if error.resumable else ""
-                typer.echo(printable(f"error: {error}{advice}"), err=True)
-                raise typer.Exit(1) from error
-        except (Exception, KeyboardInterrupt) as error:
-            if not received and not isinstance(error, KeyboardInterrupt):
-                raise
-            kept = tell_resume(kwargs) or ": no unfinished file was left behind"
-            if "repository" in kwargs:  # a push
-                kept = ": what has been sent is not sent again by the same command"
-            typer.echo(printable(f"interrupted{kept}"), err=True)
-            status = SIGNAL_STATUS + (received[0] if received else signal.SIGINT)
-            raise typer.Exit(status) from None
+                _carry_out(command, *args, **kwargs)
+            except (Exception, KeyboardInterrupt) as error:
+                if not received and not isinstance(error, KeyboardInterrupt):
+                    raise
+                typer.echo(printable(f"interrupted{_tell_kept(kwargs)}"), err=True)
+                status = SIGNAL_STATUS + next(iter(received), signal.SIGINT)
+                raise typer.Exit(status) from None
 
     return wrapper
+
+
+def _carry_out(
+    command: Callable[Parameters, None], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> None:
+    from shardrestore import ShardRestoreError
+
+    try:
+        command(*args, **kwargs)
+    except ShardRestoreError as error:
+        advice = tell_resume(kwargs) if error.resumable else ""
+        typer.echo(printable(f"error: {error}{advice}"), err=True)
+        raise typer.Exit(1) from error
+
+
+def _tell_kept(options: Mapping[str, Any]) -> str:
+    """Return what an interrupted command leaves."""
+    if "repository" in options:  # a push
+        return ": what has been sent is not sent again by the same command"
+    return tell_resume(options) or ": no unfinished file was left behind"
 
 
 def tell_resume(options: Mapping[str, Any]) -> str:

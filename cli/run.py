@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
 
 import typer
 
@@ -14,10 +14,17 @@ from .progress import ProgressBars
 from .push import describe as describe_push
 from .push import summarize as summarize_push
 from .push import write_command
-from .text import format_bytes, format_device, format_facts, format_mib, format_share, format_table
+from .summary import describe, describe_sweep
 
 if TYPE_CHECKING:
-    from shardrestore import Pushed, Restoration, TargetOutcome
+    from shardrestore import Pushed, TargetOutcome
+
+
+class Upload(TypedDict):
+    """Where in a repository a model goes, and who may see it."""
+
+    public: bool
+    revision: str | None
 
 
 @reports_errors
@@ -85,13 +92,9 @@ def run(
         )
     import shardrestore
 
+    upload: Upload = {"public": public, "revision": revision}
     if push_to is not None:
-        models = len(target) * len(percents) * len(regions) * len(strategies)
-        if models > 1:
-            raise shardrestore.RequestError(
-                f"--push-to {push_to}: {models} models are asked for, a repository holds one: "
-                "leave it out, and `shardrestore push` each to a repository of its own"
-            )
+        check_single(push_to, len(target) * len(percents) * len(regions) * len(strategies))
         if not delete_after_upload:  # otherwise `restore_to_hub` does
             shardrestore.check_push(push_to, revision=revision)
 
@@ -123,53 +126,42 @@ def run(
         )
         print_outcomes(outcomes, output, as_json=as_json, quiet=quiet)
         return
-    pushed: Pushed | None = None
+    sides, pushed = (base, target[0], output), None
     if len(percents) * len(regions) * len(strategies) > 1:
-        results = shardrestore.sweep(
-            base, target[0], output, percents=percents, observer=bars, **settings
-        )
+        results = shardrestore.sweep(*sides, percents=percents, observer=bars, **settings)
     elif push_to is not None and delete_after_upload:
         result, pushed = shardrestore.restore_to_hub(
-            base,
-            target[0],
-            output,
-            push_to,
-            percent=percents[0],
-            public=public,
-            revision=revision,
-            observer=bars,
-            **settings,
+            *sides, push_to, percent=percents[0], observer=bars, **upload, **settings
         )
         results = (result,)
     else:
-        results = (
-            shardrestore.restore(
-                base, target[0], output, percent=percents[0], observer=bars, **settings
-            ),
-        )
+        results = (shardrestore.restore(*sides, percent=percents[0], observer=bars, **settings),)
     documents = [shardrestore.summarize(result) for result in results]
     if not (as_json or quiet):
         print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))
     if push_to is not None:
-        pushed = pushed or push_finished(
-            output, push_to, public=public, revision=revision, bars=bars
-        )
+        pushed = pushed or push_finished(output, push_to, bars, **upload)
         documents[0]["pushed"] = summarize_push(pushed)
         if not (as_json or quiet):
             print_result(f"\n{describe_push(pushed)}")
     if as_json:
-        print_result(
-            json.dumps(documents[0] if len(documents) == 1 else {"runs": documents}, indent=2)
+        document = documents[0] if len(documents) == 1 else {"runs": documents}
+        print_result(json.dumps(document, indent=2))
+
+
+def check_single(repository: str, models: int) -> None:
+    """Refuse to push several models to one repository."""
+    from shardrestore import RequestError
+
+    if models > 1:
+        raise RequestError(
+            f"--push-to {repository}: {models} models are asked for, a repository holds one: "
+            "leave it out, and `shardrestore push` each to a repository of its own"
         )
 
 
 def push_finished(
-    output: str,
-    repository: str,
-    *,
-    public: bool,
-    revision: str | None,
-    bars: ProgressBars,
+    output: str, repository: str, bars: ProgressBars, **upload: Unpack[Upload]
 ) -> Pushed:
     """Push the model that has been written; what stops it says that the model is complete.
 
@@ -177,10 +169,10 @@ def push_finished(
     """
     from shardrestore import CheckpointError, ShardRestoreError, push
 
-    command = write_command(output, repository, public=public, revision=revision)
+    command = write_command(output, repository, **upload)
     advice = f"the model is complete in {output}; to push it:\n  {command}"
     try:
-        return push(output, repository, public=public, revision=revision, observer=bars)
+        return push(output, repository, observer=bars, **upload)
     except CheckpointError:
         raise
     except ShardRestoreError as error:
@@ -218,93 +210,3 @@ def print_outcomes(
         typer.echo(printable(advice.removeprefix("\n")), err=True)
     if failures:
         raise typer.Exit(1)
-
-
-def describe(result: Restoration) -> str:
-    """Return the closing summary of a restoration."""
-    order = {"top": "most changed", "bottom": "least changed", "random": "random"}
-    facts = [
-        ("output", str(result.output)),
-        ("region", f"{result.region}: {len(result.tensors)} tensors"),
-        ("chosen", f"{order[result.strategy]} {result.percent:g} %"),
-        ("threshold", _describe_threshold(result)),
-        ("unchanged", f"{format_share(result.unchanged_share)} of the region"),
-        ("zero base", f"{format_share(result.zero_base_share)} of the region"),
-    ]
-    if result.threshold is not None:
-        ties = f"{result.ties:,} at the threshold, {result.ties_taken:,} of them restored"
-        facts.insert(4, ("ties", ties))
-    if result.nonfinite:
-        facts.append(("non-finite", f"{result.nonfinite:,} weights"))
-    rows = [("module kind", "elements", "restored", "share")] + [
-        (kind.kind, f"{kind.elements:,}", f"{kind.restored:,}", format_share(kind.restored_share))
-        for kind in result.module_kinds()
-    ]
-    head = (
-        f"restored {result.selected_elements:,} of {result.region_elements:,} elements to the "
-        "base's values"
-    )
-    tables = [format_facts(facts), "", format_table(rows), "", _describe_costs([result])]
-    return "\n".join([head, "", *tables])
-
-
-def describe_sweep(results: Sequence[Restoration]) -> str:
-    """Return the closing summary of several restorations of one target."""
-    rows = [("model", "restored", "of", "threshold")]
-    rows += [
-        (
-            result.output.name,
-            f"{result.selected_elements:,}",
-            f"{result.region_elements:,}",
-            "–" if result.threshold is None else f"{_sign(result)} {result.threshold:.4g}",
-        )
-        for result in results
-    ]
-    shares = {
-        result.region: f"{format_share(result.unchanged_share)} unchanged, "
-        f"{format_share(result.zero_base_share)} with a zero base"
-        for result in results
-    }
-    facts = [("output", str(results[0].output.parent)), *shares.items()]
-    models = "1 model" if len(results) == 1 else f"{len(results)} models"
-    head = f"wrote {models}" if results[0].restore_seconds else f"{models} finished already"
-    tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
-    return "\n".join([head, "", *tables])
-
-
-def _describe_costs(results: Sequence[Restoration]) -> str:
-    """Return time, throughput and memory, which the models of a sweep share."""
-    result = results[0]
-    passes_seconds = result.scan_seconds + result.restore_seconds
-    others_seconds = result.seconds - passes_seconds - result.download_seconds
-    if not passes_seconds:
-        return format_facts([("time", f"{result.seconds:.2f} s: it was finished already")])
-    written_bytes = sum(one.written_bytes for one in results)
-    speed = format_bytes((result.read_bytes + written_bytes) / passes_seconds)
-    passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
-    rest = f"start and reports {max(others_seconds, 0):.2f}"
-    if result.download_seconds >= 0.005:
-        passes = f"download {result.download_seconds:.2f}, {passes}"
-    read, written = format_bytes(result.read_bytes), format_bytes(written_bytes)
-    memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
-    return format_facts(
-        [
-            ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
-            ("throughput", f"{speed}/s: {read} read, {written} written"),
-            ("peak memory", memory),
-            ("device", format_device(result.device, result.device_reason)),
-        ]
-    )
-
-
-def _describe_threshold(result: Restoration) -> str:
-    if result.strategy == "random":
-        return "none: chosen by hash of name and index"
-    if result.threshold is None:  # read back from a report: JSON has no infinity
-        return "relative change not finite"
-    exact = "" if result.exact else " (approximate)"
-    return f"relative change {_sign(result)} {result.threshold:.6g}{exact}"
-
-
-def _sign(result: Restoration) -> str:
-    return "≥" if result.strategy == "top" else "≤"

@@ -2,69 +2,87 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
-import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 REPEAT_SECONDS = 0.1
 """How long Python may take to hear a signal before it is sent again."""
 
+_USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-def raise_interruptions() -> list[int]:
-    """Make SIGINT and SIGTERM raise KeyboardInterrupt; return a list that fills with them.
 
-    Those that the caller ignores stay ignored. The list is needed since an interruption may
-    arrive as something else: numba's C modules turn one during their import into an
-    ImportError.
+@contextmanager
+def raised_signals() -> Iterator[Collection[int]]:
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt; those that the caller ignores do not.
 
-    Python hears a signal in the main thread, between two of its own instructions. One that
-    comes just as that thread begins to wait for others wakes nobody: 1 in 100 did, in runs
-    that waited for a download. One that is heard in a finalizer, or in a callback from C, is
-    printed and forgotten. A thread sends both again, until they are heard where they count.
+    Yields what was received, since an interruption may arrive as something else: numba's C
+    modules turn one during their import into an ImportError.
     """
     received: list[int] = []
     lost: list[int] = []
-    complain = sys.unraisablehook
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         lost.clear()
         received.append(number)
         raise KeyboardInterrupt
 
+    taken = [number for number, usual in _USUAL.items() if signal.getsignal(number) is usual]
+    with _repeated(taken, received, lost):
+        for number in taken:
+            signal.signal(number, interrupt)
+        try:
+            yield received
+        finally:
+            for number in taken:
+                signal.signal(number, _USUAL[number])
+
+
+@contextmanager
+def _repeated(
+    signals: Collection[int], received: Collection[int], lost: list[int]
+) -> Iterator[None]:
+    """Send one of the signals again until Python has received it, where an exception counts.
+
+    Python calls a handler in the main thread, between two of its own instructions. A signal
+    that comes just as that thread begins to wait for others wakes nobody: of runs that waited
+    for a download, 1 in 100 did not hear it. And what a handler raises in a finalizer, or in
+    a callback from C, is printed and forgotten: such a signal is lost.
+    """
+    told, tell = os.pipe()
+    over = threading.Event()
+    complain = sys.unraisablehook
+
     def hear_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
         if not received:
             complain(unraisable)
         elif issubclass(unraisable.exc_type, KeyboardInterrupt):
-            lost.append(received[-1])
-            os.write(tell, bytes(lost))
+            lost.extend(received)
+            os.write(tell, bytes(lost[-1:]))
         # Other complaints are of what the interruption cut short, as of a file left open.
 
     def repeat() -> None:
-        main = threading.main_thread().ident
-        assert main is not None
-        while True:
-            (number,) = os.read(told, 1)
-            time.sleep(REPEAT_SECONDS)
-            if number in lost or number not in received:
+        main = threading.main_thread().ident or 0
+        while (byte := os.read(told, 1)) and not over.wait(REPEAT_SECONDS):
+            number = byte[0]
+            if number in signals and (number in lost or number not in received):
                 signal.pthread_kill(main, number)  # which is told, too
+        os.close(told)
 
-    taken = [
-        signal.signal(number, interrupt)
-        for number, usual in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, signal.SIG_DFL),
-        )
-        if signal.getsignal(number) is usual
-    ]
-    if taken:
-        told, tell = os.pipe()
-        os.set_blocking(tell, False)
-        signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-        sys.unraisablehook = hear_unraisable
-        with contextlib.suppress(RuntimeError):  # the system allows no more threads
+    os.set_blocking(tell, False)
+    former = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    sys.unraisablehook = hear_unraisable
+    try:
+        with suppress(RuntimeError):  # the system allows no more threads
             threading.Thread(target=repeat, name="shardrestore-signals", daemon=True).start()
-    return received
+        yield
+    finally:
+        over.set()
+        sys.unraisablehook = complain
+        signal.set_wakeup_fd(former)
+        os.close(tell)

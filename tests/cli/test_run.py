@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 import shardrestore
 from shardrestore_cli.main import app
-from shardrestore_cli.run import describe
+from shardrestore_cli.summary import describe
 from tests.cli.tree import (
     INDEX,
     SIDE_FILES,

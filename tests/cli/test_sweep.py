@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import shardrestore
-from shardrestore_cli.run import describe_sweep
+from shardrestore_cli.summary import describe_sweep
 from tests.checkpoints import read_tree
 from tests.cli.tree import Scene, edit, snapshot, zeros
 

@@ -1,0 +1,101 @@
+"""The closing summaries of restorations, as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .text import format_bytes, format_device, format_facts, format_mib, format_share, format_table
+
+if TYPE_CHECKING:
+    from shardrestore import Restoration
+
+
+def describe(result: Restoration) -> str:
+    """Return the closing summary of a restoration."""
+    order = {"top": "most changed", "bottom": "least changed", "random": "random"}
+    facts = [
+        ("output", str(result.output)),
+        ("region", f"{result.region}: {len(result.tensors)} tensors"),
+        ("chosen", f"{order[result.strategy]} {result.percent:g} %"),
+        ("threshold", _describe_threshold(result)),
+        ("unchanged", f"{format_share(result.unchanged_share)} of the region"),
+        ("zero base", f"{format_share(result.zero_base_share)} of the region"),
+    ]
+    if result.threshold is not None:
+        ties = f"{result.ties:,} at the threshold, {result.ties_taken:,} of them restored"
+        facts.insert(4, ("ties", ties))
+    if result.nonfinite:
+        facts.append(("non-finite", f"{result.nonfinite:,} weights"))
+    rows = [("module kind", "elements", "restored", "share")] + [
+        (kind.kind, f"{kind.elements:,}", f"{kind.restored:,}", format_share(kind.restored_share))
+        for kind in result.module_kinds()
+    ]
+    head = (
+        f"restored {result.selected_elements:,} of {result.region_elements:,} elements to the "
+        "base's values"
+    )
+    tables = [format_facts(facts), "", format_table(rows), "", _describe_costs([result])]
+    return "\n".join([head, "", *tables])
+
+
+def describe_sweep(results: Sequence[Restoration]) -> str:
+    """Return the closing summary of several restorations of one target."""
+    rows = [("model", "restored", "of", "threshold")]
+    rows += [
+        (
+            result.output.name,
+            f"{result.selected_elements:,}",
+            f"{result.region_elements:,}",
+            "–" if result.threshold is None else f"{_sign(result)} {result.threshold:.4g}",
+        )
+        for result in results
+    ]
+    shares = {
+        result.region: f"{format_share(result.unchanged_share)} unchanged, "
+        f"{format_share(result.zero_base_share)} with a zero base"
+        for result in results
+    }
+    facts = [("output", str(results[0].output.parent)), *shares.items()]
+    models = "1 model" if len(results) == 1 else f"{len(results)} models"
+    head = f"wrote {models}" if results[0].restore_seconds else f"{models} finished already"
+    tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
+    return "\n".join([head, "", *tables])
+
+
+def _describe_costs(results: Sequence[Restoration]) -> str:
+    """Return time, throughput and memory, which the models of a sweep share."""
+    result = results[0]
+    passes_seconds = result.scan_seconds + result.restore_seconds
+    others_seconds = result.seconds - passes_seconds - result.download_seconds
+    if not passes_seconds:
+        return format_facts([("time", f"{result.seconds:.2f} s: it was finished already")])
+    written_bytes = sum(one.written_bytes for one in results)
+    speed = format_bytes((result.read_bytes + written_bytes) / passes_seconds)
+    passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
+    rest = f"start and reports {max(others_seconds, 0):.2f}"
+    if result.download_seconds >= 0.005:
+        passes = f"download {result.download_seconds:.2f}, {passes}"
+    read, written = format_bytes(result.read_bytes), format_bytes(written_bytes)
+    memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
+    return format_facts(
+        [
+            ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
+            ("throughput", f"{speed}/s: {read} read, {written} written"),
+            ("peak memory", memory),
+            ("device", format_device(result.device, result.device_reason)),
+        ]
+    )
+
+
+def _describe_threshold(result: Restoration) -> str:
+    if result.strategy == "random":
+        return "none: chosen by hash of name and index"
+    if result.threshold is None:  # read back from a report: JSON has no infinity
+        return "relative change not finite"
+    exact = "" if result.exact else " (approximate)"
+    return f"relative change {_sign(result)} {result.threshold:.6g}{exact}"
+
+
+def _sign(result: Restoration) -> str:
+    return "≥" if result.strategy == "top" else "≤"
