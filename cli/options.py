@@ -139,6 +139,18 @@ AllowNonfinite = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the model in the output folder.")
 ]
+PushTo = Annotated[
+    str | None,
+    typer.Option(metavar="ORG/NAME", help="Upload the finished model to the Hub: see `push`."),
+]
+DeleteShards = Annotated[
+    bool,
+    typer.Option(
+        "--delete-after-upload",
+        help="Upload each shard once it is complete, and delete it here when the Hub has "
+        "confirmed it, before the next is written: the disk holds one. With --push-to.",
+    ),
+]
 Public = Annotated[
     bool,
     typer.Option("--public", help="Let everybody see a repository that is created for the model."),

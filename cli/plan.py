@@ -9,6 +9,7 @@ import typer
 
 from . import options as o
 from .outcome import print_result, reports_errors
+from .push import check_flags
 from .text import format_bytes, format_device, format_facts, format_mib, format_table
 
 if TYPE_CHECKING:
@@ -39,19 +40,34 @@ def plan(
     dtype: o.Dtype = "auto",
     allow_nonfinite: o.AllowNonfinite = False,
     overwrite: o.Overwrite = False,
+    push_to: o.PushTo = None,
+    public: o.Public = False,
+    revision: o.Revision = None,
+    delete_after_upload: o.DeleteShards = False,
     as_json: o.Json = False,
 ) -> None:
     """Show what a run would do; reads headers only."""
     percents = o.parse_percents(percent)
     regions = o.parse_choices(region, o.REGIONS, "--region")
     strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
+    check_flags(
+        push_to,
+        models=len(percents) * len(regions) * len(strategies),
+        public=public,
+        revision=revision,
+        delete_after_upload=delete_after_upload,
+    )
     import shardrestore
+
+    if push_to is not None:
+        shardrestore.check_push(push_to, revision=revision)
 
     result = shardrestore.plan(
         base,
         target,
         output,
         percent=percents if len(percents) > 1 else percents[0],
+        delete_after_upload=delete_after_upload,
         region=regions,
         include=include,
         exclude=exclude,
@@ -69,11 +85,14 @@ def plan(
         allow_nonfinite=allow_nonfinite,
         overwrite=overwrite,
     )
-    print_result(json.dumps(_summarize(result), indent=2) if as_json else describe(result))
+    if as_json:
+        print_result(json.dumps(_summarize(result), indent=2))
+    else:
+        print_result(describe(result, push_to, one_by_one=delete_after_upload))
 
 
-def describe(plan: Plan) -> str:
-    """Return a plan as people read it."""
+def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = False) -> str:
+    """Return a plan as people read it, with what becomes of the model on the Hub."""
     percent = plan.models[0].percent
     chosen = {model.region for model in plan.models}
     rows = [("region", "tensors", "elements", f"restored at {percent:g} %", "unpaired")]
@@ -97,6 +116,7 @@ def describe(plan: Plan) -> str:
         ("reads", f"{format_bytes(plan.read_bytes)}: what is ranked {plan.reads} times"),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
         *_describe_download(plan),
+        *_describe_upload(plan, repository, one_by_one),
         ("disk", _describe_disk(plan)),
         ("memory", f"{memory}: workers: {sizing.workers}, blocks: {sizing.block_bytes >> 10} KiB"),
         ("device", _describe_device(plan)),
@@ -123,6 +143,13 @@ def _describe_download(plan: Plan) -> list[tuple[str, str]]:
     if not plan.download_bytes:
         return []
     return [("download", f"{format_bytes(plan.download_bytes)} into the cache of the Hub's files")]
+
+
+def _describe_upload(plan: Plan, repository: str | None, one_by_one: bool) -> list[tuple[str, str]]:
+    if repository is None:
+        return []
+    order = ", each shard deleted before the next is written" if one_by_one else ""
+    return [("upload", f"{format_bytes(plan.written_bytes)} to {repository}{order}")]
 
 
 def _describe_device(plan: Plan) -> str:

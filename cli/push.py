@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
 
@@ -15,6 +15,13 @@ from .text import format_bytes, format_facts
 
 if TYPE_CHECKING:
     from shardrestore import Pushed
+
+
+class Upload(TypedDict):
+    """Where in a repository a model goes, and who may see it."""
+
+    public: bool
+    revision: str | None
 
 
 @reports_errors
@@ -54,12 +61,27 @@ def push(
         print_result(describe(pushed))
 
 
+def check_flags(repository: str | None, *, models: int, **flags: bool | str | None) -> None:
+    """Refuse what cannot be meant by ``--push-to`` and the options that belong to it."""
+    if repository is None and any(value not in (False, None) for value in flags.values()):
+        names = [f"--{name.replace('_', '-')}" for name in flags]
+        raise typer.BadParameter(f"{', '.join(names[:-1])} and {names[-1]} are of --push-to")
+    if repository is not None and models > 1:
+        from shardrestore import RequestError
+
+        raise RequestError(
+            f"--push-to {repository}: {models} models are asked for, a repository holds one: "
+            "leave it out, and `shardrestore push` each to a repository of its own"
+        )
+
+
 def describe(pushed: Pushed) -> str:
     """Return what was pushed, as people read it."""
     facts = [
         ("commit", pushed.url),
         ("branch", pushed.revision),
         ("holds", f"{pushed.files} files, {format_bytes(pushed.pushed_bytes)}"),
+        ("time", f"{pushed.seconds:.2f} s"),
     ]
     if pushed.deleted_bytes:
         facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights here"))
@@ -80,6 +102,7 @@ def summarize(pushed: Pushed) -> dict[str, Any]:
         "files": pushed.files,
         "pushed_bytes": pushed.pushed_bytes,
         "deleted_bytes": pushed.deleted_bytes,
+        "seconds": pushed.seconds,
         "pushed_before": pushed.pushed_before,
     }
 

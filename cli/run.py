@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
 from . import options as o
 from .outcome import print_result, printable, reports_errors, tell_resume
 from .progress import ProgressBars
+from .push import Upload, check_flags, write_command
 from .push import describe as describe_push
 from .push import summarize as summarize_push
-from .push import write_command
 from .summary import describe, describe_sweep
 
 if TYPE_CHECKING:
     from shardrestore import Pushed, TargetOutcome
-
-
-class Upload(TypedDict):
-    """Where in a repository a model goes, and who may see it."""
-
-    public: bool
-    revision: str | None
 
 
 @reports_errors
@@ -65,20 +58,10 @@ def run(
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out report.html, the page for people.")
     ] = False,
-    push_to: Annotated[
-        str | None,
-        typer.Option(metavar="ORG/NAME", help="Upload the finished model to the Hub: see `push`."),
-    ] = None,
+    push_to: o.PushTo = None,
     public: o.Public = False,
     revision: o.Revision = None,
-    delete_after_upload: Annotated[
-        bool,
-        typer.Option(
-            "--delete-after-upload",
-            help="Upload each shard once it is complete, and delete it here when the Hub has "
-            "confirmed it, before the next is written: the disk holds one. With --push-to.",
-        ),
-    ] = False,
+    delete_after_upload: o.DeleteShards = False,
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
@@ -86,18 +69,13 @@ def run(
     percents = o.parse_percents(percent)
     regions = o.parse_choices(region, o.REGIONS, "--region")
     strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
-    if push_to is None and (public or revision is not None or delete_after_upload):
-        raise typer.BadParameter(
-            "--public, --revision and --delete-after-upload are of --push-to", param_hint="'run'"
-        )
+    upload: Upload = {"public": public, "revision": revision}
+    models = len(target) * len(percents) * len(regions) * len(strategies)
+    check_flags(push_to, models=models, **upload, delete_after_upload=delete_after_upload)
     import shardrestore
 
-    upload: Upload = {"public": public, "revision": revision}
-    if push_to is not None:
-        check_single(push_to, len(target) * len(percents) * len(regions) * len(strategies))
-        if not delete_after_upload:  # otherwise `restore_to_hub` does
-            shardrestore.check_push(push_to, revision=revision)
-
+    if push_to is not None and not delete_after_upload:  # otherwise `restore_to_hub` does
+        shardrestore.check_push(push_to, revision=revision)
     settings = shardrestore.Options(
         region=regions,
         include=include,
@@ -147,17 +125,6 @@ def run(
     if as_json:
         document = documents[0] if len(documents) == 1 else {"runs": documents}
         print_result(json.dumps(document, indent=2))
-
-
-def check_single(repository: str, models: int) -> None:
-    """Refuse to push several models to one repository."""
-    from shardrestore import RequestError
-
-    if models > 1:
-        raise RequestError(
-            f"--push-to {repository}: {models} models are asked for, a repository holds one: "
-            "leave it out, and `shardrestore push` each to a repository of its own"
-        )
 
 
 def push_finished(

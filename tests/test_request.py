@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import shardrestore
 from shardrestore import MemoryBudgetError, Options, RequestError, parse_size
+from shardrestore.hub.destination import parse_destination
 from shardrestore.passes import meter
 from shardrestore.passes.plan import _count
 from shardrestore.request import make_request
@@ -253,7 +254,14 @@ def test_a_repository_that_is_no_text_is_refused(repository: Any) -> None:
             call()
 
 
-@pytest.mark.parametrize("revision", [5, True, Path("main"), "", "a\nb"])
+@pytest.mark.parametrize(
+    "revision",
+    [
+        *(5, True, Path("main"), "", "a\nb", "a b", "a\u00a0b", "-k", "/k", "k/", "a//b", ".k"),
+        *("a/.b", "a..b", "k.", "k.lock", "k.lock/a", "a~1", "a^", "a:b", "a?", "a*", "a[b"),
+        *("a\\b", "a@{1}", "@"),
+    ],
+)
 def test_a_revision_that_names_no_branch_is_refused(revision: Any) -> None:
     for call in (
         lambda: shardrestore.push("o", "acme/x", revision=revision),
@@ -401,6 +409,13 @@ def test_a_large_process_restores_and_verifies_by_default(scene: Scene) -> None:
     shardrestore.restore(scene.base, scene.target, scene.output)
     assert shardrestore.verify(scene.output).ok
     assert ballast.all()
+
+
+@pytest.mark.parametrize(
+    "revision", [None, "main", "k-10", "sweeps/k10", "a@b", "k.10", "lock", "ünï", "refs/pr/1"]
+)
+def test_a_branch_that_git_allows_is_taken(revision: str | None) -> None:
+    assert parse_destination("acme/x", revision).branch == (revision or "main")
 
 
 # The advice of a percent that selects nothing

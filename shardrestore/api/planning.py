@@ -12,7 +12,7 @@ from ..errors import CheckpointError, OutputError
 from ..hub.reference import Reference
 from ..passes.memory import Sizing
 from ..passes.plan import RegionSurvey, survey_regions
-from ..request import Options, make_request, parse_output
+from ..request import Options, check_flag, make_request, parse_output
 from ..runs.outputs import check_outputs
 from ..runs.session import Session
 
@@ -78,6 +78,7 @@ def plan(
     output: Reference | None = None,
     *,
     percent: float | Sequence[float] = 10.0,
+    delete_after_upload: bool = False,
     **options: Unpack[Options],
 ) -> Plan:
     """Say what a restoration would do; reads headers, writes nothing.
@@ -91,6 +92,8 @@ def plan(
     percent : float or sequence of float
         Share of the region to restore; a sequence means a ``sweep``, and so do
         several regions or strategies.
+    delete_after_upload : bool
+        Whether the disk is that of ``restore_to_hub``, which holds one shard at a time.
     **options
         See ``Options``.
 
@@ -103,6 +106,7 @@ def plan(
     swept = isinstance(percent, Iterable)
     request = make_request(tuple(percent) if isinstance(percent, Iterable) else [percent], options)
     path = parse_output(output or ".")
+    one_by_one = check_flag("delete_after_upload", delete_after_upload)
     swept = swept or len(request.names) > 1
     outputs = [path / name for name in request.names] if swept else [path]
     with Session(base, target, request) as session:
@@ -134,9 +138,9 @@ def plan(
             read_bytes=work.read_bytes,
             written_bytes=work.weight_bytes * len(work.goals),
             download_bytes=session.downloads.nbytes,
-            disk_needed_bytes=work.disk_bytes,
+            disk_needed_bytes=work.disk_bytes(one_by_one=one_by_one),
             disk_free_bytes=_find_free_bytes(path),
-            output_problem=_find_output_problem(outputs, session) if output else None,
+            output_problem=_find_output_problem(outputs, session, one_by_one) if output else None,
             side_files=tuple(file.name for file in session.target.side_files),
             device=work.device.label,
             device_reason=work.device.reason,
@@ -154,9 +158,9 @@ def _find_free_bytes(path: Path) -> int:
         raise OutputError(f"{path}: cannot be looked at: {error}") from error
 
 
-def _find_output_problem(outputs: Sequence[Path], session: Session) -> str | None:
+def _find_output_problem(outputs: Sequence[Path], session: Session, one_by_one: bool) -> str | None:
     try:
-        check_outputs(outputs, session)
+        check_outputs(outputs, session, one_by_one=one_by_one)
     except (OutputError, CheckpointError) as error:
         return str(error)
     return None

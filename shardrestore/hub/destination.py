@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from .failure import explained_push
 from .repository import parse_repository
 
 DEFAULT_BRANCH = "main"
+
+_NO_BRANCH = re.compile(r"^$|^[-/.]|[/.]$|\.lock(/|$)|\.\.|//|/\.|@\{|^@$|[\s~^:?*\[\\]")
+"""What git-check-ref-format(1) forbids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +55,12 @@ def parse_destination(repository: object, revision: object) -> Destination:
 def _parse_branch(revision: object) -> str:
     if revision is None:
         return DEFAULT_BRANCH
-    if isinstance(revision, str) and revision.strip() and revision.isprintable():
+    if isinstance(revision, str) and revision.isprintable() and not _NO_BRANCH.search(revision):
         return revision
-    raise RequestError(f"revision {revision!r}: expected the name of a branch")
+    raise RequestError(
+        f"revision {revision!r}: expected the name of a branch, as git allows: k-10 or sweeps/k10, "
+        "without blanks"
+    )
 
 
 def check_writable(destination: Destination) -> None:

@@ -75,10 +75,15 @@ class Work:
         """Bytes of the weight files of one output."""
         return sum(shard.nbytes for shard in self.shards)
 
-    @property
-    def disk_bytes(self) -> int:
+    def held_bytes(self, *, one_by_one: bool) -> int:
+        """Disk that one output takes; one by one, each shard leaves before the next is begun."""
+        if not one_by_one:
+            return self.output_bytes
+        return self.output_bytes - self.weight_bytes + max(shard.nbytes for shard in self.shards)
+
+    def disk_bytes(self, *, one_by_one: bool) -> int:
         """Disk that the run needs."""
-        return self.output_bytes * len(self.goals) + self.spool_bytes
+        return self.held_bytes(one_by_one=one_by_one) * len(self.goals) + self.spool_bytes
 
 
 def plan_work(

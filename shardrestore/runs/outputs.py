@@ -74,9 +74,7 @@ class Needs:
 def find_needs(outputs: Sequence[Path], session: Session, *, one_by_one: bool = False) -> Needs:
     """Return what each output still takes, after what an unfinished run has done for it."""
     work, done = session.work, [0] * len(outputs)
-    output_bytes = work.output_bytes
-    if one_by_one:
-        output_bytes -= work.weight_bytes - max(shard.nbytes for shard in work.shards)
+    output_bytes = work.held_bytes(one_by_one=one_by_one)
     if session.request.resume:
         if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).publication:
             return Needs(outputs=[], spool_bytes=0)  # only renames are left

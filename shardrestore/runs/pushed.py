@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Pushed:
     """Size of these files."""
     deleted_bytes: int
     """Size of the weight files that were deleted from the folder."""
+    seconds: float = field(default=0.0, compare=False)
+    """Time that this call has taken to send, to commit and to have it confirmed."""
     pushed_before: bool = False
     """Whether an earlier call has made the commit: nothing was left to be sent."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from ..checkpoint.checksum import CHECKSUM_FILE, hash_file
@@ -58,20 +60,23 @@ def push_folder(
     HubError
         Nothing has been deleted then, and the branch is as it was.
     """
+    started = time.perf_counter()
     weights = find_weights(output)
     with locked(output):
         uploaded = _find_uploaded(output, weights)
         if uploaded is not None:
-            return _finish_deletion(output, uploaded, destination, delete=delete_after_upload)
-        check_writable(destination)
-        return _push(
-            output,
-            weights,
-            destination,
-            public=public,
-            delete=delete_after_upload,
-            observer=observer or SilentObserver(),
-        )
+            pushed = _finish_deletion(output, uploaded, destination, delete=delete_after_upload)
+        else:
+            check_writable(destination)
+            pushed = _push(
+                output,
+                weights,
+                destination,
+                public=public,
+                delete=delete_after_upload,
+                observer=observer or SilentObserver(),
+            )
+    return replace(pushed, seconds=time.perf_counter() - started)
 
 
 def find_weights(output: Path) -> tuple[str, ...]:

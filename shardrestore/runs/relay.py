@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..checkpoint.acceptance import check_accepted
 from ..checkpoint.staging import Move, Staging
@@ -101,7 +102,7 @@ class Relay:
             with self._timed():
                 pushed = self._commit(moves, staging, recovery)
                 recovery.note_commit(pushed)
-        self.pushed = pushed
+        self.pushed = replace(pushed, seconds=self.seconds)
 
     def _commit(self, moves: Sequence[Move], staging: Staging, recovery: Recovery) -> Pushed:
         sent = list(recovery.uploaded.values())

@@ -694,9 +694,14 @@ def test_json_of_run_and_push_is_one_document(hub: Hub, alice: HubClient, scene:
     assert (pushed["repository"], pushed["revision"]) == (ID, "main")
     assert pushed["deleted_bytes"] > 0
     assert not pushed["pushed_before"]
+    assert pushed["seconds"] > 0
     status, stdout, _ = cli(hub, scene, "push", "out", ID, "--delete-after-upload", "--json")
     assert status == 0
-    assert json.loads(stdout) == {**pushed, "deleted_bytes": 0, "pushed_before": True}
+    again = json.loads(stdout)
+    assert again["seconds"] > 0
+    assert again == {
+        **pushed, "deleted_bytes": 0, "pushed_before": True, "seconds": again["seconds"],
+    }  # fmt: skip
     status, stdout, _ = cli(hub, scene, "push", "out", ID, "--delete-after-upload")
     assert (status, stdout.splitlines()[0]) == (0, f"out was pushed to {ID} already")
     assert re.search(rf"holds +{pushed['files']} files, [\d.]+ [kM]B", stdout)
@@ -724,11 +729,36 @@ def test_a_run_that_could_not_be_pushed_is_refused_before_any_work(
     assert hub.repositories == {}
 
 
-def test_options_of_a_push_without_one_are_wrong_usage(hub: Hub, scene: Scene) -> None:
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_options_of_a_push_without_one_are_wrong_usage(
+    hub: Hub, scene: Scene, command: str
+) -> None:
     for option in (["--public"], ["--revision", "x"], ["--delete-after-upload"]):
-        status, _, stderr = cli(hub, scene, *RUN[:-2], *option)
+        status, _, stderr = cli(hub, scene, command, *RUN[1:-2], *option)
         assert status == 2
-        assert "--push-to" in stderr
+        words = " ".join(re.sub("[│╭╰─╮╯]", " ", stderr).split())
+        assert "--public, --revision and --delete-after-upload are of --push-to" in words
+
+
+def test_a_plan_of_a_push_tells_its_disk_and_refuses_what_a_run_would(
+    hub: Hub, alice: HubClient, scene: Scene
+) -> None:
+    plan = ("plan", *RUN[1:])
+    status, stdout, stderr = cli(hub, scene, *plan)
+    assert (status, stderr) == (0, "")
+    assert re.search(rf"upload +[\d.]+ [kM]B to {ID}\n", stdout)
+    status, stdout, stderr = cli(hub, scene, *plan, "--delete-after-upload")
+    assert (status, stderr) == (0, "")
+    assert re.search(rf"upload +.* to {ID}, each shard deleted before the next is written", stdout)
+    needed = [
+        json.loads(cli(hub, scene, *plan, *more, "--json")[1])["disk_needed_bytes"]
+        for more in ([], ["--delete-after-upload"])
+    ]
+    sizes = [path.stat().st_size for path in scene.target.glob("*.safetensors")]
+    assert needed[0] - needed[1] == sum(sizes) - max(sizes) > 0
+    assert cli(hub, scene, *plan, token=None)[0] == 1
+    assert cli(hub, scene, *plan, "-k", "1,3")[0] == 1
+    assert hub.repositories == {}
 
 
 def test_a_run_whose_push_fails_says_that_the_model_is_complete_and_how_to_push_it(

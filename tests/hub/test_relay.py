@@ -262,13 +262,21 @@ def test_shards_go_by_plain_lfs_also_where_xet_is_at_hand(
 def test_the_disk_is_asked_for_one_shard_alone(
     hub: Hub, alice: HubClient, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = shardrestore.plan(scene.base, scene.target, max_memory=BUDGET)
-    need = plan.disk_needed_bytes - sum(sizes(scene.target)) + max(sizes(scene.target))
+    plan = shardrestore.plan(
+        scene.base, scene.target, scene.output, delete_after_upload=True, max_memory=BUDGET
+    )
+    need = plan.disk_needed_bytes
+    whole = shardrestore.plan(scene.base, scene.target, max_memory=BUDGET).disk_needed_bytes
+    assert need == whole - sum(sizes(scene.target)) + max(sizes(scene.target))
     monkeypatch.setattr("shardrestore.runs.outputs.free_bytes", lambda _: need - 1)
     with pytest.raises(shardrestore.OutputError, match=f"{need:,} bytes are needed") as caught:
         relay(scene)
     assert f"{need - 1:,} are free" in str(caught.value)
     assert hub.repositories == {}
+    short = shardrestore.plan(
+        scene.base, scene.target, scene.output, delete_after_upload=True, max_memory=BUDGET
+    )
+    assert short.output_problem == str(caught.value)
     monkeypatch.setattr("shardrestore.runs.outputs.free_bytes", lambda _: need)
     relay(scene)
 
@@ -752,7 +760,7 @@ def test_a_relay_that_fails_says_how_to_go_on_and_names_no_push(
     assert pushed["deleted_bytes"] == sum(sizes(scene.target))
     assert set(pushed) == {
         *("output", "repository", "revision", "commit", "url"),
-        *("files", "pushed_bytes", "deleted_bytes", "pushed_before"),
+        *("files", "pushed_bytes", "deleted_bytes", "pushed_before", "seconds"),
     }
 
 
