@@ -139,6 +139,15 @@ AllowNonfinite = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the model in the output folder.")
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with an unfinished run of the same command.")
+]
+Checksum = Annotated[
+    bool, typer.Option("--checksum", help="Write SHA256SUMS beside the model's files.")
+]
+NoReport = Annotated[
+    bool, typer.Option("--no-report", help="Leave out report.html, the page for people.")
+]
 PushTo = Annotated[
     str | None,
     typer.Option(metavar="ORG/NAME", help="Upload the finished model to the Hub: see `push`."),

@@ -40,6 +40,9 @@ def plan(
     dtype: o.Dtype = "auto",
     allow_nonfinite: o.AllowNonfinite = False,
     overwrite: o.Overwrite = False,
+    resume: o.Resume = False,
+    checksum: o.Checksum = False,
+    no_report: o.NoReport = False,
     push_to: o.PushTo = None,
     public: o.Public = False,
     revision: o.Revision = None,
@@ -84,6 +87,9 @@ def plan(
         dtype=dtype,
         allow_nonfinite=allow_nonfinite,
         overwrite=overwrite,
+        resume=resume,
+        checksum=checksum,
+        report=not no_report,
     )
     if as_json:
         print_result(json.dumps(_summarize(result), indent=2))

@@ -49,15 +49,9 @@ def run(
     dtype: o.Dtype = "auto",
     allow_nonfinite: o.AllowNonfinite = False,
     overwrite: o.Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run of the same command.")
-    ] = False,
-    checksum: Annotated[
-        bool, typer.Option("--checksum", help="Write SHA256SUMS beside the model's files.")
-    ] = False,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Leave out report.html, the page for people.")
-    ] = False,
+    resume: o.Resume = False,
+    checksum: o.Checksum = False,
+    no_report: o.NoReport = False,
     push_to: o.PushTo = None,
     public: o.Public = False,
     revision: o.Revision = None,

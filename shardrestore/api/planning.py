@@ -13,7 +13,7 @@ from ..hub.reference import Reference
 from ..passes.memory import Sizing
 from ..passes.plan import RegionSurvey, survey_regions
 from ..request import Options, check_flag, make_request, parse_output
-from ..runs.outputs import check_outputs
+from ..runs.outputs import check_outputs, find_needs
 from ..runs.session import Session
 
 
@@ -53,7 +53,7 @@ class Plan:
     download_bytes: int
     """What is downloaded into the Hub's cache first: of repositories that are not streamed."""
     disk_needed_bytes: int
-    """What the outputs take, and work files meanwhile."""
+    """What the outputs still take, and work files meanwhile."""
     disk_free_bytes: int
     """Free space where the output would be; in the current folder if none is named."""
     output_problem: str | None
@@ -138,7 +138,7 @@ def plan(
             read_bytes=work.read_bytes,
             written_bytes=work.weight_bytes * len(work.goals),
             download_bytes=session.downloads.nbytes,
-            disk_needed_bytes=work.disk_bytes(one_by_one=one_by_one),
+            disk_needed_bytes=find_needs(outputs, session, one_by_one=one_by_one).nbytes,
             disk_free_bytes=_find_free_bytes(path),
             output_problem=_find_output_problem(outputs, session, one_by_one) if output else None,
             side_files=tuple(file.name for file in session.target.side_files),

@@ -81,10 +81,6 @@ class Work:
             return self.output_bytes
         return self.output_bytes - self.weight_bytes + max(shard.nbytes for shard in self.shards)
 
-    def disk_bytes(self, *, one_by_one: bool) -> int:
-        """Disk that the run needs."""
-        return self.held_bytes(one_by_one=one_by_one) * len(self.goals) + self.spool_bytes
-
 
 def plan_work(
     base: Checkpoint,

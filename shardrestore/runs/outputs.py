@@ -70,6 +70,11 @@ class Needs:
     spool_bytes: int
     """Work files, meanwhile."""
 
+    @property
+    def nbytes(self) -> int:
+        """All together."""
+        return sum(nbytes for _, nbytes in self.outputs) + self.spool_bytes
+
 
 def find_needs(outputs: Sequence[Path], session: Session, *, one_by_one: bool = False) -> Needs:
     """Return what each output still takes, after what an unfinished run has done for it."""

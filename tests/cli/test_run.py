@@ -656,14 +656,11 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--allow-nonfinite"], "allow_nonfinite", True),
     (["--overwrite"], "overwrite", True),
     (["--stream", "both"], "stream", "both"),
-]
-RUN_ALONE_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--resume"], "resume", True),
     (["--checksum"], "checksum", True),
     (["--no-report"], "report", False),
 ]
-"""What ``run`` has and ``plan`` has not."""
-PLAN_DEFAULTS = {
+RUN_DEFAULTS = {
     "region": ["transformer"],
     "include": [],
     "exclude": [],
@@ -680,8 +677,10 @@ PLAN_DEFAULTS = {
     "dtype": "auto",
     "allow_nonfinite": False,
     "overwrite": False,
+    "resume": False,
+    "checksum": False,
+    "report": True,
 }
-RUN_DEFAULTS = PLAN_DEFAULTS | {"resume": False, "checksum": False, "report": True}
 
 
 def call(
@@ -720,9 +719,8 @@ def test_run_is_one_call_into_the_library(
     function: str,
     argument: dict[str, object],
 ) -> None:
-    options = RUN_OPTIONS + RUN_ALONE_OPTIONS
-    args = [word for words, _, _ in options for word in words] if given else []
-    expected = {name: value for _, name, value in options} if given else RUN_DEFAULTS
+    args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
+    expected = {name: value for _, name, value in RUN_OPTIONS} if given else RUN_DEFAULTS
     positional, named = call(monkeypatch, function, ["run", *PATHS, *percents, *args])
     assert positional == ("B", "T", "O")
     assert type(named.pop("observer")).__name__ == "ProgressBars"
@@ -773,17 +771,25 @@ def test_a_run_that_pushes_checks_first(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "all_options"])
 def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
     args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
-    expected = {name: value for _, name, value in RUN_OPTIONS} if given else PLAN_DEFAULTS
+    expected = {name: value for _, name, value in RUN_OPTIONS} if given else RUN_DEFAULTS
     positional, named = call(monkeypatch, "plan", ["plan", *PATHS, "-k", "1,3", *args])
     assert positional == ("B", "T", "O")
-    assert named == expected | {"percent": [1.0, 3.0]}
+    assert named == expected | {"percent": [1.0, 3.0], "delete_after_upload": False}
+
+
+def test_a_plan_of_a_push_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["plan", *PATHS, "--push-to", "acme/restored", "--revision", "v1"]
+    args += ["--delete-after-upload"]
+    assert call(monkeypatch, "check_push", args) == (("acme/restored",), {"revision": "v1"})
+    monkeypatch.setattr(shardrestore, "check_push", lambda *_, **__: None)
+    assert call(monkeypatch, "plan", args)[1]["delete_after_upload"] is True
 
 
 def test_every_promised_option_is_in_the_help() -> None:
-    plan = {words[0] for words, _, _ in RUN_OPTIONS}
-    plan |= {"--base", "--target", "--output", "-k", "--percent", "--json"}
     push = {words[0] for words, _, _ in PUSH_OPTIONS}
-    run = plan | {"--resume", "--checksum", "--no-report", "--quiet", "--push-to"} | push
+    plan = {words[0] for words, _, _ in RUN_OPTIONS} | push
+    plan |= {"--base", "--target", "--output", "-k", "--percent", "--push-to", "--json"}
+    run = plan | {"--quiet"}
     push |= {"--quiet", "--json"}
     for command, options in {"run": run, "plan": plan, "push": push, "demo": {"[DIR]"}}.items():
         done = cli(command, "--help")

@@ -580,6 +580,10 @@ class TestDisk:
         stop_in_pass_2(play, shards=2)
         staged = sum(path.stat().st_size for path in (play.output / STAGING).glob("model*"))
         assert staged > 30_000
+        left = shardrestore.plan(
+            *sides, play.output, percent=10, resume=True, max_memory="16GiB"
+        ).disk_needed_bytes
+        assert left <= whole - staged
         with pytest.raises(shardrestore.OutputError, match="not enough disk"):
             self.go_on(play, monkeypatch, whole - staged - 30_000)
         self.go_on(play, monkeypatch, whole - staged)
