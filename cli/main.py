@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -65,7 +66,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that has no "≥" gets a "?", not a traceback.
             stream.reconfigure(errors="replace")
-    app()
+    try:
+        app()
+    finally:
+        # Who presses Ctrl-C while a process that is done leaves wants no traceback.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -20,19 +20,32 @@ SIGNAL_STATUS = 128
 """What a shell adds to a signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
 
 
-def reports_errors(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Make a command exit with 1 after an expected error, and clean up after a signal."""
+def reports_errors(
+    command: Callable[Parameters, None],
+    *,
+    tell_kept: Callable[[Mapping[str, Any]], str] = lambda options: "",
+) -> Callable[Parameters, None]:
+    """Make a command exit with 1 after an expected error, and clean up after a signal.
+
+    Parameters
+    ----------
+    command : callable
+    tell_kept : callable
+        Takes the command's options, returns what is left of it if it was interrupted.
+    """
 
     @functools.wraps(command)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
-        with raised_signals() as received:
+        with raised_signals() as signals:
             try:
                 _carry_out(command, *args, **kwargs)
             except (Exception, KeyboardInterrupt) as error:
-                if not received and not isinstance(error, KeyboardInterrupt):
+                signals.over = True  # a second one does not cut the message short
+                if not signals.received and not isinstance(error, KeyboardInterrupt):
                     raise
-                typer.echo(printable(f"interrupted{_tell_kept(kwargs)}"), err=True)
-                status = SIGNAL_STATUS + next(iter(received), signal.SIGINT)
+                kept = tell_kept(kwargs) or ": no unfinished file was left behind"
+                typer.echo(printable(f"interrupted{kept}"), err=True)
+                status = SIGNAL_STATUS + next(iter(signals.received), signal.SIGINT)
                 raise typer.Exit(status) from None
 
     return wrapper
@@ -46,24 +59,17 @@ def _carry_out(
     try:
         command(*args, **kwargs)
     except ShardRestoreError as error:
-        advice = tell_resume(kwargs) if error.resumable else ""
+        advice = tell_resume(str(kwargs["output"])) if error.resumable else ""
         typer.echo(printable(f"error: {error}{advice}"), err=True)
         raise typer.Exit(1) from error
 
 
-def _tell_kept(options: Mapping[str, Any]) -> str:
-    """Return what an interrupted command leaves."""
-    if "repository" in options:  # a push
-        return ": what has been sent is not sent again by the same command"
-    return tell_resume(options) or ": no unfinished file was left behind"
-
-
-def tell_resume(options: Mapping[str, Any]) -> str:
+def tell_resume(output: str) -> str:
     """Return how to go on with what a run has left unfinished; empty if it has not."""
     from shardrestore import ShardRestoreError, find_unfinished
 
     try:
-        unfinished = "resume" in options and find_unfinished(options["output"])
+        unfinished = bool(find_unfinished(output))
     except (OSError, ShardRestoreError):
         unfinished = False
     if not unfinished:

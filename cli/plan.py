@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @reports_errors
 def plan(
     base: o.Base,
-    target: o.Target,
+    target: o.Targets,
     output: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where the result would go.")
     ] = None,
@@ -50,6 +50,8 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """Show what a run would do; reads headers only."""
+    if len(target) > 1:
+        raise typer.BadParameter("plan one at a time", param_hint="'--target'")
     percents = o.parse_percents(percent)
     regions = o.parse_choices(region, o.REGIONS, "--region")
     strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
@@ -67,7 +69,7 @@ def plan(
 
     result = shardrestore.plan(
         base,
-        target,
+        target[0],
         output,
         percent=percents if len(percents) > 1 else percents[0],
         delete_after_upload=delete_after_upload,
@@ -155,7 +157,7 @@ def _describe_upload(plan: Plan, repository: str | None, one_by_one: bool) -> li
     if repository is None:
         return []
     order = ", each shard deleted before the next is written" if one_by_one else ""
-    return [("upload", f"{format_bytes(plan.written_bytes)} to {repository}{order}")]
+    return [("upload", f"{format_bytes(plan.written_bytes)} of weights to {repository}{order}")]
 
 
 def _describe_device(plan: Plan) -> str:

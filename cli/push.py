@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import typer
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from shardrestore import Pushed
 
 
+KEPT = ": what has been sent is not sent again by the same command"
+
+
 class Upload(TypedDict):
     """Where in a repository a model goes, and who may see it."""
 
@@ -24,7 +28,7 @@ class Upload(TypedDict):
     revision: str | None
 
 
-@reports_errors
+@partial(reports_errors, tell_kept=lambda options: KEPT)
 def push(
     output: Annotated[
         str, typer.Argument(metavar="FOLDER", help="A model that `run` has written.")
@@ -81,8 +85,9 @@ def describe(pushed: Pushed) -> str:
         ("commit", pushed.url),
         ("branch", pushed.revision),
         ("holds", f"{pushed.files} files, {format_bytes(pushed.pushed_bytes)}"),
-        ("time", f"{pushed.seconds:.2f} s"),
     ]
+    if pushed.seconds:  # not of a commit that an earlier call has made
+        facts.append(("time", f"{pushed.seconds:.2f} s"))
     if pushed.deleted_bytes:
         facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights here"))
     head = f"pushed {pushed.output} to {pushed.repository}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from shardrestore import Pushed, TargetOutcome
 
 
-@reports_errors
+@partial(reports_errors, tell_kept=lambda options: tell_resume(options["output"]))
 def run(
     base: o.Base,
     target: o.Targets,
@@ -167,7 +168,7 @@ def print_outcomes(
         text = str(failure.error).removeprefix(f"target {failure.target}: ")
         typer.echo(printable(f"error: target {failure.target}: {text}"), err=True)
     if any(failure.error and failure.error.resumable for failure in failures):
-        advice = tell_resume({"resume": False, "output": output})
+        advice = tell_resume(output)
         typer.echo(printable(advice.removeprefix("\n")), err=True)
     if failures:
         raise typer.Exit(1)

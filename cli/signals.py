@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -17,72 +18,84 @@ REPEAT_SECONDS = 0.1
 _USUAL: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
-@contextmanager
-def raised_signals() -> Iterator[Collection[int]]:
-    """Make SIGINT and SIGTERM raise KeyboardInterrupt; those that the caller ignores do not.
+class Signals:
+    """Raises KeyboardInterrupt for each signal, in the main thread.
 
-    Yields what was received, since an interruption may arrive as something else: numba's C
-    modules turn one during their import into an ImportError.
+    Python calls a handler between two of its own instructions. A signal that comes just as the
+    main thread begins to wait for others wakes nobody: of runs that waited for a download, 1 in
+    100 did not hear it. And what a handler raises in a finalizer, or in a callback from C, is
+    printed and forgotten. A thread sends such signals again.
     """
-    received: list[int] = []
-    lost: list[int] = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        lost.clear()
-        received.append(number)
-        raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        """Needed since an interruption may arrive as something else: numba's C modules turn
+        one during their import into an ImportError."""
+        self.over = False
+        """Whether nothing is left to be interrupted; not a call, in which a signal is heard."""
+        self._numbers: list[int] = []
+        self._lost: list[int] = []
+        self._complain = sys.unraisablehook
 
-    taken = [number for number, usual in _USUAL.items() if signal.getsignal(number) is usual]
-    with _repeated(taken, received, lost):
-        for number in taken:
-            signal.signal(number, interrupt)
+    @contextmanager
+    def listening(self, numbers: list[int]) -> Iterator[None]:
+        """Take over the handlers of some signals."""
+        self._numbers = numbers
+        self._told, self._tell = os.pipe()
+        os.set_blocking(self._tell, False)
+        former = signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+        sys.unraisablehook = self._hear_unraisable
         try:
-            yield received
+            self._start_repeating()
+            for number in numbers:
+                signal.signal(number, self._interrupt)
+            yield
         finally:
-            for number in taken:
+            self.over = True
+            for number in numbers:
                 signal.signal(number, _USUAL[number])
+            sys.unraisablehook = self._complain
+            signal.set_wakeup_fd(former)
+            os.close(self._tell)
 
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if not self.over:
+            self._lost.clear()
+            self.received.append(number)
+            raise KeyboardInterrupt
 
-@contextmanager
-def _repeated(
-    signals: Collection[int], received: Collection[int], lost: list[int]
-) -> Iterator[None]:
-    """Send one of the signals again until Python has received it, where an exception counts.
-
-    Python calls a handler in the main thread, between two of its own instructions. A signal
-    that comes just as that thread begins to wait for others wakes nobody: of runs that waited
-    for a download, 1 in 100 did not hear it. And what a handler raises in a finalizer, or in
-    a callback from C, is printed and forgotten: such a signal is lost.
-    """
-    told, tell = os.pipe()
-    over = threading.Event()
-    complain = sys.unraisablehook
-
-    def hear_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-        if not received:
-            complain(unraisable)
+    def _hear_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        if not self.received:
+            self._complain(unraisable)
         elif issubclass(unraisable.exc_type, KeyboardInterrupt):
-            lost.extend(received)
-            os.write(tell, bytes(lost[-1:]))
+            self._lost.append(self.received[-1])
+            os.write(self._tell, bytes(self._lost[-1:]))
         # Other complaints are of what the interruption cut short, as of a file left open.
 
-    def repeat() -> None:
-        main = threading.main_thread().ident or 0
-        while (byte := os.read(told, 1)) and not over.wait(REPEAT_SECONDS):
-            number = byte[0]
-            if number in signals and (number in lost or number not in received):
-                signal.pthread_kill(main, number)  # which is told, too
-        os.close(told)
+    def _start_repeating(self) -> None:
+        try:
+            threading.Thread(target=self._repeat, name="shardrestore-signals", daemon=True).start()
+        except RuntimeError:  # the system allows no more threads
+            os.close(self._told)
 
-    os.set_blocking(tell, False)
-    former = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    sys.unraisablehook = hear_unraisable
-    try:
-        with suppress(RuntimeError):  # the system allows no more threads
-            threading.Thread(target=repeat, name="shardrestore-signals", daemon=True).start()
-        yield
-    finally:
-        over.set()
-        sys.unraisablehook = complain
-        signal.set_wakeup_fd(former)
-        os.close(tell)
+    def _repeat(self) -> None:
+        main = threading.main_thread().ident or 0
+        while byte := os.read(self._told, 1):
+            number = byte[0]
+            time.sleep(REPEAT_SECONDS)
+            unheard = number in self._lost or number not in self.received
+            if number in self._numbers and unheard and not self.over:
+                signal.pthread_kill(main, number)  # which is told, too
+        os.close(self._told)
+
+
+@contextmanager
+def raised_signals() -> Iterator[Signals]:
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt; those that the caller handles do not."""
+    signals = Signals()
+    taken = [number for number, usual in _USUAL.items() if signal.getsignal(number) is usual]
+    if taken and threading.current_thread() is threading.main_thread():
+        with signals.listening(taken):
+            yield signals
+    else:
+        yield signals

@@ -15,8 +15,8 @@ from typing import SupportsFloat, TypedDict, cast, get_args, get_type_hints
 from .errors import RequestError
 from .pairing.pairs import CAST_DTYPES, Filter, make_filter
 from .pairing.rename import Rename, parse_rename
-from .passes.memory import RUNTIME_BYTES, Limits
-from .passes.meter import measure_runtime
+from .passes.memory import Limits
+from .passes.meter import measure_excess
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"
@@ -67,9 +67,9 @@ class ScanOptions(ScoreOptions, total=False):
     """``auto`` (default) keeps every tensor's format; ``bf16``, ``fp16``, ``fp32`` cast it."""
     device: str
     """``auto`` (default), ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,cuda:1`` or ``mps``."""
-    max_memory: int | str
-    """Budget for the whole process, in bytes or as ``"512MiB"``; see ``parse_budget`` for the
-    default."""
+    max_memory: int | str | None
+    """Budget for the whole process, in bytes or as ``"512MiB"``. Left out, it is 512 MiB, beside
+    what a process holds that is larger than the command line."""
     overwrite: bool
     """Whether what is at the output may be replaced."""
 
@@ -438,7 +438,7 @@ def parse_budget(max_memory: int | str | None) -> int:
         If it is no size above zero.
     """
     if max_memory is None:
-        return parse_size(DEFAULT_MAX_MEMORY) + measure_runtime() - RUNTIME_BYTES
+        return parse_size(DEFAULT_MAX_MEMORY) + measure_excess()
     return parse_size(max_memory)
 
 

@@ -14,13 +14,13 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 import shardrestore
-from shardrestore import MemoryBudgetError, Options, RequestError, parse_size
+from shardrestore import MemoryBudgetError, Options, OutputError, RequestError, parse_size
 from shardrestore.hub.destination import parse_destination
 from shardrestore.passes import meter
 from shardrestore.passes.plan import _count
 from shardrestore.request import make_request
 from shardrestore.selection.cut import selected_count
-from tests.cli.tree import Scene, snapshot
+from tests.cli.tree import STAGING, Scene, snapshot
 
 BUDGET = "16GiB"  # of a process in which other tests may have loaded torch
 
@@ -259,7 +259,7 @@ def test_a_repository_that_is_no_text_is_refused(repository: Any) -> None:
     [
         *(5, True, Path("main"), "", "a\nb", "a b", "a\u00a0b", "-k", "/k", "k/", "a//b", ".k"),
         *("a/.b", "a..b", "k.", "k.lock", "k.lock/a", "a~1", "a^", "a:b", "a?", "a*", "a[b"),
-        *("a\\b", "a@{1}", "@"),
+        *("a\\b", "a@{1}", "@", "HEAD"),
     ],
 )
 def test_a_revision_that_names_no_branch_is_refused(revision: Any) -> None:
@@ -402,6 +402,31 @@ def test_a_budget_left_out_is_beside_what_the_process_holds(
     assert make_request([10], options).max_memory_bytes == allowed_mib * MIB
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_plan_for_a_place_that_cannot_be_is_refused(scene: Scene, resume: bool) -> None:
+    with pytest.raises(OutputError, match="cannot be looked at"):
+        shardrestore.plan(scene.base, scene.target, scene.root / ("x" * 300), resume=resume)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("place", ["loop", "a\0b", "damaged"], ids=["loop", "nul", "damaged"])
+def test_a_plan_tells_what_is_wrong_with_an_output_and_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, place: str, resume: bool
+) -> None:
+    monkeypatch.chdir(scene.root)
+    Path("loop").symlink_to("loop")
+    journal = Path("damaged", STAGING, ".journal.jsonl")
+    journal.parent.mkdir(parents=True)
+    journal.write_text("garbage\n")
+    if place == "damaged":
+        monkeypatch.chdir("damaged")  # which is no business of a plan that names no output
+    whole = shardrestore.plan(scene.base, scene.target, resume=resume)
+    monkeypatch.chdir(scene.root)
+    plan = shardrestore.plan(scene.base, scene.target, place, resume=resume)
+    assert plan.output_problem
+    assert plan.disk_needed_bytes == whole.disk_needed_bytes
+
+
 def test_a_large_process_restores_and_verifies_by_default(scene: Scene) -> None:
     ballast = np.ones(700 * MIB, np.uint8)
     with pytest.raises(MemoryBudgetError, match="--max-memory allows 512 MiB"):
@@ -412,7 +437,8 @@ def test_a_large_process_restores_and_verifies_by_default(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "revision", [None, "main", "k-10", "sweeps/k10", "a@b", "k.10", "lock", "ünï", "refs/pr/1"]
+    "revision",
+    [None, "main", "k-10", "sweeps/k10", "a@b", "k.10", "lock", "HEAD/a", "ünï", "refs/pr/1"],
 )
 def test_a_branch_that_git_allows_is_taken(revision: str | None) -> None:
     assert parse_destination("acme/x", revision).branch == (revision or "main")

@@ -111,6 +111,9 @@ def plan(
     outputs = [path / name for name in request.names] if swept else [path]
     with Session(base, target, request) as session:
         work = session.work
+        problem = _find_output_problem(outputs, session, one_by_one) if output else None
+        resumes = request.resume and output is not None and problem is None
+        needs = find_needs(outputs, session, one_by_one=one_by_one, resumes=resumes)
         return Plan(
             base=session.base.where,
             target=session.target.where,
@@ -138,9 +141,9 @@ def plan(
             read_bytes=work.read_bytes,
             written_bytes=work.weight_bytes * len(work.goals),
             download_bytes=session.downloads.nbytes,
-            disk_needed_bytes=find_needs(outputs, session, one_by_one=one_by_one).nbytes,
+            disk_needed_bytes=needs.nbytes,
             disk_free_bytes=_find_free_bytes(path),
-            output_problem=_find_output_problem(outputs, session, one_by_one) if output else None,
+            output_problem=problem,
             side_files=tuple(file.name for file in session.target.side_files),
             device=work.device.label,
             device_reason=work.device.reason,

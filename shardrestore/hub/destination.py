@@ -13,8 +13,8 @@ from .repository import parse_repository
 
 DEFAULT_BRANCH = "main"
 
-_NO_BRANCH = re.compile(r"^$|^[-/.]|[/.]$|\.lock(/|$)|\.\.|//|/\.|@\{|^@$|[\s~^:?*\[\\]")
-"""What git-check-ref-format(1) forbids."""
+_NO_BRANCH = re.compile(r"^$|^[-/.]|[/.]$|\.lock(/|$)|\.\.|//|/\.|@\{|^(@|HEAD)$|[\s~^:?*\[\\]")
+"""What git-check-ref-format(1) forbids, and any blanks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,12 @@ from functools import cache
 
 from ..errors import DeviceError
 from .memory import MIB, RESIDENT_WORKERS, format_mib
+from .meter import measure_excess
 from .progress import Observer
 
 AUTO_MEMORY_BYTES = 2048 * MIB
-"""Least ``--max-memory`` with which a GPU is looked for unasked.
+"""Least ``--max-memory`` with which a GPU is looked for unasked, beside what a process that is
+larger than the command line holds.
 
 To import torch takes about 0.2 GiB of host memory before a GPU's libraries are loaded; what
 those take could not be measured when this was written, 2 GiB leaves ample room.
@@ -146,7 +148,7 @@ def _choose(max_memory_bytes: int) -> Device:
         return Device(reason="no GPU was found")
     if importlib.util.find_spec("torch") is None:
         return Device(reason=_NO_TORCH)
-    if max_memory_bytes < AUTO_MEMORY_BYTES:
+    if max_memory_bytes - measure_excess() < AUTO_MEMORY_BYTES:
         return Device(
             reason=f"a GPU's libraries need --max-memory {format_mib(AUTO_MEMORY_BYTES)} or more"
         )

@@ -20,6 +20,11 @@ def measure_runtime() -> int:
     return max(RUNTIME_BYTES, resident_bytes() + HOST_MARGIN_BYTES)
 
 
+def measure_excess() -> int:
+    """Return by how much the process is larger than the command line ever is, in bytes."""
+    return measure_runtime() - RUNTIME_BYTES
+
+
 def resident_bytes() -> int:
     """Return the resident memory of this process now; 0 where it cannot be told."""
     return _status_bytes("VmRSS")

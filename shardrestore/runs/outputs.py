@@ -59,7 +59,9 @@ def check_outputs(outputs: Sequence[Path], session: Session, *, one_by_one: bool
         check_places(output, names)
     for file in target.side_files:
         file.check_readable()
-    check_disk(outputs[0], find_needs(outputs, session, one_by_one=one_by_one), session.downloads)
+    resumes = session.request.resume
+    needs = find_needs(outputs, session, one_by_one=one_by_one, resumes=resumes)
+    check_disk(outputs[0], needs, session.downloads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,13 @@ class Needs:
         return sum(nbytes for _, nbytes in self.outputs) + self.spool_bytes
 
 
-def find_needs(outputs: Sequence[Path], session: Session, *, one_by_one: bool = False) -> Needs:
+def find_needs(
+    outputs: Sequence[Path], session: Session, *, one_by_one: bool = False, resumes: bool
+) -> Needs:
     """Return what each output still takes, after what an unfinished run has done for it."""
     work, done = session.work, [0] * len(outputs)
     output_bytes = work.held_bytes(one_by_one=one_by_one)
-    if session.request.resume:
+    if resumes:
         if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).publication:
             return Needs(outputs=[], spool_bytes=0)  # only renames are left
         done = [_count_staged(output, work) for output in outputs]

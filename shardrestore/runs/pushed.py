@@ -30,7 +30,7 @@ class Pushed:
     deleted_bytes: int
     """Size of the weight files that were deleted from the folder."""
     seconds: float = field(default=0.0, compare=False)
-    """Time that this call has taken to send, to commit and to have it confirmed."""
+    """Time that this call has taken for it: to look, to send, to commit, to have it confirmed."""
     pushed_before: bool = False
     """Whether an earlier call has made the commit: nothing was left to be sent."""
 

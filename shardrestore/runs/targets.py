@@ -143,7 +143,7 @@ def _check_all(
                 if request.resume and read_finished(session, outputs[name]) is not None:
                     continue
                 check_outputs(outputs[name], session)
-                found = find_needs(outputs[name], session)
+                found = find_needs(outputs[name], session, resumes=request.resume)
                 needs += found.outputs
                 downloads.append(session.downloads)
                 spool_bytes = max(spool_bytes, found.spool_bytes)

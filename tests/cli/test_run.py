@@ -785,6 +785,51 @@ def test_a_plan_of_a_push_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "plan", args)[1]["delete_after_upload"] is True
 
 
+def test_a_plan_is_of_one_target() -> None:
+    done = cli("plan", *PATHS, "--target", "T2")
+    assert done.returncode == 2
+    assert "plan one at a time" in done.stderr
+
+
+INTERRUPTED_PLAN = """
+import os, shardrestore, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def plan(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+shardrestore.plan = plan
+"""
+
+
+def test_an_interrupted_plan_speaks_of_no_run(scene: Scene) -> None:
+    make_large_pair(scene)
+    stop_at(scene.output / STAGING / GROWING, signal.SIGKILL, lambda: start(scene))
+    done = scene.cli(command="plan", prelude=INTERRUPTED_PLAN)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: no unfinished file was left behind\n"
+
+
+IN_A_THREAD = """
+import sys, threading
+from typer.testing import CliRunner
+from shardrestore_cli.main import app
+def call():
+    for _ in range(3):
+        found.append(CliRunner().invoke(app, sys.argv[1:]).exit_code)
+found = []
+thread = threading.Thread(target=call)
+thread.start()
+thread.join()
+print(found)
+sys.exit()
+"""
+
+
+def test_a_command_is_carried_out_on_any_thread(scene: Scene) -> None:
+    done = scene.cli(command="plan", prelude=IN_A_THREAD)
+    assert (done.stdout, done.stderr) == ("[0, 0, 0]\n", "")
+
+
 def test_every_promised_option_is_in_the_help() -> None:
     push = {words[0] for words, _, _ in PUSH_OPTIONS}
     plan = {words[0] for words, _, _ in RUN_OPTIONS} | push

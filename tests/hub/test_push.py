@@ -746,7 +746,7 @@ def test_a_plan_of_a_push_tells_its_disk_and_refuses_what_a_run_would(
     plan = ("plan", *RUN[1:])
     status, stdout, stderr = cli(hub, scene, *plan)
     assert (status, stderr) == (0, "")
-    assert re.search(rf"upload +[\d.]+ [kM]B to {ID}\n", stdout)
+    assert re.search(rf"upload +[\d.]+ [kM]B of weights to {ID}\n", stdout)
     status, stdout, stderr = cli(hub, scene, *plan, "--delete-after-upload")
     assert (status, stderr) == (0, "")
     assert re.search(rf"upload +.* to {ID}, each shard deleted before the next is written", stdout)

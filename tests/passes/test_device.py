@@ -62,6 +62,12 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_DRIVER_FILES", (str(tmp_path),))
 
 
+@pytest.fixture(autouse=True)
+def small_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command line is, though torch is loaded."""
+    monkeypatch.setattr(device, "measure_excess", lambda: 0)
+
+
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_DRIVER_FILES", ())
@@ -92,6 +98,16 @@ def test_with_too_small_a_budget_auto_is_the_processor_and_says_what_would_do() 
         (),
         "a GPU's libraries need --max-memory 2,048 MiB or more",
     )
+
+
+@pytest.mark.usefixtures("driver")
+def test_what_a_process_holds_already_is_no_room_for_the_libraries_of_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "measure_excess", lambda: 16 << 30)
+    for limit, said in ((LARGE + (16 << 30) - 1, "need --max-memory"), (LARGE, "need --max")):
+        assert said in find_device(["auto"], limit).reason
+    assert "need --max-memory" not in find_device(["auto"], LARGE + (16 << 30)).reason
 
 
 @pytest.mark.usefixtures("driver")
