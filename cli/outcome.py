@@ -66,13 +66,12 @@ def _carry_out(
 
 def tell_resume(output: str) -> str:
     """Return how to go on with what a run has left unfinished; empty if it has not."""
-    from shardrestore import ShardRestoreError, find_unfinished
-
     try:
-        unfinished = bool(find_unfinished(output))
-    except (OSError, ShardRestoreError):
-        unfinished = False
-    if not unfinished:
+        from shardrestore import find_unfinished
+
+        if not find_unfinished(output):
+            return ""
+    except Exception:  # of a bad name, or an import that was interrupted and cannot be repeated
         return ""
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
     command = shlex.join(["shardrestore", *arguments, "--resume"])

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 REPEAT_SECONDS = 0.1
@@ -23,8 +23,8 @@ class Signals:
 
     Python calls a handler between two of its own instructions. A signal that comes just as the
     main thread begins to wait for others wakes nobody: of runs that waited for a download, 1 in
-    100 did not hear it. And what a handler raises in a finalizer, or in a callback from C, is
-    printed and forgotten. A thread sends such signals again.
+    100 did not hear it. And what a handler raises in a finalizer, in a callback from C, or while
+    a module in C is imported, is printed and forgotten. A thread sends such signals again.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Signals:
         """Whether nothing is left to be interrupted; not a call, in which a signal is heard."""
         self._numbers: list[int] = []
         self._lost: list[int] = []
-        self._complain = sys.unraisablehook
+        self._hooks = sys.unraisablehook, sys.excepthook
 
     @contextmanager
     def listening(self, numbers: list[int]) -> Iterator[None]:
@@ -44,7 +44,7 @@ class Signals:
         self._told, self._tell = os.pipe()
         os.set_blocking(self._tell, False)
         former = signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
-        sys.unraisablehook = self._hear_unraisable
+        sys.unraisablehook, sys.excepthook = self._hear_unraisable, self._hear_printed
         try:
             self._start_repeating()
             for number in numbers:
@@ -54,7 +54,7 @@ class Signals:
             self.over = True
             for number in numbers:
                 signal.signal(number, _USUAL[number])
-            sys.unraisablehook = self._complain
+            sys.unraisablehook, sys.excepthook = self._hooks
             signal.set_wakeup_fd(former)
             os.close(self._tell)
 
@@ -65,12 +65,25 @@ class Signals:
             raise KeyboardInterrupt
 
     def _hear_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
-        if not self.received:
-            self._complain(unraisable)
-        elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if not self._ends(unraisable.exc_type):
+            self._hooks[0](unraisable)
+
+    def _hear_printed(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        # By C alone, as long as we listen: NumPy's import_array makes an ImportError of it.
+        if not self._ends(kind):
+            self._hooks[1](kind, error, trace)
+
+    def _ends(self, kind: type[BaseException]) -> bool:
+        """Have an interruption that ends here repeated; say whether there was one before.
+
+        Whatever is complained of then comes from what was cut short, as of a file left open.
+        """
+        if self.received and issubclass(kind, KeyboardInterrupt):
             self._lost.append(self.received[-1])
             os.write(self._tell, bytes(self._lost[-1:]))
-        # Other complaints are of what the interruption cut short, as of a file left open.
+        return bool(self.received)
 
     def _start_repeating(self) -> None:
         try:

@@ -600,6 +600,51 @@ def test_ctrl_c_in_a_finalizer_is_neither_lost_nor_told_as_a_traceback(scene: Sc
     assert snapshot(scene.root) == before
 
 
+INTERRUPTED_NUMPY = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class NumPy:
+    struck = False
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy" and self.struck:
+            raise ImportError("cannot load module more than once per process")
+        if name == "numpy":
+            self.struck = True
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+sys.meta_path.insert(0, NumPy())
+"""
+
+
+def test_ctrl_c_while_numpy_is_imported_which_cannot_be_repeated(scene: Scene) -> None:
+    done = scene.cli(prelude=INTERRUPTED_NUMPY)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "interrupted: no unfinished file was left behind\n"
+
+
+INTERRUPTED_IN_C = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Numba:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numba":
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(10)
+            except KeyboardInterrupt as error:
+                sys.excepthook(KeyboardInterrupt, error, error.__traceback__)  # PyErr_Print
+            time.sleep(10)
+sys.meta_path.insert(0, Numba())
+"""
+
+
+def test_ctrl_c_that_a_module_in_c_prints_is_neither_lost_nor_told(scene: Scene) -> None:
+    done = scene.cli(prelude=INTERRUPTED_IN_C)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "interrupted: no unfinished file was left behind\n"
+
+
 INTERRUPTED_WAITING = """
 import signal, sys, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)
