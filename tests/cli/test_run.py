@@ -15,8 +15,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import shardrestore
 from shardrestore_cli.main import app
 from shardrestore_cli.summary import describe
 from tests.cli.tree import (
+    GROWING,
     INDEX,
     SIDE_FILES,
     SINGLE,
@@ -39,6 +38,7 @@ from tests.cli.tree import (
     shard_names,
     snapshot,
     start,
+    stop_at,
     write_index,
     write_shard,
 )
@@ -488,27 +488,6 @@ def test_an_output_that_links_to_an_empty_folder_is_filled(scene: Scene) -> None
 # The end: interrupted and killed -----------------------------------------------------------------
 
 
-GROWING = Path(".unfinished", SINGLE)
-"""Where a shard is in the hidden folder until it is complete."""
-
-
-def stop_at(
-    milestone: Path, sent: signal.Signals, begin: Callable[[], subprocess.Popen[str]]
-) -> tuple[int, str, str]:
-    """Send a signal as soon as a path exists; begin again if the run was faster."""
-    for _ in range(5):
-        process = begin()
-        while process.poll() is None and not os.path.lexists(milestone):
-            time.sleep(0.001)
-        process.send_signal(sent)
-        stdout, stderr = process.communicate(timeout=60)
-        if process.returncode:
-            return process.returncode, stdout, stderr
-        staging = next(path for path in (milestone, *milestone.parents) if path.name == STAGING)
-        shutil.rmtree(staging.parent)
-    raise AssertionError("five runs were done before the signal came")
-
-
 @pytest.mark.parametrize("stage", ["scan", "restore"])
 def test_ctrl_c_exits_with_130_and_leaves_at_most_what_can_be_resumed(
     scene: Scene, stage: str
@@ -546,129 +525,6 @@ def test_ctrl_c_leaves_the_old_model_as_it_was(scene: Scene) -> None:
     assert (status, "Traceback" in stderr) == (130, False)
     after = snapshot(scene.output)
     assert {name: seen for name, seen in after.items() if Path(name).parts[0] != STAGING} == before
-
-
-INTERRUPTED_IMPORT = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-class Numba:
-    def find_spec(self, name, path=None, target=None):
-        if name == "numba":
-            sys.meta_path.remove(self)
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(10)
-            except KeyboardInterrupt:
-                raise ImportError("numba._devicearray failed to import") from None
-sys.meta_path.insert(0, Numba())
-"""
-
-
-def test_ctrl_c_while_numba_is_imported_is_an_interruption_too(scene: Scene) -> None:
-    """numba's C modules turn a KeyboardInterrupt into an ImportError."""
-    before = snapshot(scene.root)
-    done = scene.cli(prelude=INTERRUPTED_IMPORT)
-    assert (done.returncode, "Traceback" in done.stderr) == (130, False), done.stderr
-    assert done.stderr.startswith("interrupted")
-    assert snapshot(scene.root) == before
-
-
-INTERRUPTED_FINALIZER = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-class Finalized:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(10)
-class Numba:
-    def find_spec(self, name, path=None, target=None):
-        if name == "numba":
-            sys.meta_path.remove(self)
-            Finalized()
-            open(os.devnull)
-            time.sleep(10)
-sys.meta_path.insert(0, Numba())
-"""
-
-
-def test_ctrl_c_in_a_finalizer_is_neither_lost_nor_told_as_a_traceback(scene: Scene) -> None:
-    """Python prints an exception in a finalizer, or of a file left open there, and goes on."""
-    before = snapshot(scene.root)
-    done = scene.cli(prelude=INTERRUPTED_FINALIZER)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "interrupted: no unfinished file was left behind\n"
-    assert snapshot(scene.root) == before
-
-
-INTERRUPTED_NUMPY = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-class NumPy:
-    struck = False
-    def find_spec(self, name, path=None, target=None):
-        if name == "numpy" and self.struck:
-            raise ImportError("cannot load module more than once per process")
-        if name == "numpy":
-            self.struck = True
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(10)
-sys.meta_path.insert(0, NumPy())
-"""
-
-
-def test_ctrl_c_while_numpy_is_imported_which_cannot_be_repeated(scene: Scene) -> None:
-    done = scene.cli(prelude=INTERRUPTED_NUMPY)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "interrupted: no unfinished file was left behind\n"
-
-
-INTERRUPTED_IN_C = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-class Numba:
-    def find_spec(self, name, path=None, target=None):
-        if name == "numba":
-            sys.meta_path.remove(self)
-            try:
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(10)
-            except KeyboardInterrupt as error:
-                sys.excepthook(KeyboardInterrupt, error, error.__traceback__)  # PyErr_Print
-            time.sleep(10)
-sys.meta_path.insert(0, Numba())
-"""
-
-
-def test_ctrl_c_that_a_module_in_c_prints_is_neither_lost_nor_told(scene: Scene) -> None:
-    done = scene.cli(prelude=INTERRUPTED_IN_C)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "interrupted: no unfinished file was left behind\n"
-
-
-INTERRUPTED_WAITING = """
-import signal, sys, threading
-signal.signal(signal.SIGINT, signal.default_int_handler)
-class Numba:
-    def find_spec(self, name, path=None, target=None):
-        if name == "numba":
-            sys.meta_path.remove(self)
-            idle, asleep = threading.Event(), threading.Lock()
-            other = threading.Thread(target=idle.wait, daemon=True)
-            other.start()
-            strike = signal.pthread_kill, (other.ident, signal.SIGINT)
-            threading.Timer(0.5, *strike).start()
-            asleep.acquire()
-            asleep.acquire()
-sys.meta_path.insert(0, Numba())
-"""
-
-
-def test_ctrl_c_that_wakes_another_thread_is_heard_by_one_that_waits_for_ever(
-    scene: Scene,
-) -> None:
-    done = scene.cli(prelude=INTERRUPTED_WAITING)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr == "interrupted: no unfinished file was left behind\n"
 
 
 def test_what_a_killed_run_leaves_behind_does_not_block_the_next(scene: Scene) -> None:
@@ -834,45 +690,6 @@ def test_a_plan_is_of_one_target() -> None:
     done = cli("plan", *PATHS, "--target", "T2")
     assert done.returncode == 2
     assert "plan one at a time" in done.stderr
-
-
-INTERRUPTED_PLAN = """
-import os, shardrestore, signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-def plan(*_, **__):
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(10)
-shardrestore.plan = plan
-"""
-
-
-def test_an_interrupted_plan_speaks_of_no_run(scene: Scene) -> None:
-    make_large_pair(scene)
-    stop_at(scene.output / STAGING / GROWING, signal.SIGKILL, lambda: start(scene))
-    done = scene.cli(command="plan", prelude=INTERRUPTED_PLAN)
-    assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == "interrupted: no unfinished file was left behind\n"
-
-
-IN_A_THREAD = """
-import sys, threading
-from typer.testing import CliRunner
-from shardrestore_cli.main import app
-def call():
-    for _ in range(3):
-        found.append(CliRunner().invoke(app, sys.argv[1:]).exit_code)
-found = []
-thread = threading.Thread(target=call)
-thread.start()
-thread.join()
-print(found)
-sys.exit()
-"""
-
-
-def test_a_command_is_carried_out_on_any_thread(scene: Scene) -> None:
-    done = scene.cli(command="plan", prelude=IN_A_THREAD)
-    assert (done.stdout, done.stderr) == ("[0, 0, 0]\n", "")
 
 
 def test_every_promised_option_is_in_the_help() -> None:

@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,3 +243,24 @@ def make_large_pair(scene: Scene) -> None:
         header = header_file(tensors)
         (side / SINGLE).write_bytes(header)
         os.truncate(side / SINGLE, len(header) + layers * nbytes)
+
+
+GROWING = Path(".unfinished", SINGLE)
+"""Where a shard is in the hidden folder until it is complete."""
+
+
+def stop_at(
+    milestone: Path, sent: signal.Signals, begin: Callable[[], subprocess.Popen[str]]
+) -> tuple[int, str, str]:
+    """Send a signal as soon as a path exists; begin again if the run was faster."""
+    for _ in range(5):
+        process = begin()
+        while process.poll() is None and not os.path.lexists(milestone):
+            time.sleep(0.001)
+        process.send_signal(sent)
+        stdout, stderr = process.communicate(timeout=60)
+        if process.returncode:
+            return process.returncode, stdout, stderr
+        staging = next(path for path in (milestone, *milestone.parents) if path.name == STAGING)
+        shutil.rmtree(staging.parent)
+    raise AssertionError("five runs were done before the signal came")
