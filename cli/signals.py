@@ -24,7 +24,8 @@ class Signals:
     Python calls a handler between two of its own instructions. A signal that comes just as the
     main thread begins to wait for others wakes nobody: of runs that waited for a download, 1 in
     100 did not hear it. And what a handler raises in a finalizer, in a callback from C, or while
-    a module in C is imported, is printed and forgotten. A thread sends such signals again.
+    a module in C is imported, is printed and forgotten. A thread sends such signals again,
+    the first of each number: whoever presses Ctrl-C a second time presses a third.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class Signals:
         """Whether nothing is left to be interrupted; not a call, in which a signal is heard."""
         self._numbers: list[int] = []
         self._lost: list[int] = []
-        self._hooks = sys.unraisablehook, sys.excepthook
+        self._complain, self._print = sys.unraisablehook, sys.excepthook
 
     @contextmanager
     def listening(self, numbers: list[int]) -> Iterator[None]:
@@ -54,7 +55,7 @@ class Signals:
             self.over = True
             for number in numbers:
                 signal.signal(number, _USUAL[number])
-            sys.unraisablehook, sys.excepthook = self._hooks
+            sys.unraisablehook, sys.excepthook = self._complain, self._print
             signal.set_wakeup_fd(former)
             os.close(self._tell)
 
@@ -66,14 +67,14 @@ class Signals:
 
     def _hear_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
         if not self._ends(unraisable.exc_type):
-            self._hooks[0](unraisable)
+            self._complain(unraisable)
 
     def _hear_printed(
         self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
     ) -> None:
         # By C alone, as long as we listen: NumPy's import_array makes an ImportError of it.
         if not self._ends(kind):
-            self._hooks[1](kind, error, trace)
+            self._print(kind, error, trace)
 
     def _ends(self, kind: type[BaseException]) -> bool:
         """Have an interruption that ends here repeated; say whether there was one before.
