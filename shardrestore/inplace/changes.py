@@ -108,7 +108,8 @@ class Changes:
             If later changes of the same parameters were active: they are put back as well.
         """
         interruption: BaseException | None = None
-        while not self._undone:  # an attribute, not a call: Ctrl-C is heard in calls
+        # Ctrl-C is heard in calls and as a loop goes back: no call here, and callers undo twice.
+        while not self._undone:
             try:
                 self._put_back_aside()
             except BaseException as error:
