@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shardrestore.checkpoint.header import encode_header
-from shardrestore.checkpoint.index import INDEX_FILE, encode_index
+from shardrestore.checkpoint.index import encode_index
 from shardrestore.kernels import reference
+from shardrestore.names import INDEX_FILE
 from shardrestore.passes.workers import StopSignal, run_tasks
 from shardrestore.selection.cut import selected_count
 

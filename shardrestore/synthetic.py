@@ -19,9 +19,10 @@ import numpy.typing as npt
 from .checkpoint.config import TORCH_NAMES
 from .checkpoint.entry import DTYPE_BITS
 from .checkpoint.header import encode_header
-from .checkpoint.index import INDEX_FILE, SINGLE_FILE, encode_index
+from .checkpoint.index import encode_index
 from .errors import OutputError
 from .kernels import reference
+from .names import INDEX_FILE, SINGLE_FILE
 
 _DEMO_MARKER = ".shardrestore-demo"
 _BLOCK_ELEMENTS = 1 << 18

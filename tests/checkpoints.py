@@ -16,8 +16,8 @@ import torch
 from hypothesis import strategies as st
 
 import shardrestore  # noqa: F401  # its modules must be there to be patched
-from shardrestore.checkpoint.sidefile import PAGE_FILE
 from shardrestore.kernels import load_kernels
+from shardrestore.names import PAGE_FILE
 from tests.oracle import TORCH_DTYPES, Stored
 
 Tensors = dict[str, Stored]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from ..checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER
 from ..errors import RequestError
 from ..hub.destination import check_writable, parse_destination
 from ..hub.reference import Reference
+from ..names import JOURNAL_FILE, STAGING_FOLDER
 from ..passes.progress import Observer, SilentObserver
 from ..report.result import Restoration
 from ..request import Options, Request, check_flag, make_request, parse_output

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from .source import LocalFile
 
-CARD_FILE = "README.md"
-
 FIELDS = frozenset(
     {"base_model", "language", "license", "license_link", "license_name", "pipeline_tag"}
 )

@@ -9,8 +9,6 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .source import LocalFile
 
-CHECKSUM_FILE = "SHA256SUMS"
-
 _BLOCK_BYTES = 1 << 20
 _DIGITS = 64
 _MARK = "\\"

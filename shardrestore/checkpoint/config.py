@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CheckpointError
+from ..names import CONFIG_FILE
 
-CONFIG_FILE = "config.json"
 TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """What a configuration calls each format."""
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CheckpointError, MemoryBudgetError
-from .config import CONFIG_FILE, parse_config
+from ..names import CONFIG_FILE, INDEX_FILE, SINGLE_FILE
+from .config import parse_config
 from .document import weigh_document
 from .entry import show_name
 from .header import Header, header_length, parse_header, weigh_header
-from .index import INDEX_FILE, SINGLE_FILE, check_index, parse_index
+from .index import check_index, parse_index
 from .location import LocalFolder, Location
 from .sidefile import SideFile
 from .source import ByteSource

@@ -12,9 +12,6 @@ from ..errors import CheckpointError
 from .document import read_document
 from .entry import show, show_name
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-
 
 def parse_index(text: bytes, where: str) -> dict[str, str]:
     """Return the weight map of an index: tensor name to shard file name.

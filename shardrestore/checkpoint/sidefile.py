@@ -10,9 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from ..errors import CheckpointError
-from .checksum import CHECKSUM_FILE
+from ..names import OWN_FILES
 from .source import Progress, ignore_progress
-from .uploaded import UPLOADED_FILE
 
 WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".onnx_data"}
@@ -22,15 +21,6 @@ WEIGHT_SUFFIXES = frozenset(
 
 SKIPPED_FOLDERS = frozenset({"__pycache__", "runs", "wandb", "onnx", "openvino", "original"})
 """Folders that belong to a training run or to weights in another format."""
-
-PAGE_FILE = "report.html"
-"""The report for people: the only one that tells time and memory, and so differs between runs."""
-
-OWN_FILES = frozenset(
-    {"diff_summary.tsv", "restore_stats.tsv", "selected_param_stats.json", "shardrestore.json"}
-    | {CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE}
-)
-"""Reports, checksums and notes of an earlier restoration: they describe that, not the next."""
 
 MAX_DEPTH = 32
 """Folders within each other; a model has two or three, a trap has a thousand."""

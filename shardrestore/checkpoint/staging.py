@@ -20,20 +20,21 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from ..errors import InputChangedError, OutputError
-from .checksum import CHECKSUM_FILE
-from .index import INDEX_FILE, SINGLE_FILE, read_shard_names
-from .sidefile import PAGE_FILE
+from ..names import (
+    CHECKSUM_FILE,
+    INDEX_FILE,
+    JOURNAL_FILE,
+    PAGE_FILE,
+    REPLACED_FOLDER,
+    SINGLE_FILE,
+    STAGING_FOLDER,
+    UNFINISHED_FOLDER,
+    UPLOADED_FILE,
+)
+from .index import read_shard_names
 from .source import LocalFile
-from .uploaded import UPLOADED_FILE
 from .writer import existing_parent, explain_write_error
 
-STAGING_FOLDER = ".shardrestore-partial"
-JOURNAL_FILE = ".journal.jsonl"
-"""In the hidden folder: says that an unfinished run can be resumed."""
-
-_REPLACED_FOLDER = ".replaced"
-UNFINISHED_FOLDER = ".unfinished"
-"""In the hidden folder: shards that are being written."""
 _COPY_BYTES = 1 << 20
 _SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
@@ -105,7 +106,7 @@ class Staging:
         OutputError
             If there are any: nothing but the renames of that run may touch them.
         """
-        replaced = self.folder / _REPLACED_FOLDER
+        replaced = self.folder / REPLACED_FOLDER
         if any(path.is_file() or path.is_symlink() for path in replaced.rglob("*")):
             raise OutputError(
                 f"{replaced}: holds the model that a killed run was about to replace: move its "
@@ -185,7 +186,7 @@ class Staging:
         shards without an index are no model, an old index over new shards would be
         a wrong one.
         """
-        here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{_REPLACED_FOLDER}"
+        here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{REPLACED_FOLDER}"
         leaving = dict.fromkeys(find_old_weights(self.output))
         for name in (CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE):
             if exists(self.output / name):
@@ -391,7 +392,7 @@ def _check_emptiness(output: Path, *, overwrite: bool, resume: bool, ours: bool)
             pass
     if resume and unfinished:
         return
-    replaced = staging / _REPLACED_FOLDER
+    replaced = staging / REPLACED_FOLDER
     if replaced.is_dir():
         advice = "go on with --resume" if unfinished else f"move its files back into {output}"
         raise OutputError(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..names import UPLOADED_FILE
 from .document import read_document
 from .writer import explain_write_error
 
-UPLOADED_FILE = "shardrestore.hub.json"
 UPLOADED_FORMAT = 1
 """Version of the note's keys; raised when one changes its meaning."""
 

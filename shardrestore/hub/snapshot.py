@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint.config import CONFIG_FILE
 from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
 from ..checkpoint.entry import show
 from ..checkpoint.location import LocalFolder
 from ..checkpoint.sidefile import SideFile, is_side_file
 from ..checkpoint.source import ByteSource, LocalFile, ignore_progress
 from ..errors import CheckpointError, HubError
+from ..names import CONFIG_FILE
 from .failure import explained, is_unreachable
 from .file import CachedFile, HubFile, find_blob, make_meter
 from .ranges import Place

@@ -19,10 +19,10 @@ from torch.nn.parameter import is_lazy
 from ..checkpoint.entry import shorten, show_name
 from ..checkpoint.folder import Checkpoint, Shard, collect_tensors
 from ..checkpoint.header import Header, encode_header, header_length, parse_header
-from ..checkpoint.index import SINGLE_FILE
 from ..checkpoint.sidefile import SideFile
 from ..checkpoint.source import ByteSource, Progress, ignore_progress
 from ..errors import CheckpointError
+from ..names import SINGLE_FILE
 from .sharing import Span, find_obstacles
 from .weights import CODE_DTYPES, Weights, find_obstacle
 

@@ -11,12 +11,11 @@ from typing import Any
 from ..checkpoint.document import read_document
 from ..checkpoint.entry import show
 from ..errors import CheckpointError
+from ..names import RECORD_FILE, SHARES_FILE, SUMMARY_FILE
 from ..pairing.regions import locate
-from ..report.files import RECORD_FILE, REPORT_FILES
 from ..report.overview import Overview, OverviewCut, TensorOverview, make_cells
 from ..verification.record import Record, read_record
 
-_SUMMARY_FILE, _STATS_FILE = REPORT_FILES[:2]
 _SUMMARY_HEAD = ["param_name", "layer_name", "average_mean_diff", "numel"]
 _STATS_HEAD = ["param_name", "layer_name", "restored_numel", "numel", "restored_ratio"]
 _COPY_AGAIN = "copy it again from where the model was written, or restore again"
@@ -80,7 +79,7 @@ def _compare_sums(folder: Path, tensors: Sequence[TensorOverview], record: Recor
     ):
         if found != recorded:
             raise CheckpointError(
-                f"{folder / _STATS_FILE}: damaged: {found:,} {what} in all, {RECORD_FILE} says "
+                f"{folder / SHARES_FILE}: damaged: {found:,} {what} in all, {RECORD_FILE} says "
                 f"{recorded:,}; {_COPY_AGAIN}"
             )
 
@@ -119,11 +118,11 @@ class _Facts:
 
 def _read_tensors(folder: Path) -> tuple[TensorOverview, ...]:
     """Read both tables of tensors, which have the same rows."""
-    means = _read_table(folder / _SUMMARY_FILE, _SUMMARY_HEAD)
-    stats = _read_table(folder / _STATS_FILE, _STATS_HEAD)
+    means = _read_table(folder / SUMMARY_FILE, _SUMMARY_HEAD)
+    stats = _read_table(folder / SHARES_FILE, _STATS_HEAD)
     if [(row[0], row[3]) for row in means] != [(row[0], row[3]) for row in stats]:
         raise CheckpointError(
-            f"{folder / _STATS_FILE}: its tensors are not those of {_SUMMARY_FILE}: one of the two "
+            f"{folder / SHARES_FILE}: its tensors are not those of {SUMMARY_FILE}: one of the two "
             f"is damaged or another run's; {_COPY_AGAIN}"
         )
     tensors = []
@@ -132,7 +131,7 @@ def _read_tensors(folder: Path) -> tuple[TensorOverview, ...]:
             tensors.append(_read_tensor(stat[0], mean[2], stat[2], stat[3]))
         except ValueError as error:
             raise CheckpointError(
-                f"{folder}: line {number} of {_SUMMARY_FILE} or {_STATS_FILE} is damaged: "
+                f"{folder}: line {number} of {SUMMARY_FILE} or {SHARES_FILE} is damaged: "
                 f"{error}; {_COPY_AGAIN}"
             ) from error
     return tuple(tensors)

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from ..selection.cut import (
     BinCut,
     Cut,
-    Strategy,
     cut_at_bin,
     cut_at_key,
     find_bin,
@@ -27,29 +26,10 @@ from ..selection.score import LOWS
 from .context import Context
 from .engine import SegmentCut
 from .gather import RegionScores
+from .goal import Goal
 from .low_bits import LowBits, count_random_bins
 from .scan import Scan
 from .segment import Region, Segment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """What one output is to be: a share of a region, chosen by a strategy."""
-
-    region: Region
-    strategy: Strategy
-    percent: float
-    selected: int
-    """Elements to select."""
-    refines: bool
-    """Whether its cut is not resolved by the scan, so that low bits are counted."""
-    exact: bool
-    """Whether its cut separates keys, not bins of them: for lack of need, or refined."""
-
-    @property
-    def random(self) -> bool:
-        """Whether the keys that are cut are random, not scores."""
-        return self.strategy == "random"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

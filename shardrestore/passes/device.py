@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from ..errors import DeviceError
-from .memory import MIB, RESIDENT_WORKERS, format_mib
+from ..units import MIB, format_mib
 from .meter import measure_excess
 from .progress import Observer
 
@@ -21,6 +21,9 @@ larger than the command line holds.
 To import torch takes about 0.2 GiB of host memory before a GPU's libraries are loaded; what
 those take could not be measured when this was written, 2 GiB leaves ample room.
 """
+
+RESIDENT_WORKERS = 2
+"""Workers on GPUs where a model is in memory: one fetches counts while another's are made."""
 
 TORCH_PREFIX = "torch:"
 """``torch:cpu`` computes as on a GPU, but on processors: for tests, and for the curious."""

@@ -7,15 +7,14 @@ from dataclasses import replace
 
 from ..errors import MemoryBudgetError
 from ..selection.score import BINS, LOWS
+from ..units import MIB, format_mib
 from .memory import (
     CHUNK_ELEMENTS,
     GPU_CHUNK_ELEMENTS,
-    MIB,
     SMALLEST_BLOCK_BYTES,
     Limits,
     Sizing,
     Workload,
-    format_mib,
 )
 
 ELEMENT_SCRATCH_BYTES = 40

@@ -14,16 +14,7 @@ from functools import partial
 from ..errors import MemoryBudgetError
 from ..kernels.interface import LANES
 from ..selection.score import BINS, LOWS
-
-MIB = 1 << 20
-
-RUNTIME_BYTES = 224 * MIB
-"""The process before its first buffer: interpreter, NumPy, numba and its compiler.
-
-Measured: 152 MiB with compiled kernels at hand, 187 MiB when they are compiled
-in the same process (Python 3.11, NumPy 2.4, numba 0.68, Linux on x86-64). Sending shards to
-the Hub by plain HTTP adds 20 MiB, the same for shards of 91 and of 569 MB.
-"""
+from ..units import MIB, format_mib
 
 TENSOR_BYTES = 512
 """A tensor of either checkpoint, or a line of its metadata: entry, pair and result."""
@@ -69,9 +60,6 @@ GPU_BLOCK_BYTES = 8 * MIB
 GPU_CHUNK_ELEMENTS = 1 << 20
 """Preferred number of elements that a GPU's kernels take at once: of launches, a chunk takes
 some dozens, and each some microseconds."""
-
-RESIDENT_WORKERS = 2
-"""Workers on GPUs where a model is in memory: one fetches counts while another's are made."""
 
 GPU_SLOTS = 2
 """Sets of buffers of a worker with a GPU."""
@@ -286,8 +274,3 @@ def choose(
         f"its libraries), --max-memory allows {format_mib(limits.max_memory_bytes)}: "
         f"raise it to {-(-least // MIB)}MiB"
     )
-
-
-def format_mib(nbytes: int) -> str:
-    """Return a byte count in MiB, rounded up so that it is never understated."""
-    return f"{-(-nbytes // MIB):,} MiB"

@@ -15,16 +15,16 @@ from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
 from ..pairing.rename import Rename
 from ..selection.cut import Strategy, selected_count
+from ..selection.histogram import BIN_BYTES
 from ..selection.stream import SEGMENT_ELEMENTS
-from .cuts import Goal
+from ..units import format_mib
 from .device import Device
 from .device_memory import fit_device
 from .download import Downloads
+from .goal import Goal
 from .layout import OutputShard, lay_out
-from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit, format_mib
-from .meter import measure_runtime
+from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit
 from .segment import Region, Segment, split_pairs, twin_segments
-from .spool import BIN_BYTES
 from .tasks import COPY_BYTES
 
 SPOOL_BINS = 8192
@@ -98,6 +98,7 @@ def plan_work(
     pages: bool,
     device: Device,
     limits: Limits,
+    runtime_bytes: int,
 ) -> Work:
     """Plan a run: every percent by every strategy in every region.
 
@@ -117,6 +118,8 @@ def plan_work(
     device : Device
         Where weights are scored and cut.
     limits : Limits
+    runtime_bytes : int
+        What the process holds before its first buffer, in bytes.
 
     Raises
     ------
@@ -146,7 +149,7 @@ def plan_work(
         segment.pair.target.nbytes for segment in (*segments, *twin_parts) if segment.index == 0
     )
     load = Workload(
-        runtime_bytes=measure_runtime(),
+        runtime_bytes=runtime_bytes,
         **_weigh_inputs(base, target),
         profile_bytes=profile_bytes or 0,
         segments=len(segments),
@@ -206,6 +209,7 @@ def plan_scan(
     downloads: Downloads,
     device: Device,
     limits: Limits,
+    runtime_bytes: int,
 ) -> ScanWork:
     """Plan a scan of all pairs.
 
@@ -217,7 +221,7 @@ def plan_scan(
     _check_size(pairing.pairs, limits)
     segments = split_pairs(pairing.pairs)
     load = Workload(
-        runtime_bytes=measure_runtime(),
+        runtime_bytes=runtime_bytes,
         **_weigh_inputs(base, target),
         profile_bytes=len(pairing.pairs) * PROFILED_TENSOR_BYTES,
         segments=len(segments),

@@ -16,10 +16,7 @@ import numpy as np
 
 from ..checkpoint.writer import explain_write_error
 from ..errors import OutputError
-from ..selection.histogram import SparseHistogram
-
-BIN_BYTES = 6
-"""Disk of a bin that is not empty: its number in 2 bytes, its count in 4."""
+from ..selection.histogram import BIN_BYTES, SparseHistogram
 
 
 class Spool:

@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..names import REPORT_FILES
 from ..selection.histogram import ScoreStatistics
 from ..version import __version__
+from .overview import finite
 from .result import Restoration, RestorationReport, TensorResult
 
-RECORD_FILE = "shardrestore.json"
-STATISTICS_FILE = "selected_param_stats.json"
-REPORT_FILES = (
-    "diff_summary.tsv",
-    "restore_stats.tsv",
-    STATISTICS_FILE,
-    RECORD_FILE,
-)
 RECORD_FORMAT = 1
 """Version of the record's keys; raised when one changes its meaning."""
 
@@ -169,11 +162,6 @@ def summarize(result: RestorationReport) -> dict[str, Any]:
         "device_reason": result.device_reason,
         "peak_rss_bytes": result.peak_rss_bytes,
     }
-
-
-def finite(value: float | None) -> float | None:
-    """Return a value that JSON can hold: None for NaN and infinity."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def encode_json(document: Mapping[str, Any]) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from .files import finite
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
 """Shares of a group's elements at which its scores are given."""
@@ -300,3 +299,8 @@ def _summarize_tensor(tensor: TensorOverview) -> dict[str, Any]:
         "unchanged_share": tensor.unchanged_share,
         "restored": list(tensor.restored),
     }
+
+
+def finite(value: float | None) -> float | None:
+    """Return a value that JSON can hold: None for NaN and infinity."""
+    return value if value is not None and math.isfinite(value) else None

@@ -19,8 +19,6 @@ from .detail import Detail
 from .document import describe_page, encode_document, shorten
 from .overview import Overview
 
-PAGE_FILE = "report.html"
-
 _FOLDER = Path(__file__).with_name("page")
 _LIBRARY = "vega.min.js"
 _SCRIPTS = ("text.js", "views.js", "charts.js", "table.js", "page.js")

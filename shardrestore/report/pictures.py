@@ -10,8 +10,7 @@ from typing import Any
 from ..errors import OutputError
 from .charts import Spec, draw_distribution, draw_heatmap, with_data
 from .detail import Detail, Distribution
-from .files import finite
-from .overview import Cell, Overview, layer_label
+from .overview import Cell, Overview, finite, layer_label
 
 _SCALE = 2.0
 """Pixels for each unit of length: 144 dots per inch."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, parse_checksums
+from ..checkpoint.checksum import encode_checksums, parse_checksums
 from ..checkpoint.document import read_document
-from ..checkpoint.uploaded import UPLOADED_FILE
+from ..names import CHECKSUM_FILE, RECORD_FILE, UPLOADED_FILE
 from ..report.card import name_input
-from ..report.files import RECORD_FILE, encode_json
+from ..report.files import encode_json
 
 Contents = Mapping[str, Path | bytes]
 """What is uploaded under each name."""

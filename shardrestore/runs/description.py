@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..passes.cuts import Goal, PlacedCut
+from ..passes.cuts import PlacedCut
 from ..passes.gather import Gathered
+from ..passes.goal import Goal
 from ..passes.plan import Work
 from ..passes.restore import Restored
 from ..report.result import RestorationReport, TensorResult

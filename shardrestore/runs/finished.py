@@ -7,14 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint.checksum import CHECKSUM_FILE
 from ..checkpoint.document import read_document
-from ..checkpoint.index import INDEX_FILE
 from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError
+from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STATISTICS_FILE
 from ..overview.folder import overview_of_folder
-from ..passes.cuts import Goal
-from ..report.files import RECORD_FILE, STATISTICS_FILE
+from ..passes.goal import Goal
 from ..report.result import Restoration, TensorResult
 from ..selection.histogram import ScoreStatistics
 from .session import Session

@@ -8,23 +8,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.card import CARD_FILE, output_name
-from ..checkpoint.checksum import CHECKSUM_FILE
+from ..checkpoint.card import output_name
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.index import INDEX_FILE
-from ..checkpoint.sidefile import PAGE_FILE
-from ..checkpoint.staging import (
-    JOURNAL_FILE,
-    STAGING_FOLDER,
-    UNFINISHED_FOLDER,
-    check_output,
-    check_places,
-)
+from ..checkpoint.staging import check_output, check_places
 from ..checkpoint.writer import existing_parent, free_bytes
 from ..errors import OutputError
+from ..names import (
+    CARD_FILE,
+    CHECKSUM_FILE,
+    INDEX_FILE,
+    JOURNAL_FILE,
+    PAGE_FILE,
+    REPORT_FILES,
+    STAGING_FOLDER,
+    UNFINISHED_FOLDER,
+)
 from ..passes.download import Downloads, Need
 from ..passes.plan import Work
-from ..report.files import REPORT_FILES
 from .journal import Journal
 from .session import Session
 

@@ -8,8 +8,8 @@ from typing import Any
 from ..overview.detail import make_detail
 from ..overview.groups import Group, Member
 from ..overview.result import overview_of_result
-from ..passes.cuts import Goal
 from ..passes.gather import Gathered
+from ..passes.goal import Goal
 from ..passes.scan import Scan
 from ..passes.segment import Region
 from ..profile.contents import ProfiledTensor

@@ -11,6 +11,7 @@ from ..pairing.pairs import Pairing, Problem, match, survey
 from ..passes.context import Context
 from ..passes.device import find_device
 from ..passes.download import plan_downloads
+from ..passes.meter import measure_runtime
 from ..passes.plan import plan_scan
 from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.recall import remember
@@ -62,6 +63,7 @@ def make_profile(
             downloads=downloads,
             device=device,
             limits=request.limits,
+            runtime_bytes=measure_runtime(),
         )
         needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
         check_disk(output, needs, downloads)

@@ -7,23 +7,24 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ..checkpoint.checksum import CHECKSUM_FILE, hash_file
+from ..checkpoint.checksum import hash_file
 from ..checkpoint.entry import show
-from ..checkpoint.index import INDEX_FILE, SINGLE_FILE
-from ..checkpoint.staging import JOURNAL_FILE, STAGING_FOLDER, exists, is_old_weight, locked
-from ..checkpoint.uploaded import (
-    UPLOADED_FILE,
-    Uploaded,
-    UploadedFile,
-    read_uploaded,
-    write_uploaded,
-)
+from ..checkpoint.staging import exists, is_old_weight, locked
+from ..checkpoint.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
 from ..checkpoint.writer import explain_write_error
 from ..errors import CheckpointError
 from ..hub.destination import Destination, check_writable
 from ..hub.upload import Commit, Upload, confirm_files
+from ..names import (
+    CHECKSUM_FILE,
+    INDEX_FILE,
+    JOURNAL_FILE,
+    RECORD_FILE,
+    SINGLE_FILE,
+    STAGING_FOLDER,
+    UPLOADED_FILE,
+)
 from ..passes.progress import Observer, SilentObserver
-from ..report.files import RECORD_FILE
 from ..verification.record import read_record
 from .contents import Contents, find_contents, weigh
 from .pushed import Pushed

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.staging import JOURNAL_FILE, Move, Staging, exists
+from ..checkpoint.staging import Move, Staging, exists
 from ..checkpoint.uploaded import UploadedFile
 from ..errors import OutputError, ProfileError
+from ..names import JOURNAL_FILE, SCAN_FILE
 from ..passes.recall import remember
 from ..passes.restore import Restored, ShardResult
 from ..passes.scan import Scan
@@ -26,8 +27,6 @@ from ..selection.histogram import Histogram
 from .journal import JOURNAL_FORMAT, Journal, find_difference
 from .pushed import Pushed
 from .session import Session
-
-_SCAN_FILE = ".scan.profile.safetensors"
 
 
 class Recovery:
@@ -95,7 +94,7 @@ class Recovery:
     def _clear(self) -> None:
         done = [self._names[number] for number in self.finished]
         for staging in self._stagings:
-            staging.clear(keep=[*done, JOURNAL_FILE, _SCAN_FILE] if self.resumes else [])
+            staging.clear(keep=[*done, JOURNAL_FILE, SCAN_FILE] if self.resumes else [])
 
     def _describe(self) -> dict[str, Any]:
         session, request = self._session, self._session.request
@@ -180,7 +179,7 @@ class Recovery:
 
     def find_scan(self) -> Profile | None:
         """Open what an earlier run has scanned; None if there is nothing, or it is damaged."""
-        path = self._stagings[0].folder / _SCAN_FILE
+        path = self._stagings[0].folder / SCAN_FILE
         if self.resumes and exists(path):
             with suppress(ProfileError):
                 profile = Profile(path)
@@ -194,14 +193,14 @@ class Recovery:
         pairs = {segment.pair.name: segment.pair for segment in scan.segments}
         inputs = {"base": session.base.identity(), "target": session.target.identity()}
         remember(
-            lead.unfinished_path(_SCAN_FILE),
+            lead.unfinished_path(SCAN_FILE),
             scan,
             list(pairs.values()),
             inputs,
             dtype=session.request.dtype,
             rename=session.request.rename,
         )
-        lead.complete(_SCAN_FILE)
+        lead.complete(SCAN_FILE)
         self.has_scan = True
 
     def begin(self) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from ..checkpoint.writer import explain_write_error
 from ..errors import OutputError
 from ..hub.reference import Reference
+from ..names import PAGE_FILE
 from ..overview import detail_of
-from ..report.page import PAGE_FILE, encode_page
+from ..report.page import encode_page
 from ..report.pictures import check_renderer, encode_pictures
 from .file import NewFile, check_file
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.acceptance import check_accepted
-from ..checkpoint.card import CARD_FILE, output_name, read_card
-from ..checkpoint.checksum import CHECKSUM_FILE, encode_checksums, hash_file
-from ..checkpoint.config import CONFIG_FILE, recast_config
-from ..checkpoint.index import INDEX_FILE, encode_index
-from ..checkpoint.sidefile import PAGE_FILE
-from ..checkpoint.staging import STAGING_FOLDER, Move, Staging
-from ..checkpoint.uploaded import UPLOADED_FILE
+from ..checkpoint.card import output_name, read_card
+from ..checkpoint.checksum import encode_checksums, hash_file
+from ..checkpoint.config import recast_config
+from ..checkpoint.index import encode_index
+from ..checkpoint.staging import Move, Staging
 from ..checkpoint.writer import explain_write_error
 from ..errors import (
     InputChangedError,
@@ -27,6 +25,15 @@ from ..errors import (
     ShardRestoreError,
 )
 from ..kernels import load_kernels
+from ..names import (
+    CARD_FILE,
+    CHECKSUM_FILE,
+    CONFIG_FILE,
+    INDEX_FILE,
+    PAGE_FILE,
+    STAGING_FOLDER,
+    UPLOADED_FILE,
+)
 from ..passes.context import Context
 from ..passes.cuts import place_cuts
 from ..passes.gather import gather

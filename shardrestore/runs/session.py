@@ -11,6 +11,7 @@ from ..hub.reference import Reference, open_checkpoint
 from ..passes.cuts import PlacedCut
 from ..passes.device import Device, find_device
 from ..passes.download import Downloads, plan_downloads
+from ..passes.meter import measure_runtime
 from ..passes.plan import Work, plan_work
 from ..passes.restore import Restored
 from ..profile.file import Profile
@@ -100,6 +101,7 @@ class Session:
             pages=request.report,
             device=device,
             limits=request.limits,
+            runtime_bytes=measure_runtime(),
         )
 
     def check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from .score import BINS, bin_scores
 
+BIN_BYTES = 6
+"""A bin of a stored sparse histogram: its number in 2 bytes, its count in 4."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SparseHistogram:

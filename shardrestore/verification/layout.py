@@ -17,9 +17,10 @@ from ..checkpoint.document import read_document, weigh_document
 from ..checkpoint.entry import DTYPE_BITS, show_name
 from ..checkpoint.folder import Checkpoint, Shard
 from ..checkpoint.header import Header, header_length, parse_header
-from ..checkpoint.index import INDEX_FILE, SINGLE_FILE, parse_index
+from ..checkpoint.index import parse_index
 from ..checkpoint.source import ByteSource, LocalFile
 from ..errors import CheckpointError
+from ..names import INDEX_FILE, SINGLE_FILE
 from ..pairing.pairs import FLOAT_DTYPES
 from .findings import Findings
 

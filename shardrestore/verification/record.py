@@ -15,13 +15,12 @@ from typing import Any, NoReturn, TypeVar
 
 from ..checkpoint.document import read_document
 from ..checkpoint.entry import show
-from ..checkpoint.staging import STAGING_FOLDER
 from ..errors import CheckpointError
+from ..names import RECORD_FILE, STAGING_FOLDER
 from ..pairing.pairs import CAST_DTYPES
 from ..pairing.regions import REGIONS
 from ..selection.score import KEYS
 
-RECORD_FILE = "shardrestore.json"
 RECORD_FORMAT = 1
 """The format read here. Not taken from ``report``: this is the reader's own idea of it."""
 

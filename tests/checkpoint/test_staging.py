@@ -17,15 +17,9 @@ from unittest import mock
 
 import pytest
 
-from shardrestore.checkpoint.staging import (
-    JOURNAL_FILE,
-    STAGING_FOLDER,
-    Staging,
-    check_output,
-    check_places,
-    find_old_weights,
-)
+from shardrestore.checkpoint.staging import Staging, check_output, check_places, find_old_weights
 from shardrestore.errors import OutputError
+from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER
 from tests.cli.tree import snapshot
 
 INDEX = "model.safetensors.index.json"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.staging import STAGING_FOLDER
 from shardrestore.errors import CheckpointError, InputChangedError, OutputError
+from shardrestore.names import STAGING_FOLDER
 from tests.checkpoints import Units, read_tree, using
 from tests.cli.tree import SINGLE, Scene, cli, shard_names
 from tests.faults.inject import visible

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.uploaded import UPLOADED_FILE
+from shardrestore.names import UPLOADED_FILE
 from tests.cli.tree import INDEX, MAIN, SINGLE, Scene, shard_names, snapshot
 from tests.hub import Fault, Hub
 from tests.hub.client import HubClient

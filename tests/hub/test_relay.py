@@ -20,7 +20,7 @@ import pytest
 
 import shardrestore
 from shardrestore.checkpoint.staging import Staging
-from shardrestore.checkpoint.uploaded import UPLOADED_FILE
+from shardrestore.names import UPLOADED_FILE
 from shardrestore.synthetic import write_pair
 from tests.checkpoints import read_tree
 from tests.cli.tree import INDEX, MAIN, SIDE_FILES, STAGING, TINY, Scene, shard_names, snapshot

@@ -15,11 +15,11 @@ from shardrestore.kernels.device import UnfaithfulDevice
 from shardrestore.passes import device
 from shardrestore.passes.device import (
     AUTO_MEMORY_BYTES,
+    RESIDENT_WORKERS,
     Device,
     find_device,
     find_resident_device,
 )
-from shardrestore.passes.memory import RESIDENT_WORKERS
 from shardrestore.request import parse_device
 from tests.checkpoints import store, write_checkpoint
 

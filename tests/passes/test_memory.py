@@ -13,17 +13,9 @@ from shardrestore.errors import MemoryBudgetError
 from shardrestore.kernels.interface import LANES
 from shardrestore.passes import memory
 from shardrestore.passes.device_memory import fit_device, project_device
-from shardrestore.passes.memory import (
-    MIB,
-    Limits,
-    Sizing,
-    Workload,
-    fit,
-    format_mib,
-    project,
-    project_downloads,
-)
+from shardrestore.passes.memory import Limits, Sizing, Workload, fit, project, project_downloads
 from shardrestore.selection.score import BINS, LOWS
+from shardrestore.units import MIB, format_mib
 
 LOAD = Workload(
     runtime_bytes=101 * MIB,

@@ -9,11 +9,6 @@ from pathlib import Path
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.checksum import CHECKSUM_FILE
-from shardrestore.checkpoint.sidefile import OWN_FILES, PAGE_FILE
-from shardrestore.checkpoint.uploaded import UPLOADED_FILE
-from shardrestore.report import page
-from shardrestore.report.files import REPORT_FILES
 from tests import oracle
 from tests.checkpoints import Layout, store, write_checkpoint
 
@@ -26,13 +21,6 @@ ODD = [
     'model.layers.2.mlp."quoted" ünïcode 模型.weight',
     "model.layers.3.self_attn.q_proj.weight",
 ]
-
-
-def test_the_files_that_are_not_copied_from_an_earlier_run_are_those_that_a_run_writes() -> None:
-    """Two lists, because report and checkpoint do not import each other."""
-    assert {*REPORT_FILES, CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE} == OWN_FILES
-    assert len(REPORT_FILES) + 3 == len(OWN_FILES)
-    assert page.PAGE_FILE == PAGE_FILE
 
 
 @pytest.mark.parametrize("shards", [0, 2])
