@@ -17,7 +17,7 @@ from importlib import metadata
 
 import torch
 
-from shardrestore.passes.device import TORCH_PREFIX
+from shardrestore.machine.device import TORCH_PREFIX
 
 from .gpu_figures import Facts
 

@@ -28,7 +28,7 @@ import torch
 import shardrestore
 from shardrestore.checkpoint.source import LocalFile
 from shardrestore.checkpoint.writer import ShardWriter
-from shardrestore.passes.workers import StopSignal, run_tasks
+from shardrestore.machine.workers import StopSignal, run_tasks
 from shardrestore.passes.workspace import as_bytes
 from shardrestore.passes.writers import SYNC_BYTES
 

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from shardrestore.checkpoint.header import encode_header
 from shardrestore.checkpoint.index import encode_index
 from shardrestore.kernels import reference
+from shardrestore.machine.workers import StopSignal, run_tasks
 from shardrestore.names import INDEX_FILE
-from shardrestore.passes.workers import StopSignal, run_tasks
 from shardrestore.selection.cut import selected_count
 
 from .llama import LargeModel, Tensors, count_elements, split

@@ -26,9 +26,9 @@ from .errors import (
     RequestError,
     ShardRestoreError,
 )
+from .machine.progress import Observer
 from .passes.memory import Sizing
 from .passes.plan import RegionSurvey
-from .passes.progress import Observer
 from .report.files import summarize
 from .report.overview import (
     Cell,

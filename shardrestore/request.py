@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import SupportsFloat, TypedDict, cast, get_args, get_type_hints
 
 from .errors import RequestError
+from .machine.meter import measure_excess
 from .pairing.pairs import CAST_DTYPES, Filter, make_filter
 from .pairing.rename import Rename, parse_rename
 from .passes.memory import Limits
-from .passes.meter import measure_excess
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import shardrestore
 from shardrestore import MemoryBudgetError, Options, OutputError, RequestError, parse_size
 from shardrestore.hub.destination import parse_destination
-from shardrestore.passes import meter
+from shardrestore.machine import meter
 from shardrestore.passes.plan import _count
 from shardrestore.request import make_request
 from shardrestore.selection.cut import selected_count

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Unpack
 
 from ..hub.reference import Reference
+from ..machine.progress import Observer
 from ..overview import overview_of, overview_of_profile
-from ..passes.progress import Observer
 from ..profile.file import Profile
 from ..report.overview import Overview
 from ..request import ScanOptions, make_scan_request, parse_output

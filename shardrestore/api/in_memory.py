@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ..errors import RequestError
 from ..hub.reference import Reference
-from ..passes.progress import Observer
+from ..machine.progress import Observer
 from ..report.result import RestorationReport
 from ..request import ModuleOptions, make_module_request
 

@@ -10,8 +10,8 @@ from typing import Unpack
 from ..errors import RequestError
 from ..hub.destination import check_writable, parse_destination
 from ..hub.reference import Reference
+from ..machine.progress import Observer, SilentObserver
 from ..names import JOURNAL_FILE, STAGING_FOLDER
-from ..passes.progress import Observer, SilentObserver
 from ..report.result import Restoration
 from ..request import Options, Request, check_flag, make_request, parse_output
 from ..runs.pushed import Pushed

@@ -15,9 +15,9 @@ import torch
 from ..checkpoint.entry import shorten
 from ..errors import DeviceError, InputChangedError, RequestError
 from ..kernels.interface import Codes, Flags
+from ..machine.workers import Stopped
 from ..passes.memory import CHUNK_ELEMENTS
 from ..passes.plan import Work
-from ..passes.workers import Stopped
 from ..passes.workspace import ITEM_BYTES
 from .store import Store
 from .weights import Weights

@@ -20,17 +20,17 @@ from ..checkpoint.folder import Checkpoint
 from ..errors import MemoryBudgetError, OutputError, RequestError
 from ..hub.reference import Reference
 from ..kernels import load_kernels
+from ..machine.device import find_resident_device
+from ..machine.meter import peak_resident_bytes
+from ..machine.progress import Observer, SerialObserver, SilentObserver, in_units
+from ..machine.workers import StopSignal, run_tasks
 from ..passes.context import Context
 from ..passes.cuts import PlacedCut, place_cuts
-from ..passes.device import find_resident_device
 from ..passes.engines import open_engine
 from ..passes.gather import Gathered, gather
-from ..passes.meter import peak_resident_bytes
-from ..passes.progress import Observer, SerialObserver, SilentObserver, in_units
 from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan
 from ..passes.segment import Segment
-from ..passes.workers import StopSignal, run_tasks
 from ..report.result import RestorationReport
 from ..request import Request
 from ..runs.description import describe

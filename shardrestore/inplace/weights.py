@@ -12,7 +12,7 @@ import torch
 from ..errors import InputChangedError
 from ..kernels import gpu, load_kernels
 from ..kernels.interface import Codes, Flags
-from ..passes.device import is_out_of_memory
+from ..machine.device import is_out_of_memory
 
 CODE_DTYPES = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 """Formats that can be ranked, and integers of their size."""

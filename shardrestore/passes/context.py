@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
 from ..kernels.interface import Kernels
-from .device import Device
+from ..machine.device import Device
+from ..machine.progress import Observer
 from .memory import Sizing
-from .progress import Observer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

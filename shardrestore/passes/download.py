@@ -13,8 +13,8 @@ from typing import Protocol
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.source import Progress
 from ..errors import MemoryBudgetError
-from .progress import Observer
-from .workers import POLL_SECONDS, StopSignal
+from ..machine.progress import Observer
+from ..machine.workers import POLL_SECONDS, StopSignal
 
 Need = tuple[Path, int]
 """A place and the bytes that it will take."""

@@ -18,6 +18,7 @@ import torch
 from ..kernels import gpu
 from ..kernels.device import load_block_kernels
 from ..kernels.interface import Counts
+from ..machine.workers import StopSignal
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
@@ -27,7 +28,6 @@ from .engine import Advance, Counted, SegmentCut, Selected, Sink
 from .memory import CHUNK_ELEMENTS
 from .queues import Queues
 from .segment import Segment
-from .workers import StopSignal
 from .workspace import EXPONENTS, ITEM_BYTES, OVERFLOWING_CASTS, Workspace
 
 

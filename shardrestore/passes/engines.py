@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..machine.workers import StopSignal
 from .context import Context
 from .engine import Engine
 from .engine_cpu import CpuEngine
-from .workers import StopSignal
 
 
 def open_engine(context: Context, stop: StopSignal) -> Engine:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from ..errors import DeviceError
+from ..machine.device import is_out_of_memory
+from ..machine.workers import StopSignal
 from .context import Context
-from .device import is_out_of_memory
 from .engine import Advance, Engine
 from .engine_cpu import CpuEngine
 from .engine_gpu import GpuEngine
 from .forwarding import ForwardingEngine, Result
 from .segment import Segment
-from .workers import StopSignal
 from .workspace import Workspace
 
 

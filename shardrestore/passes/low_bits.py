@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..machine.progress import in_units
+from ..machine.workers import StopSignal, run_tasks
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
 from .engines import open_engine
-from .progress import in_units
 from .scan import Scan
 from .segment import Region, Segment
 from .spool import Spool
-from .workers import StopSignal, run_tasks
 
 
 class LowBits:

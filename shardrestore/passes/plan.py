@@ -11,6 +11,7 @@ import numpy as np
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
 from ..errors import MemoryBudgetError, RequestError
+from ..machine.device import Device
 from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
 from ..pairing.rename import Rename
@@ -18,7 +19,6 @@ from ..selection.cut import Strategy, selected_count
 from ..selection.histogram import BIN_BYTES
 from ..selection.stream import SEGMENT_ELEMENTS
 from ..units import format_mib
-from .device import Device
 from .device_memory import fit_device
 from .download import Downloads
 from .goal import Goal

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..checkpoint.source import DeviceSource
+from ..machine.workers import StopSignal
 from .context import Context
 from .engine import Advance, Engine
 from .engine_cpu import CpuEngine
 from .fallback import FallbackEngine
 from .forwarding import ForwardingEngine, Result
 from .segment import Segment
-from .workers import StopSignal
 from .workspace import Workspace
 
 

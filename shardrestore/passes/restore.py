@@ -14,15 +14,15 @@ from functools import partial
 from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
 from ..errors import NonFiniteError
+from ..machine.progress import in_units
+from ..machine.workers import StopSignal, run_tasks
 from ..selection.histogram import Histogram, SparseHistogram
 from .context import Context
 from .cuts import PlacedCut
 from .engines import open_engine
 from .layout import OutputShard
-from .progress import in_units
 from .segment import Segment
 from .tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
-from .workers import StopSignal, run_tasks
 from .workspace import as_bytes
 from .writers import Writers
 

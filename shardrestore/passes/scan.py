@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from ..checkpoint.entry import shorten, show_name
 from ..errors import NonFiniteError, PairingError
+from ..machine.progress import in_units
+from ..machine.workers import StopSignal, run_tasks
 from ..selection.histogram import HistogramStore
 from ..selection.score import INFINITY_BIN
 from .context import Context
 from .engines import open_engine
-from .progress import in_units
 from .segment import Segment
 from .spool import Spool
-from .workers import StopSignal, run_tasks
 from .workspace import as_bytes
 
 

@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ..checkpoint.staging import Staging
 from ..checkpoint.writer import ShardWriter
 from ..errors import MemoryBudgetError
+from ..machine.workers import Stopped
 from .layout import OutputShard
 from .tasks import Task
-from .workers import Stopped
 
 SYNC_BYTES = 1 << 28
 """Bytes that are written, to all files together, before the disk is waited for.

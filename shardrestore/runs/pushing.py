@@ -15,6 +15,7 @@ from ..checkpoint.writer import explain_write_error
 from ..errors import CheckpointError
 from ..hub.destination import Destination, check_writable
 from ..hub.upload import Commit, Upload, confirm_files
+from ..machine.progress import Observer, SilentObserver
 from ..names import (
     CHECKSUM_FILE,
     INDEX_FILE,
@@ -24,7 +25,6 @@ from ..names import (
     STAGING_FOLDER,
     UPLOADED_FILE,
 )
-from ..passes.progress import Observer, SilentObserver
 from ..verification.record import read_record
 from .contents import Contents, find_contents, weigh
 from .pushed import Pushed

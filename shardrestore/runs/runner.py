@@ -25,6 +25,9 @@ from ..errors import (
     ShardRestoreError,
 )
 from ..kernels import load_kernels
+from ..machine.meter import peak_resident_bytes
+from ..machine.progress import Observer, SerialObserver, SilentObserver
+from ..machine.workers import StopSignal, run_tasks
 from ..names import (
     CARD_FILE,
     CHECKSUM_FILE,
@@ -38,13 +41,10 @@ from ..passes.context import Context
 from ..passes.cuts import place_cuts
 from ..passes.gather import gather
 from ..passes.layout import OutputShard
-from ..passes.meter import peak_resident_bytes
-from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.recall import recall
 from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
-from ..passes.workers import StopSignal, run_tasks
 from ..report.card import encode_card
 from ..report.detail import Detail
 from ..report.files import encode_reports

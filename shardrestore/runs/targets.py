@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..errors import RequestError, ShardRestoreError
 from ..hub.reference import Reference, name_reference, open_checkpoint
-from ..passes.device import find_device
+from ..machine.device import find_device
+from ..machine.progress import Observer
 from ..passes.download import Downloads, Need, unite_downloads
-from ..passes.progress import Observer
 from ..report.result import Restoration
 from ..request import Request
 from .finished import read_finished

@@ -13,9 +13,9 @@ from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.source import ByteSource
 from ..kernels.interface import Codes, Floats, Kernels, Keys
+from ..machine.workers import StopSignal
 from ..pairing.pairs import FLOAT_DTYPES, Pair
 from ..passes.segment import Segment
-from ..passes.workers import StopSignal
 from ..selection.stream import stream_words
 from .layout import PlacedTensor
 

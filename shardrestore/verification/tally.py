@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ..passes.workers import StopSignal
+from ..machine.workers import StopSignal
 
 _PATIENCE_SECONDS = 0.1
 """How long a stop may go unnoticed while waiting."""

@@ -15,13 +15,13 @@ from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError, MemoryBudgetError
 from ..hub.reference import Reference
 from ..kernels import load_kernels
+from ..machine.meter import measure_runtime, peak_resident_bytes
+from ..machine.progress import Observer, SerialObserver, SilentObserver
+from ..machine.workers import StopSignal, run_tasks
 from ..pairing.pairs import Pairing
 from ..passes.download import plan_downloads
 from ..passes.memory import Sizing, count_downloads
-from ..passes.meter import measure_runtime, peak_resident_bytes
-from ..passes.progress import Observer, SerialObserver, SilentObserver
 from ..passes.segment import Segment, split_pairs, twin_segments
-from ..passes.workers import StopSignal, run_tasks
 from ..selection.score import score_of_key
 from .blocks import Blocks
 from .checksums import check_checksums

@@ -16,7 +16,7 @@ import shardrestore
 from shardrestore import CheckpointError, HubError, OutputError, RequestError
 from shardrestore.hub import readahead
 from shardrestore.hub.reference import open_checkpoint
-from shardrestore.passes.progress import SilentObserver
+from shardrestore.machine.progress import SilentObserver
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.checkpoints import read_tree
 from tests.hub import Fault, Hub, Repository

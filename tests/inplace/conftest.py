@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 
 from shardrestore.inplace import edit
-from shardrestore.passes.device import Device
+from shardrestore.machine.device import Device
 from tests.inplace.models import AS_ON_A_GPU
 
 

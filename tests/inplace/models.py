@@ -11,7 +11,7 @@ from torch import nn
 
 import shardrestore.inplace.edit  # noqa: F401  # its modules must be there to be patched
 from shardrestore.inplace.weights import Weights
-from shardrestore.passes.device import Device
+from shardrestore.machine.device import Device
 from tests.oracle import TORCH_DTYPES, Stored
 
 FORMATS = {dtype: name for name, dtype in TORCH_DTYPES.items()} | {

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import shardrestore
 from shardrestore.inplace import edit
-from shardrestore.passes.device import find_resident_device
+from shardrestore.machine.device import find_resident_device
 from tests.checkpoints import Units, read_tree, using
 from tests.hub import Hub
 from tests.hub.client import HubClient

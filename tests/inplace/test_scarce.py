@@ -14,7 +14,7 @@ from shardrestore.inplace import edit
 from shardrestore.inplace.changes import Changes, SegmentSink
 from shardrestore.inplace.weights import CODE_DTYPES, Weights
 from shardrestore.kernels import gpu
-from shardrestore.passes.device import Device
+from shardrestore.machine.device import Device
 from shardrestore.passes.device_memory import ELEMENT_SCRATCH_BYTES
 from shardrestore.passes.memory import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from tests.checkpoints import Stored, Units, store, using

@@ -24,8 +24,8 @@ from shardrestore.inplace import edit
 from shardrestore.inplace.changes import Changes, Patch
 from shardrestore.inplace.weights import Weights
 from shardrestore.kernels import gpu
-from shardrestore.passes.progress import SilentObserver
-from shardrestore.passes.workers import Stopped
+from shardrestore.machine.progress import SilentObserver
+from shardrestore.machine.workers import Stopped
 from shardrestore.request import make_module_request
 from tests.checkpoints import Units, using
 from tests.inplace.models import build, in_device_memory, nowhere_at_all, state

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shardrestore.inplace.weights import Weights, find_obstacle
-from shardrestore.passes.device import Device
+from shardrestore.machine.device import Device
 from tests.inplace.models import in_device_memory, nowhere_at_all
 
 ELEMENTS = 120

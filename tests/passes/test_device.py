@@ -12,8 +12,8 @@ import torch
 import shardrestore
 from shardrestore.errors import DeviceError, MemoryBudgetError, RequestError
 from shardrestore.kernels.device import UnfaithfulDevice
-from shardrestore.passes import device
-from shardrestore.passes.device import (
+from shardrestore.machine import device
+from shardrestore.machine.device import (
     AUTO_MEMORY_BYTES,
     RESIDENT_WORKERS,
     Device,

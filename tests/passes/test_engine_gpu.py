@@ -16,14 +16,15 @@ import torch
 
 import shardrestore
 from shardrestore.kernels import gpu, load_kernels
-from shardrestore.passes import device, engine_gpu, queues
+from shardrestore.machine import device
+from shardrestore.machine.device import Device
+from shardrestore.machine.progress import SilentObserver
+from shardrestore.machine.workers import StopSignal
+from shardrestore.passes import engine_gpu, queues
 from shardrestore.passes.context import Context
-from shardrestore.passes.device import Device
 from shardrestore.passes.engine import SegmentCut
 from shardrestore.passes.engines import open_engine
 from shardrestore.passes.memory import GPU_SLOTS
-from shardrestore.passes.progress import SilentObserver
-from shardrestore.passes.workers import StopSignal
 from shardrestore.request import make_request
 from shardrestore.runs.session import Session
 from shardrestore.selection.cut import Cut

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardrestore.machine.workers import Stopped, StopSignal
 from shardrestore.names import RECORD_FILE
 from shardrestore.passes import memory
-from shardrestore.passes.workers import Stopped, StopSignal
 from shardrestore.report.files import RECORD_FORMAT
 from shardrestore.verification import record, sizing
 from shardrestore.verification.rule import TURNS, Rule
