@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..machine.progress import Observer
 from ..overview import overview_of, overview_of_profile
 from ..profile.file import Profile

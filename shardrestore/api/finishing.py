@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..hub.destination import check_writable, parse_destination
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..machine.progress import Observer
 from ..request import check_flag, check_workers, parse_budget, parse_output, parse_stream
 from ..runs.pushed import Pushed

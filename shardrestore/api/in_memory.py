@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Unpack
 
 from ..errors import RequestError
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..machine.progress import Observer
 from ..report.result import RestorationReport
 from ..request import ModuleOptions, make_module_request

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from ..checkpoint.writer import free_bytes
 from ..errors import CheckpointError, OutputError
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..passes.memory import Sizing
 from ..passes.plan import RegionSurvey, survey_regions
 from ..request import Options, check_flag, make_request, parse_output

@@ -9,7 +9,7 @@ from typing import Unpack
 
 from ..errors import RequestError
 from ..hub.destination import check_writable, parse_destination
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..machine.progress import Observer, SilentObserver
 from ..names import JOURNAL_FILE, STAGING_FOLDER
 from ..report.result import Restoration

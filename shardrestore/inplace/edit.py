@@ -18,7 +18,7 @@ from torch.nn import Module
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import MemoryBudgetError, OutputError, RequestError
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..kernels import load_kernels
 from ..machine.device import find_resident_device
 from ..machine.meter import peak_resident_bytes

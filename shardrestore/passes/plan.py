@@ -11,6 +11,7 @@ import numpy as np
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
 from ..errors import MemoryBudgetError, RequestError
+from ..inputs.download import Downloads
 from ..machine.device import Device
 from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
@@ -20,7 +21,6 @@ from ..selection.histogram import BIN_BYTES
 from ..selection.stream import SEGMENT_ELEMENTS
 from ..units import format_mib
 from .device_memory import fit_device
-from .download import Downloads
 from .goal import Goal
 from .layout import OutputShard, lay_out
 from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit

@@ -13,6 +13,7 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.staging import check_output, check_places
 from ..checkpoint.writer import existing_parent, free_bytes
 from ..errors import OutputError
+from ..inputs.download import Downloads, Need
 from ..names import (
     CARD_FILE,
     CHECKSUM_FILE,
@@ -23,7 +24,6 @@ from ..names import (
     STAGING_FOLDER,
     UNFINISHED_FOLDER,
 )
-from ..passes.download import Downloads, Need
 from ..passes.plan import Work
 from .journal import Journal
 from .session import Session

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..checkpoint.writer import explain_write_error
 from ..errors import OutputError
-from ..hub.reference import Reference
+from ..inputs.reference import Reference
 from ..names import PAGE_FILE
 from ..overview import detail_of
 from ..report.page import encode_page

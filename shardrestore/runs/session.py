@@ -7,11 +7,11 @@ from contextlib import ExitStack
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import InputChangedError, MemoryBudgetError, ProfileError
-from ..hub.reference import Reference, open_checkpoint
+from ..inputs.download import Downloads, plan_downloads
+from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
 from ..passes.cuts import PlacedCut
-from ..passes.download import Downloads, plan_downloads
 from ..passes.plan import Work, plan_work
 from ..passes.restore import Restored
 from ..profile.file import Profile

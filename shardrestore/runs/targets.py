@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RequestError, ShardRestoreError
-from ..hub.reference import Reference, name_reference, open_checkpoint
+from ..inputs.download import Downloads, Need, unite_downloads
+from ..inputs.reference import Reference, name_reference, open_checkpoint
 from ..machine.device import find_device
 from ..machine.progress import Observer
-from ..passes.download import Downloads, Need, unite_downloads
 from ..report.result import Restoration
 from ..request import Request
 from .finished import read_finished

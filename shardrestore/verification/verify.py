@@ -13,13 +13,13 @@ from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError, MemoryBudgetError
-from ..hub.reference import Reference
+from ..inputs.download import plan_downloads
+from ..inputs.reference import Reference
 from ..kernels import load_kernels
 from ..machine.meter import measure_runtime, peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver
 from ..machine.workers import StopSignal, run_tasks
 from ..pairing.pairs import Pairing
-from ..passes.download import plan_downloads
 from ..passes.memory import Sizing, count_downloads
 from ..passes.segment import Segment, split_pairs, twin_segments
 from ..selection.score import score_of_key

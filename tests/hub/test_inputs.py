@@ -15,7 +15,7 @@ from hypothesis import given
 import shardrestore
 from shardrestore import CheckpointError, HubError, OutputError, RequestError
 from shardrestore.hub import readahead
-from shardrestore.hub.reference import open_checkpoint
+from shardrestore.inputs.reference import open_checkpoint
 from shardrestore.machine.progress import SilentObserver
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.checkpoints import read_tree

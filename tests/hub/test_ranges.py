@@ -17,7 +17,7 @@ from shardrestore.hub import ranges, readahead
 from shardrestore.hub.ranges import Place, RangeReader
 from shardrestore.hub.readahead import Connections, ReadAhead
 from shardrestore.hub.repository import Repository
-from shardrestore.hub.snapshot import Snapshot, open_snapshot
+from shardrestore.inputs.snapshot import Snapshot, open_snapshot
 from tests.hub import Fault, Hub
 from tests.hub.client import HubClient
 

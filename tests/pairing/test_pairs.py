@@ -12,7 +12,7 @@ import pytest
 
 import shardrestore
 from shardrestore.errors import PairingError, RequestError
-from shardrestore.hub.reference import open_checkpoint
+from shardrestore.inputs.reference import open_checkpoint
 from shardrestore.pairing.pairs import Pairing, is_tied, make_filter, match, survey
 from shardrestore.pairing.regions import REGIONS
 from shardrestore.pairing.rename import parse_rename, rename_all, suggest_prefix

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shardrestore.passes.download import Downloads, unite_downloads
+from shardrestore.inputs.download import Downloads, unite_downloads
 
 
 def downloads(**needs: int) -> Downloads:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import shardrestore
 import shardrestore.passes.scan as scan_module
 from shardrestore.checkpoint.source import LocalFile
-from shardrestore.hub.reference import open_checkpoint
+from shardrestore.inputs.reference import open_checkpoint
 from shardrestore.profile.identity import SAMPLE_BYTES
 from shardrestore.synthetic import write_pair
 from tests.checkpoints import Layout, Units, read_tree, store, using, write_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checkpoint.folder import Checkpoint, read_checkpoint
 from ..checkpoint.location import LocalFolder, Location
 from ..errors import CheckpointError, RequestError
-from .repository import Repository, looks_like_repository, parse_repository
+from ..hub.repository import Repository, looks_like_repository, parse_repository
 from .snapshot import open_snapshot
 
 Reference = str | os.PathLike[str]

@@ -12,12 +12,12 @@ from ..checkpoint.location import LocalFolder
 from ..checkpoint.sidefile import SideFile, is_side_file
 from ..checkpoint.source import ByteSource, LocalFile, ignore_progress
 from ..errors import CheckpointError, HubError
+from ..hub.failure import explained, is_unreachable
+from ..hub.file import CachedFile, HubFile, find_blob, make_meter
+from ..hub.ranges import Place
+from ..hub.readahead import Connections
+from ..hub.repository import Repository
 from ..names import CONFIG_FILE
-from .failure import explained, is_unreachable
-from .file import CachedFile, HubFile, find_blob, make_meter
-from .ranges import Place
-from .readahead import Connections
-from .repository import Repository
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
