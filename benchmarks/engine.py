@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import shardrestore
-from shardrestore.passes import memory
+from shardrestore.plan import memory
 
 from .trace import Trace, tracing
 

@@ -27,8 +27,8 @@ from .errors import (
     ShardRestoreError,
 )
 from .machine.progress import Observer
-from .passes.memory import Sizing
-from .passes.plan import RegionSurvey
+from .plan.memory import Sizing
+from .plan.work import RegionSurvey
 from .report.files import summarize
 from .report.overview import (
     Cell,

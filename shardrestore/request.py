@@ -16,7 +16,7 @@ from .errors import RequestError
 from .machine.meter import measure_excess
 from .pairing.pairs import CAST_DTYPES, Filter, make_filter
 from .pairing.rename import Rename, parse_rename
-from .passes.memory import Limits
+from .plan.memory import Limits
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"

@@ -17,7 +17,7 @@ import shardrestore
 from shardrestore import MemoryBudgetError, Options, OutputError, RequestError, parse_size
 from shardrestore.hub.destination import parse_destination
 from shardrestore.machine import meter
-from shardrestore.passes.plan import _count
+from shardrestore.plan.work import _count
 from shardrestore.request import make_request
 from shardrestore.selection.cut import selected_count
 from tests.cli.tree import STAGING, Scene, snapshot

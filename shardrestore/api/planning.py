@@ -10,8 +10,8 @@ from typing import Unpack
 from ..checkpoint.writer import free_bytes
 from ..errors import CheckpointError, OutputError
 from ..inputs.reference import Reference
-from ..passes.memory import Sizing
-from ..passes.plan import RegionSurvey, survey_regions
+from ..plan.memory import Sizing
+from ..plan.work import RegionSurvey, survey_regions
 from ..request import Options, check_flag, make_request, parse_output
 from ..runs.outputs import check_outputs, find_needs
 from ..runs.session import Session

@@ -16,9 +16,9 @@ from ..checkpoint.entry import shorten
 from ..errors import DeviceError, InputChangedError, RequestError
 from ..kernels.interface import Codes, Flags
 from ..machine.workers import Stopped
-from ..passes.memory import CHUNK_ELEMENTS
-from ..passes.plan import Work
 from ..passes.workspace import ITEM_BYTES
+from ..plan.memory import CHUNK_ELEMENTS
+from ..plan.work import Work
 from .store import Store
 from .weights import Weights
 

@@ -30,7 +30,7 @@ from ..passes.engines import open_engine
 from ..passes.gather import Gathered, gather
 from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan
-from ..passes.segment import Segment
+from ..plan.segment import Segment
 from ..report.result import RestorationReport
 from ..request import Request
 from ..runs.description import describe

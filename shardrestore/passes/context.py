@@ -9,7 +9,7 @@ from ..checkpoint.folder import Checkpoint
 from ..kernels.interface import Kernels
 from ..machine.device import Device
 from ..machine.progress import Observer
-from .memory import Sizing
+from ..plan.memory import Sizing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,9 @@ from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.source import DeviceSource
 from ..kernels import gpu
 from ..pairing.pairs import Pair
+from ..plan.segment import Segment
 from .context import Context
 from .queues import Queues, Slot
-from .segment import Segment
 from .workspace import ITEM_BYTES, Workspace
 
 CODES = {2: torch.int16, 4: torch.int32}

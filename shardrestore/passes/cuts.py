@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..plan.goal import Goal
+from ..plan.segment import Region, Segment
 from ..selection.cut import (
     BinCut,
     Cut,
@@ -26,10 +28,8 @@ from ..selection.score import LOWS
 from .context import Context
 from .engine import SegmentCut
 from .gather import RegionScores
-from .goal import Goal
 from .low_bits import LowBits, count_random_bins
 from .scan import Scan
-from .segment import Region, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels.interface import Counts
+from ..plan.segment import Segment
 from ..selection.cut import Cut
 from ..selection.histogram import SparseHistogram
-from .segment import Segment
 from .workspace import Workspace
 
 Advance = Callable[[int], None]

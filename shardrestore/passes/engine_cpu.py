@@ -10,11 +10,11 @@ import numpy.typing as npt
 from ..kernels.interface import LANES, Codes, Counts, Keys
 from ..machine.workers import StopSignal
 from ..pairing.pairs import Pair
+from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
 from .engine import Advance, Counted, SegmentCut, Selected, Sink
-from .segment import Segment
 from .workspace import EXPONENTS, ITEM_BYTES, Chunk, Workspace, as_bytes
 
 

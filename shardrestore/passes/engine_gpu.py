@@ -19,15 +19,15 @@ from ..kernels import gpu
 from ..kernels.device import load_block_kernels
 from ..kernels.interface import Counts
 from ..machine.workers import StopSignal
+from ..plan.memory import CHUNK_ELEMENTS
+from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
 from .context import Context
 from .conveyor import CODES, Block, Chunk, Conveyor, split
 from .engine import Advance, Counted, SegmentCut, Selected, Sink
-from .memory import CHUNK_ELEMENTS
 from .queues import Queues
-from .segment import Segment
 from .workspace import EXPONENTS, ITEM_BYTES, OVERFLOWING_CASTS, Workspace
 
 

@@ -13,12 +13,12 @@ from contextlib import nullcontext
 from ..errors import DeviceError
 from ..machine.device import is_out_of_memory
 from ..machine.workers import StopSignal
+from ..plan.segment import Segment
 from .context import Context
 from .engine import Advance, Engine
 from .engine_cpu import CpuEngine
 from .engine_gpu import GpuEngine
 from .forwarding import ForwardingEngine, Result
-from .segment import Segment
 from .workspace import Workspace
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels.interface import Counts
+from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram
 from .engine import Advance, Counted, Engine, SegmentCut, Selected, Sink
-from .segment import Segment
 
 Result = TypeVar("Result")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..plan.segment import Region
 from ..selection.histogram import Histogram
 from .scan import Scan
-from .segment import Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
+from ..plan.segment import Region, Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
 from .engines import open_engine
 from .scan import Scan
-from .segment import Region, Segment
 from .spool import Spool
 
 

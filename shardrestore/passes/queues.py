@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-from .memory import GPU_SLOTS
+from ..plan.memory import GPU_SLOTS
 from .workspace import Buffers, as_bytes
 
 

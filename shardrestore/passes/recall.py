@@ -12,11 +12,11 @@ import numpy.typing as npt
 from ..checkpoint.entry import show_name
 from ..errors import ProfileError
 from ..pairing.pairs import Pair, Problem
+from ..plan.segment import Segment
 from ..profile.contents import Contents, ProfiledTensor
 from ..profile.file import Profile, Tallies, write_profile
 from ..selection.histogram import SparseHistogram
 from .scan import Scan
-from .segment import Segment
 
 
 def remember(

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from ..checkpoint.source import DeviceSource
 from ..machine.workers import StopSignal
+from ..plan.segment import Segment
 from .context import Context
 from .engine import Advance, Engine
 from .engine_cpu import CpuEngine
 from .fallback import FallbackEngine
 from .forwarding import ForwardingEngine, Result
-from .segment import Segment
 from .workspace import Workspace
 
 

@@ -16,13 +16,13 @@ from ..checkpoint.staging import Staging
 from ..errors import NonFiniteError
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
+from ..plan.layout import OutputShard
+from ..plan.segment import Segment
+from ..plan.tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
 from ..selection.histogram import Histogram, SparseHistogram
 from .context import Context
 from .cuts import PlacedCut
 from .engines import open_engine
-from .layout import OutputShard
-from .segment import Segment
-from .tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
 from .workspace import as_bytes
 from .writers import Writers
 

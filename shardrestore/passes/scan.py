@@ -12,11 +12,11 @@ from ..checkpoint.entry import shorten, show_name
 from ..errors import NonFiniteError, PairingError
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
+from ..plan.segment import Segment
 from ..selection.histogram import HistogramStore
 from ..selection.score import INFINITY_BIN
 from .context import Context
 from .engines import open_engine
-from .segment import Segment
 from .spool import Spool
 from .workspace import as_bytes
 

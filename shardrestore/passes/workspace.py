@@ -20,10 +20,10 @@ from ..checkpoint.source import ByteSource
 from ..kernels.interface import Codes, Floats, Keys
 from ..machine.workers import StopSignal
 from ..pairing.pairs import FLOAT_DTYPES, Pair
+from ..plan.memory import CHUNK_ELEMENTS
+from ..plan.segment import Segment
 from ..selection.stream import stream_words
 from .context import Context
-from .memory import CHUNK_ELEMENTS
-from .segment import Segment
 
 ITEM_BYTES = {dtype: DTYPE_BITS[dtype] // 8 for dtype in FLOAT_DTYPES}
 """Size of an element of each format that can be ranked, in bytes."""

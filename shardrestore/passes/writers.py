@@ -11,8 +11,8 @@ from ..checkpoint.staging import Staging
 from ..checkpoint.writer import ShardWriter
 from ..errors import MemoryBudgetError
 from ..machine.workers import Stopped
-from .layout import OutputShard
-from .tasks import Task
+from ..plan.layout import OutputShard
+from ..plan.tasks import Task
 
 SYNC_BYTES = 1 << 28
 """Bytes that are written, to all files together, before the disk is waited for.

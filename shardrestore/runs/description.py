@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..passes.cuts import PlacedCut
 from ..passes.gather import Gathered
-from ..passes.goal import Goal
-from ..passes.plan import Work
 from ..passes.restore import Restored
+from ..plan.goal import Goal
+from ..plan.work import Work
 from ..report.result import RestorationReport, TensorResult
 from ..selection.cut import selected_histogram
 from ..selection.histogram import describe_scores

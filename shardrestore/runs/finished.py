@@ -12,7 +12,7 @@ from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError
 from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STATISTICS_FILE
 from ..overview.folder import overview_of_folder
-from ..passes.goal import Goal
+from ..plan.goal import Goal
 from ..report.result import Restoration, TensorResult
 from ..selection.histogram import ScoreStatistics
 from .session import Session

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from ..checkpoint.staging import Move, Staging
-from ..passes.layout import OutputShard
+from ..plan.layout import OutputShard
 from .recovery import Recovery
 
 

@@ -24,7 +24,7 @@ from ..names import (
     STAGING_FOLDER,
     UNFINISHED_FOLDER,
 )
-from ..passes.plan import Work
+from ..plan.work import Work
 from .journal import Journal
 from .session import Session
 

@@ -9,9 +9,9 @@ from ..overview.detail import make_detail
 from ..overview.groups import Group, Member
 from ..overview.result import overview_of_result
 from ..passes.gather import Gathered
-from ..passes.goal import Goal
 from ..passes.scan import Scan
-from ..passes.segment import Region
+from ..plan.goal import Goal
+from ..plan.segment import Region
 from ..profile.contents import ProfiledTensor
 from ..report.detail import Detail
 from ..report.files import summarize

@@ -13,9 +13,9 @@ from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SerialObserver, SilentObserver
 from ..pairing.pairs import Pairing, Problem, match, survey
 from ..passes.context import Context
-from ..passes.plan import plan_scan
 from ..passes.recall import remember
 from ..passes.scan import scan as scan_weights
+from ..plan.work import plan_scan
 from ..profile.identity import identify
 from ..request import Request
 from .file import NewFile, check_file

@@ -18,7 +18,7 @@ from ..checkpoint.uploaded import write_uploaded
 from ..hub.destination import Destination
 from ..hub.upload import Upload
 from ..machine.progress import Observer
-from ..passes.layout import OutputShard
+from ..plan.layout import OutputShard
 from .contents import list_files, make_public, weigh
 from .pushed import Pushed
 from .pushing import commit_model

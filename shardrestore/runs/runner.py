@@ -40,11 +40,11 @@ from ..names import (
 from ..passes.context import Context
 from ..passes.cuts import place_cuts
 from ..passes.gather import gather
-from ..passes.layout import OutputShard
 from ..passes.recall import recall
 from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
+from ..plan.layout import OutputShard
 from ..report.card import encode_card
 from ..report.detail import Detail
 from ..report.files import encode_reports

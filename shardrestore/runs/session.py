@@ -12,8 +12,8 @@ from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
 from ..passes.cuts import PlacedCut
-from ..passes.plan import Work, plan_work
 from ..passes.restore import Restored
+from ..plan.work import Work, plan_work
 from ..profile.file import Profile
 from ..profile.identity import check_profile
 from ..request import Request

@@ -15,7 +15,7 @@ from ..checkpoint.source import ByteSource
 from ..kernels.interface import Codes, Floats, Kernels, Keys
 from ..machine.workers import StopSignal
 from ..pairing.pairs import FLOAT_DTYPES, Pair
-from ..passes.segment import Segment
+from ..plan.segment import Segment
 from ..selection.stream import stream_words
 from .layout import PlacedTensor
 

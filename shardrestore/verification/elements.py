@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernels.interface import Codes
-from ..passes.segment import Segment
+from ..plan.segment import Segment
 from .blocks import CHUNK_ELEMENTS, Blocks, Chunk
 from .findings import Difference, Findings
 from .layout import PlacedTensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from ..passes.memory import (
+from ..plan.memory import (
     HEADER_FACTOR,
     SEGMENT_BYTES,
     TENSOR_BYTES,

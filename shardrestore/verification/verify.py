@@ -20,8 +20,8 @@ from ..machine.meter import measure_runtime, peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver
 from ..machine.workers import StopSignal, run_tasks
 from ..pairing.pairs import Pairing
-from ..passes.memory import Sizing, count_downloads
-from ..passes.segment import Segment, split_pairs, twin_segments
+from ..plan.memory import Sizing, count_downloads
+from ..plan.segment import Segment, split_pairs, twin_segments
 from ..selection.score import score_of_key
 from .blocks import Blocks
 from .checksums import check_checksums

@@ -465,6 +465,6 @@ def test_a_token_does_not_follow_to_another_host(
 
 
 def test_reading_ahead_holds_what_the_budget_counts() -> None:
-    from shardrestore.passes import memory
+    from shardrestore.plan import memory
 
     assert memory.READ_AHEAD_BLOCKS == readahead.DEPTH * readahead.PART_BLOCKS

@@ -15,8 +15,8 @@ from shardrestore.inplace.changes import Changes, SegmentSink
 from shardrestore.inplace.weights import CODE_DTYPES, Weights
 from shardrestore.kernels import gpu
 from shardrestore.machine.device import Device
-from shardrestore.passes.device_memory import ELEMENT_SCRATCH_BYTES
-from shardrestore.passes.memory import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
+from shardrestore.plan.device_memory import ELEMENT_SCRATCH_BYTES
+from shardrestore.plan.memory import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
 from tests.checkpoints import Stored, Units, store, using
 from tests.inplace.models import AS_ON_A_GPU, build, in_device_memory, state
 from tests.kernels.devices import allocated_peak

@@ -24,7 +24,7 @@ from shardrestore.passes import engine_gpu, queues
 from shardrestore.passes.context import Context
 from shardrestore.passes.engine import SegmentCut
 from shardrestore.passes.engines import open_engine
-from shardrestore.passes.memory import GPU_SLOTS
+from shardrestore.plan.memory import GPU_SLOTS
 from shardrestore.request import make_request
 from shardrestore.runs.session import Session
 from shardrestore.selection.cut import Cut

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from shardrestore.errors import MemoryBudgetError
 from shardrestore.kernels.interface import LANES
-from shardrestore.passes import memory
-from shardrestore.passes.device_memory import fit_device, project_device
-from shardrestore.passes.memory import Limits, Sizing, Workload, fit, project, project_downloads
+from shardrestore.plan import memory
+from shardrestore.plan.device_memory import fit_device, project_device
+from shardrestore.plan.memory import Limits, Sizing, Workload, fit, project, project_downloads
 from shardrestore.selection.score import BINS, LOWS
 from shardrestore.units import MIB, format_mib
 

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 import shardrestore
 from shardrestore.errors import OutputError, RequestError
 from shardrestore.overview import detail_of
-from shardrestore.passes.plan import PAGE_DISK_BYTES
+from shardrestore.plan.work import PAGE_DISK_BYTES
 from shardrestore.report import page as page_module
 from shardrestore.report import pictures
 from shardrestore.report.document import (

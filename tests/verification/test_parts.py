@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shardrestore.machine.workers import Stopped, StopSignal
 from shardrestore.names import RECORD_FILE
-from shardrestore.passes import memory
+from shardrestore.plan import memory
 from shardrestore.report.files import RECORD_FORMAT
 from shardrestore.verification import record, sizing
 from shardrestore.verification.rule import TURNS, Rule
