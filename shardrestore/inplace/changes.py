@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from ..checkpoint.entry import shorten
+from ..engine.workspace import ITEM_BYTES
 from ..errors import DeviceError, InputChangedError, RequestError
 from ..kernels.interface import Codes, Flags
 from ..machine.workers import Stopped
-from ..passes.workspace import ITEM_BYTES
 from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.work import Work
 from .store import Store

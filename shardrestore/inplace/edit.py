@@ -17,6 +17,8 @@ from pathlib import Path
 from torch.nn import Module
 
 from ..checkpoint.folder import Checkpoint
+from ..engine.choice import open_engine
+from ..engine.context import Context
 from ..errors import MemoryBudgetError, OutputError, RequestError
 from ..inputs.reference import Reference
 from ..kernels import load_kernels
@@ -24,9 +26,7 @@ from ..machine.device import find_resident_device
 from ..machine.meter import peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver, in_units
 from ..machine.workers import StopSignal, run_tasks
-from ..passes.context import Context
 from ..passes.cuts import PlacedCut, place_cuts
-from ..passes.engines import open_engine
 from ..passes.gather import Gathered, gather
 from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan

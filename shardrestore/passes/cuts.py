@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..engine.context import Context
+from ..engine.interface import SegmentCut
 from ..plan.goal import Goal
 from ..plan.segment import Region, Segment
 from ..selection.cut import (
@@ -25,8 +27,6 @@ from ..selection.cut import (
     tie_remainders,
 )
 from ..selection.score import LOWS
-from .context import Context
-from .engine import SegmentCut
 from .gather import RegionScores
 from .low_bits import LowBits, count_random_bins
 from .scan import Scan

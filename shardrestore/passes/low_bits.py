@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..engine.choice import open_engine
+from ..engine.context import Context
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
 from ..plan.segment import Region, Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
-from .context import Context
-from .engines import open_engine
 from .scan import Scan
 from .spool import Spool
 

@@ -13,6 +13,9 @@ from functools import partial
 
 from ..checkpoint.entry import show_name
 from ..checkpoint.staging import Staging
+from ..engine.choice import open_engine
+from ..engine.context import Context
+from ..engine.workspace import as_bytes
 from ..errors import NonFiniteError
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
@@ -20,10 +23,7 @@ from ..plan.layout import OutputShard
 from ..plan.segment import Segment
 from ..plan.tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
 from ..selection.histogram import Histogram, SparseHistogram
-from .context import Context
 from .cuts import PlacedCut
-from .engines import open_engine
-from .workspace import as_bytes
 from .writers import Writers
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.entry import shorten, show_name
+from ..engine.choice import open_engine
+from ..engine.context import Context
+from ..engine.workspace import as_bytes
 from ..errors import NonFiniteError, PairingError
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
 from ..plan.segment import Segment
 from ..selection.histogram import HistogramStore
 from ..selection.score import INFINITY_BIN
-from .context import Context
-from .engines import open_engine
 from .spool import Spool
-from .workspace import as_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

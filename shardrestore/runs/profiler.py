@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
+from ..engine.context import Context
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference, open_checkpoint
 from ..kernels import load_kernels
@@ -12,7 +13,6 @@ from ..machine.device import find_device
 from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SerialObserver, SilentObserver
 from ..pairing.pairs import Pairing, Problem, match, survey
-from ..passes.context import Context
 from ..passes.recall import remember
 from ..passes.scan import scan as scan_weights
 from ..plan.work import plan_scan

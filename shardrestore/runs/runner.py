@@ -17,6 +17,7 @@ from ..checkpoint.config import recast_config
 from ..checkpoint.index import encode_index
 from ..checkpoint.staging import Move, Staging
 from ..checkpoint.writer import explain_write_error
+from ..engine.context import Context
 from ..errors import (
     InputChangedError,
     MemoryBudgetError,
@@ -37,7 +38,6 @@ from ..names import (
     STAGING_FOLDER,
     UPLOADED_FILE,
 )
-from ..passes.context import Context
 from ..passes.cuts import place_cuts
 from ..passes.gather import gather
 from ..passes.recall import recall

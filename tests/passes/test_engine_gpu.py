@@ -15,15 +15,16 @@ import pytest
 import torch
 
 import shardrestore
+from shardrestore.engine import gpu as engine_gpu
+from shardrestore.engine import streams as queues
+from shardrestore.engine.choice import open_engine
+from shardrestore.engine.context import Context
+from shardrestore.engine.interface import SegmentCut
 from shardrestore.kernels import gpu, load_kernels
 from shardrestore.machine import device
 from shardrestore.machine.device import Device
 from shardrestore.machine.progress import SilentObserver
 from shardrestore.machine.workers import StopSignal
-from shardrestore.passes import engine_gpu, queues
-from shardrestore.passes.context import Context
-from shardrestore.passes.engine import SegmentCut
-from shardrestore.passes.engines import open_engine
 from shardrestore.plan.memory import GPU_SLOTS
 from shardrestore.request import make_request
 from shardrestore.runs.session import Session

@@ -8,10 +8,10 @@ from ..checkpoint.source import DeviceSource
 from ..machine.workers import StopSignal
 from ..plan.segment import Segment
 from .context import Context
-from .engine import Advance, Engine
-from .engine_cpu import CpuEngine
+from .cpu import CpuEngine
+from .delegating import ForwardingEngine, Result
 from .fallback import FallbackEngine
-from .forwarding import ForwardingEngine, Result
+from .interface import Advance, Engine
 from .workspace import Workspace
 
 

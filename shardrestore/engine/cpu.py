@@ -14,7 +14,7 @@ from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
-from .engine import Advance, Counted, SegmentCut, Selected, Sink
+from .interface import Advance, Counted, SegmentCut, Selected, Sink
 from .workspace import EXPONENTS, ITEM_BYTES, Chunk, Workspace, as_bytes
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..kernels.interface import Counts
 from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram
-from .engine import Advance, Counted, Engine, SegmentCut, Selected, Sink
+from .interface import Advance, Counted, Engine, SegmentCut, Selected, Sink
 
 Result = TypeVar("Result")
 

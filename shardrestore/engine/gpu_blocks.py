@@ -13,7 +13,7 @@ from ..kernels import gpu
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
 from .context import Context
-from .queues import Queues, Slot
+from .streams import Queues, Slot
 from .workspace import ITEM_BYTES, Workspace
 
 CODES = {2: torch.int16, 4: torch.int32}

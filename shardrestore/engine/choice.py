@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..machine.workers import StopSignal
 from .context import Context
-from .engine import Engine
-from .engine_cpu import CpuEngine
+from .cpu import CpuEngine
+from .interface import Engine
 
 
 def open_engine(context: Context, stop: StopSignal) -> Engine:
@@ -14,7 +14,7 @@ def open_engine(context: Context, stop: StopSignal) -> Engine:
     What imports torch is imported where a GPU is meant.
     """
     if context.device.in_place:
-        from .resident import ResidentEngine
+        from .in_memory import ResidentEngine
 
         return ResidentEngine(context, stop)
     name = context.device.take_turn()

@@ -25,9 +25,9 @@ from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
 from .context import Context
-from .conveyor import CODES, Block, Chunk, Conveyor, split
-from .engine import Advance, Counted, SegmentCut, Selected, Sink
-from .queues import Queues
+from .gpu_blocks import CODES, Block, Chunk, Conveyor, split
+from .interface import Advance, Counted, SegmentCut, Selected, Sink
+from .streams import Queues
 from .workspace import EXPONENTS, ITEM_BYTES, OVERFLOWING_CASTS, Workspace
 
 

@@ -15,10 +15,10 @@ from ..machine.device import is_out_of_memory
 from ..machine.workers import StopSignal
 from ..plan.segment import Segment
 from .context import Context
-from .engine import Advance, Engine
-from .engine_cpu import CpuEngine
-from .engine_gpu import GpuEngine
-from .forwarding import ForwardingEngine, Result
+from .cpu import CpuEngine
+from .delegating import ForwardingEngine, Result
+from .gpu import GpuEngine
+from .interface import Advance, Engine
 from .workspace import Workspace
 
 
