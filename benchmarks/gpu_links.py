@@ -27,9 +27,9 @@ import torch
 
 import shardrestore
 from shardrestore.checkpoint.source import LocalFile
-from shardrestore.checkpoint.writer import ShardWriter
 from shardrestore.engine.workspace import as_bytes
 from shardrestore.machine.workers import StopSignal, run_tasks
+from shardrestore.output.writer import ShardWriter
 from shardrestore.passes.writers import SYNC_BYTES
 
 from .gpu_device import measure_seconds, open_device

@@ -17,9 +17,9 @@ from typing import Any
 from unittest.mock import patch
 
 from shardrestore.checkpoint.source import LocalFile
-from shardrestore.checkpoint.writer import ShardWriter
 from shardrestore.kernels import load_kernels
 from shardrestore.kernels.interface import Kernels
+from shardrestore.output.writer import ShardWriter
 from shardrestore.passes import low_bits, restore, scan
 from shardrestore.passes.writers import Writers
 from shardrestore.runs import runner

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from ..checkpoint.writer import free_bytes
 from ..errors import CheckpointError, OutputError
 from ..inputs.reference import Reference
+from ..output.writer import free_bytes
 from ..plan.memory import Sizing
 from ..plan.work import RegionSurvey, survey_regions
 from ..request import Options, check_flag, make_request, parse_output

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from ..checkpoint.source import Progress
-from ..checkpoint.uploaded import UploadedFile
+from ..output.uploaded import UploadedFile
 
 
 class Meter:

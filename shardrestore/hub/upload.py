@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ..checkpoint.source import Progress
-from ..checkpoint.uploaded import Uploaded, UploadedFile
 from ..errors import HubError
+from ..output.uploaded import Uploaded, UploadedFile
 from .addition import Meter, make_absent, make_addition, make_info, silenced
 from .destination import DEFAULT_BRANCH, Destination
 from .failure import explained_push

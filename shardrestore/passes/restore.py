@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ..checkpoint.entry import show_name
-from ..checkpoint.staging import Staging
 from ..engine.choice import open_engine
 from ..engine.context import Context
 from ..engine.workspace import as_bytes
 from ..errors import NonFiniteError
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
+from ..output.staging import Staging
 from ..plan.layout import OutputShard
 from ..plan.segment import Segment
 from ..plan.tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks

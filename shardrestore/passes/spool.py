@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint.writer import explain_write_error
 from ..errors import OutputError
+from ..output.writer import explain_write_error
 from ..selection.histogram import BIN_BYTES, SparseHistogram
 
 

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ..checkpoint.staging import Staging
-from ..checkpoint.writer import ShardWriter
 from ..errors import MemoryBudgetError
 from ..machine.workers import Stopped
+from ..output.staging import Staging
+from ..output.writer import ShardWriter
 from ..plan.layout import OutputShard
 from ..plan.tasks import Task
 

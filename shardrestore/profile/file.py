@@ -20,8 +20,8 @@ import numpy.typing as npt
 from ..checkpoint.folder import read_header
 from ..checkpoint.header import Header, encode_header
 from ..checkpoint.source import LocalFile
-from ..checkpoint.writer import ShardWriter
 from ..errors import CheckpointError, ProfileError
+from ..output.writer import ShardWriter
 from ..selection.histogram import HistogramStore, SparseHistogram
 from ..selection.score import BINS
 from .contents import Contents, decode_contents

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.checksum import encode_checksums, parse_checksums
 from ..checkpoint.document import read_document
 from ..names import CHECKSUM_FILE, RECORD_FILE, UPLOADED_FILE
+from ..output.checksum import encode_checksums, parse_checksums
 from ..report.card import name_input
 from ..report.files import encode_json
 

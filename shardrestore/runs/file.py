@@ -8,8 +8,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from ..checkpoint.writer import existing_parent, explain_write_error
 from ..errors import OutputError
+from ..output.writer import existing_parent, explain_write_error
 
 
 def check_file(output: Path, what: str, *, overwrite: bool) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..checkpoint.document import read_document
-from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError
 from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STATISTICS_FILE
+from ..output.uploaded import read_uploaded
 from ..overview.folder import overview_of_folder
 from ..plan.goal import Goal
 from ..report.result import Restoration, TensorResult

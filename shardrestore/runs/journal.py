@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import read_file
-from ..checkpoint.staging import exists
-from ..checkpoint.writer import explain_write_error
 from ..errors import CheckpointError, OutputError
+from ..output.staging import exists
+from ..output.writer import explain_write_error
 
 JOURNAL_FORMAT = 2
 """Version of the lines; raised when one changes its meaning."""

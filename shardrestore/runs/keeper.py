@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from ..checkpoint.staging import Move, Staging
+from ..output.staging import Move, Staging
 from ..plan.layout import OutputShard
 from .recovery import Recovery
 

@@ -8,10 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.card import output_name
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.staging import check_output, check_places
-from ..checkpoint.writer import existing_parent, free_bytes
 from ..errors import OutputError
 from ..inputs.download import Downloads, Need
 from ..names import (
@@ -24,6 +21,9 @@ from ..names import (
     STAGING_FOLDER,
     UNFINISHED_FOLDER,
 )
+from ..output.card import output_name
+from ..output.staging import check_output, check_places
+from ..output.writer import existing_parent, free_bytes
 from ..plan.work import Work
 from .journal import Journal
 from .session import Session

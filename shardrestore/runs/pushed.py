@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.uploaded import check_count, check_text
+from ..output.uploaded import check_count, check_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ..checkpoint.checksum import hash_file
 from ..checkpoint.entry import show
-from ..checkpoint.staging import exists, is_old_weight, locked
-from ..checkpoint.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
-from ..checkpoint.writer import explain_write_error
 from ..errors import CheckpointError
 from ..hub.destination import Destination, check_writable
 from ..hub.upload import Commit, Upload, confirm_files
@@ -25,6 +21,10 @@ from ..names import (
     STAGING_FOLDER,
     UPLOADED_FILE,
 )
+from ..output.checksum import hash_file
+from ..output.staging import exists, is_old_weight, locked
+from ..output.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
+from ..output.writer import explain_write_error
 from ..verification.record import read_record
 from .contents import Contents, find_contents, weigh
 from .pushed import Pushed

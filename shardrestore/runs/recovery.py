@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.staging import Move, Staging, exists
-from ..checkpoint.uploaded import UploadedFile
 from ..errors import OutputError, ProfileError
 from ..names import JOURNAL_FILE, SCAN_FILE
+from ..output.staging import Move, Staging, exists
+from ..output.uploaded import UploadedFile
 from ..passes.recall import remember
 from ..passes.restore import Restored, ShardResult
 from ..passes.scan import Scan

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from ..checkpoint.acceptance import check_accepted
-from ..checkpoint.staging import Move, Staging
-from ..checkpoint.uploaded import write_uploaded
 from ..hub.destination import Destination
 from ..hub.upload import Upload
 from ..machine.progress import Observer
+from ..output.acceptance import check_accepted
+from ..output.staging import Move, Staging
+from ..output.uploaded import write_uploaded
 from ..plan.layout import OutputShard
 from .contents import list_files, make_public, weigh
 from .pushed import Pushed

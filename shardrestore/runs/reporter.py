@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..checkpoint.writer import explain_write_error
 from ..errors import OutputError
 from ..inputs.reference import Reference
 from ..names import PAGE_FILE
+from ..output.writer import explain_write_error
 from ..overview import detail_of
 from ..report.page import encode_page
 from ..report.pictures import check_renderer, encode_pictures

@@ -10,13 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.acceptance import check_accepted
-from ..checkpoint.card import output_name, read_card
-from ..checkpoint.checksum import encode_checksums, hash_file
 from ..checkpoint.config import recast_config
 from ..checkpoint.index import encode_index
-from ..checkpoint.staging import Move, Staging
-from ..checkpoint.writer import explain_write_error
 from ..engine.context import Context
 from ..errors import (
     InputChangedError,
@@ -38,6 +33,11 @@ from ..names import (
     STAGING_FOLDER,
     UPLOADED_FILE,
 )
+from ..output.acceptance import check_accepted
+from ..output.card import output_name, read_card
+from ..output.checksum import encode_checksums, hash_file
+from ..output.staging import Move, Staging
+from ..output.writer import explain_write_error
 from ..passes.cuts import place_cuts
 from ..passes.gather import gather
 from ..passes.recall import recall

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
-from ..checkpoint.checksum import hash_file, parse_checksums
 from ..checkpoint.document import read_document
 from ..checkpoint.entry import show_name
 from ..errors import CheckpointError
 from ..names import CHECKSUM_FILE
+from ..output.checksum import hash_file, parse_checksums
 from .findings import Findings
 
 

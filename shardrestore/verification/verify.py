@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.uploaded import read_uploaded
 from ..errors import CheckpointError, MemoryBudgetError
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference
@@ -19,6 +18,7 @@ from ..kernels import load_kernels
 from ..machine.meter import measure_runtime, peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver
 from ..machine.workers import StopSignal, run_tasks
+from ..output.uploaded import read_uploaded
 from ..pairing.pairs import Pairing
 from ..plan.memory import Sizing, count_downloads
 from ..plan.segment import Segment, split_pairs, twin_segments

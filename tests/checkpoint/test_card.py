@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardrestore.checkpoint.card import FIELDS, output_name, parse_card, read_card
+from shardrestore.output.card import FIELDS, output_name, parse_card, read_card
 from tests.runs import examples
 
 GOOD = {"license": "mit", "language": ("en", "no"), "pipeline_tag": "text-generation"}

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardrestore.checkpoint.checksum import encode_checksums, hash_file, parse_checksums
 from shardrestore.errors import CheckpointError
+from shardrestore.output.checksum import encode_checksums, hash_file, parse_checksums
 
 ODD_NAMES = (
     "plain.json",

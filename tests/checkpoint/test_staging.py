@@ -17,9 +17,9 @@ from unittest import mock
 
 import pytest
 
-from shardrestore.checkpoint.staging import Staging, check_output, check_places, find_old_weights
 from shardrestore.errors import OutputError
 from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER
+from shardrestore.output.staging import Staging, check_output, check_places, find_old_weights
 from tests.cli.tree import snapshot
 
 INDEX = "model.safetensors.index.json"
@@ -102,7 +102,7 @@ def test_discarding_twice_leaves_the_next_run_alone(output: Path) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from shardrestore.checkpoint.staging import Staging
+from shardrestore.output.staging import Staging
 staging = Staging(Path(sys.argv[1]), overwrite=True)
 staging.write_file("config.json", b"half")
 print("held", flush=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from shardrestore.checkpoint import staging
+from shardrestore.output import staging
 from shardrestore.runs import journal
 from tests.checkpoints import read_tree
 from tests.runs import TIMES

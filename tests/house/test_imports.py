@@ -32,7 +32,7 @@ HOMES = {
     "triton": ["shardrestore/kernels/fused.py"],
     "typer": ["cli/**/*.py"],
     "vl_convert": ["shardrestore/report/pictures.py"],
-    "yaml": ["shardrestore/checkpoint/card.py"],
+    "yaml": ["shardrestore/output/card.py"],
 }
 """Each dependency and the files that may import it."""
 

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.staging import Staging
 from shardrestore.names import UPLOADED_FILE
+from shardrestore.output.staging import Staging
 from shardrestore.synthetic import write_pair
 from tests.checkpoints import read_tree
 from tests.cli.tree import INDEX, MAIN, SIDE_FILES, STAGING, TINY, Scene, shard_names, snapshot

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.staging import Staging
 from shardrestore.errors import CheckpointError, OutputError
 from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER
+from shardrestore.output.staging import Staging
 from tests import oracle
 from tests.checkpoints import (
     Layout,

@@ -48,8 +48,8 @@ PHASES = (
     ("shardrestore.runs.recovery", "Recovery.note_uploaded", "noting an upload"),
     ("shardrestore.runs.relay", "Relay.settle", "committing"),
     ("shardrestore.runs.recovery", "Recovery.note_commit", "noting the commit"),
-    ("shardrestore.checkpoint.staging", "Staging.publish", "publishing"),
-    ("shardrestore.checkpoint.staging", "Staging.finish", "clean-up"),
+    ("shardrestore.output.staging", "Staging.publish", "publishing"),
+    ("shardrestore.output.staging", "Staging.finish", "clean-up"),
 )
 OPERATIONS = (
     *("pwrite", "pread", "preadv", "fsync", "rename", "truncate", "ftruncate"),
@@ -144,7 +144,7 @@ class Watch:
             *owners, name = path.split(".")
             owner = functools.reduce(getattr, owners, sys.modules[module])
             setattr(owner, name, self.during(getattr(owner, name), phase))
-        staging = sys.modules["shardrestore.checkpoint.staging"].Staging
+        staging = sys.modules["shardrestore.output.staging"].Staging
         staging.write_file = self._tell_index(staging.write_file)
         for name in OPERATIONS:
             setattr(os, name, self.count(getattr(os, name), name))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import shardrestore
-from shardrestore.checkpoint.checksum import parse_checksums
 from shardrestore.names import CHECKSUM_FILE
+from shardrestore.output.checksum import parse_checksums
 from tests.checkpoints import read_tree
 from tests.cli.tree import Scene, shard_names
 from tests.runs import BUDGET, scratch

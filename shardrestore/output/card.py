@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from .source import LocalFile
+from ..checkpoint.source import LocalFile
 
 FIELDS = frozenset(
     {"base_model", "language", "license", "license_link", "license_name", "pipeline_tag"}

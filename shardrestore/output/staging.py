@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from ..checkpoint.index import read_shard_names
+from ..checkpoint.source import LocalFile
 from ..errors import InputChangedError, OutputError
 from ..names import (
     CHECKSUM_FILE,
@@ -31,8 +33,6 @@ from ..names import (
     UNFINISHED_FOLDER,
     UPLOADED_FILE,
 )
-from .index import read_shard_names
-from .source import LocalFile
 from .writer import existing_parent, explain_write_error
 
 _COPY_BYTES = 1 << 20

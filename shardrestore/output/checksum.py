@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..checkpoint.source import LocalFile
 from ..errors import CheckpointError
-from .source import LocalFile
 
 _BLOCK_BYTES = 1 << 20
 _DIGITS = 64

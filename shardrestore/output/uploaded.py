@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.document import read_document
 from ..errors import CheckpointError
 from ..names import UPLOADED_FILE
-from .document import read_document
 from .writer import explain_write_error
 
 UPLOADED_FORMAT = 1

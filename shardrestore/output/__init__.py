@@ -1,0 +1,1 @@
+"""A model folder that appears whole or not at all."""
