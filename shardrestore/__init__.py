@@ -26,11 +26,7 @@ from .errors import (
     RequestError,
     ShardRestoreError,
 )
-from .machine.progress import Observer
-from .plan.memory import Sizing
-from .plan.work import RegionSurvey
-from .report.files import summarize
-from .report.overview import (
+from .figures.overview import (
     Cell,
     CellRow,
     Overview,
@@ -39,7 +35,11 @@ from .report.overview import (
     TensorOverview,
     summarize_overview,
 )
-from .report.result import ModuleKind, Restoration, RestorationReport, TensorResult
+from .figures.restoration import ModuleKind, Restoration, RestorationReport, TensorResult
+from .machine.progress import Observer
+from .plan.memory import Sizing
+from .plan.work import RegionSurvey
+from .report.files import summarize
 from .request import ModuleOptions, Options, ScanOptions, parse_size
 from .runs.pushed import Pushed
 from .runs.targets import TargetOutcome

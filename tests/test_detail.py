@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from shardrestore.overview.detail import STOPS
-from shardrestore.overview.profile import detail_of_profile, overview_of_profile
+from shardrestore.figures import detail as detail_module
+from shardrestore.figures.detail import MOST_COLUMNS, make_grid
+from shardrestore.figures.distributions import STOPS
+from shardrestore.figures.from_profile import detail_of_profile, overview_of_profile
+from shardrestore.figures.overview import TensorOverview
 from shardrestore.profile.file import Profile
-from shardrestore.report import detail as detail_module
-from shardrestore.report.detail import MOST_COLUMNS, make_grid
-from shardrestore.report.overview import TensorOverview
 from tests.checkpoints import UNITS, Case, Units, using
 from tests.test_overview import FILLED, profiled, write
 
@@ -131,7 +131,7 @@ def test_ladders_that_are_too_large_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detail_module, "MOST_COUNTS", 50)
-    monkeypatch.setattr("shardrestore.overview.detail.MOST_COUNTS", 50)
+    monkeypatch.setattr("shardrestore.figures.distributions.MOST_COUNTS", 50)
     scores = {"model.layers.0.mlp.up_proj.weight": np.linspace(0, 1, 4000, dtype=np.float32)}
     with Profile(write(tmp_path / "p", scores)) as profile:
         _, detail = detail_of_profile(profile, percents=[10.0], regions=["mlp"], strategies=["top"])

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 
 import shardrestore
 from shardrestore.errors import CheckpointError, ProfileError, RequestError
-from shardrestore.overview import overview_of, overview_of_folder, overview_of_profile
-from shardrestore.overview.groups import Group
-from shardrestore.profile import contents as profile_contents
-from shardrestore.profile.contents import Contents, ProfiledTensor
-from shardrestore.profile.file import Profile, Tallies, write_profile
-from shardrestore.report.overview import (
+from shardrestore.figures import overview_of, overview_of_folder, overview_of_profile
+from shardrestore.figures.groups import Group
+from shardrestore.figures.overview import (
     QUANTILES,
     Overview,
     ScoreGroup,
     layer_label,
     summarize_overview,
 )
+from shardrestore.profile import contents as profile_contents
+from shardrestore.profile.contents import Contents, ProfiledTensor
+from shardrestore.profile.file import Profile, Tallies, write_profile
 from shardrestore.selection.histogram import SparseHistogram
 from tests import oracle
 from tests.checkpoints import UNITS, Case, Units, cases, store, using, write_checkpoint

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from ..figures import overview_of, overview_of_profile
+from ..figures.overview import Overview
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..overview import overview_of, overview_of_profile
 from ..profile.file import Profile
-from ..report.overview import Overview
 from ..request import ScanOptions, make_scan_request, parse_output
 from ..runs.profiler import make_profile
 from ..runs.reporter import make_report

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Unpack
 
 from ..errors import RequestError
+from ..figures.restoration import RestorationReport
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..report.result import RestorationReport
 from ..request import ModuleOptions, make_module_request
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Unpack
 
 from ..errors import RequestError
+from ..figures.restoration import Restoration
 from ..hub.destination import check_writable, parse_destination
 from ..inputs.reference import Reference
 from ..machine.progress import Observer, SilentObserver
 from ..names import JOURNAL_FILE, STAGING_FOLDER
-from ..report.result import Restoration
 from ..request import Options, Request, check_flag, make_request, parse_output
 from ..runs.pushed import Pushed
 from ..runs.pushing import push_folder

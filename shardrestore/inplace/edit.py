@@ -20,6 +20,7 @@ from ..checkpoint.folder import Checkpoint
 from ..engine.choice import open_engine
 from ..engine.context import Context
 from ..errors import MemoryBudgetError, OutputError, RequestError
+from ..figures.restoration import RestorationReport
 from ..inputs.reference import Reference
 from ..kernels import load_kernels
 from ..machine.device import find_resident_device
@@ -31,7 +32,6 @@ from ..passes.gather import Gathered, gather
 from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan
 from ..plan.segment import Segment
-from ..report.result import RestorationReport
 from ..request import Request
 from ..runs.description import describe
 from ..runs.session import Session

@@ -17,9 +17,9 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
+from ..figures.overview import KINDS, Cell, TensorOverview, layer_label, make_cells
+from ..figures.restoration import Restoration, TensorResult
 from ..version import __version__
-from .overview import KINDS, Cell, TensorOverview, layer_label, make_cells
-from .result import Restoration, TensorResult
 
 HUB_URL = "https://huggingface.co"
 PAPER_URL = "https://arxiv.org/abs/2509.16596"

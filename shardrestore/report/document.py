@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..figures.detail import Detail, Distribution, Grid, Ladder, make_grid
+from ..figures.overview import Overview, TensorOverview, finite, layer_label, summarize_cut
 from ..version import __version__
 from .charts import draw_distribution, draw_heatmap
-from .detail import Detail, Distribution, Grid, Ladder, make_grid
-from .overview import Overview, TensorOverview, finite, layer_label, summarize_cut
 
 LISTED_TENSORS = 2_000
 """Tensors in a page's table: if there are more, half of them are the most changed ones."""

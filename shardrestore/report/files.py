@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from ..figures.overview import finite
+from ..figures.restoration import Restoration, RestorationReport, TensorResult
 from ..names import REPORT_FILES
 from ..selection.histogram import ScoreStatistics
 from ..version import __version__
-from .overview import finite
-from .result import Restoration, RestorationReport, TensorResult
 
 RECORD_FORMAT = 1
 """Version of the record's keys; raised when one changes its meaning."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
-from .detail import Detail
+from ..figures.detail import Detail
+from ..figures.overview import Overview
 from .document import describe_page, encode_document, shorten
-from .overview import Overview
 
 _FOLDER = Path(__file__).with_name("page")
 _LIBRARY = "vega.min.js"

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import OutputError
+from ..figures.detail import Detail, Distribution
+from ..figures.overview import Cell, Overview, finite, layer_label
 from .charts import Spec, draw_distribution, draw_heatmap, with_data
-from .detail import Detail, Distribution
-from .overview import Cell, Overview, finite, layer_label
 
 _SCALE = 2.0
 """Pixels for each unit of length: 144 dots per inch."""

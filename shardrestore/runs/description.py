@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..figures.restoration import RestorationReport, TensorResult
 from ..passes.cuts import PlacedCut
 from ..passes.gather import Gathered
 from ..passes.restore import Restored
 from ..plan.goal import Goal
 from ..plan.work import Work
-from ..report.result import RestorationReport, TensorResult
 from ..selection.cut import selected_histogram
 from ..selection.histogram import describe_scores
 

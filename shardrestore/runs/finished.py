@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ..checkpoint.document import read_document
 from ..errors import CheckpointError
+from ..figures.from_folder import overview_of_folder
+from ..figures.restoration import Restoration, TensorResult
 from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STATISTICS_FILE
 from ..output.uploaded import read_uploaded
-from ..overview.folder import overview_of_folder
 from ..plan.goal import Goal
-from ..report.result import Restoration, TensorResult
 from ..selection.histogram import ScoreStatistics
 from .session import Session
 

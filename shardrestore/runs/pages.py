@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..overview.detail import make_detail
-from ..overview.groups import Group, Member
-from ..overview.result import overview_of_result
+from ..figures.detail import Detail
+from ..figures.distributions import make_detail
+from ..figures.from_result import overview_of_result
+from ..figures.groups import Group, Member
+from ..figures.restoration import Restoration
 from ..passes.gather import Gathered
 from ..passes.scan import Scan
 from ..plan.goal import Goal
 from ..plan.segment import Region
 from ..profile.contents import ProfiledTensor
-from ..report.detail import Detail
 from ..report.files import summarize
 from ..report.page import encode_page
-from ..report.result import Restoration
 from ..selection.cut import Strategy
 
 

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import OutputError
+from ..figures import detail_of
 from ..inputs.reference import Reference
 from ..names import PAGE_FILE
 from ..output.writer import explain_write_error
-from ..overview import detail_of
 from ..report.page import encode_page
 from ..report.pictures import check_renderer, encode_pictures
 from .file import NewFile, check_file

@@ -20,6 +20,8 @@ from ..errors import (
     ProfileError,
     ShardRestoreError,
 )
+from ..figures.detail import Detail
+from ..figures.restoration import Restoration
 from ..kernels import load_kernels
 from ..machine.meter import peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver
@@ -46,10 +48,8 @@ from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
 from ..plan.layout import OutputShard
 from ..report.card import encode_card
-from ..report.detail import Detail
 from ..report.files import encode_reports
 from ..report.page import check_library
-from ..report.result import Restoration
 from .description import describe
 from .finished import read_finished, read_results
 from .keeper import Keeper, StayHere

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RequestError, ShardRestoreError
+from ..figures.restoration import Restoration
 from ..inputs.download import Downloads, Need, unite_downloads
 from ..inputs.reference import Reference, name_reference, open_checkpoint
 from ..machine.device import find_device
 from ..machine.progress import Observer
-from ..report.result import Restoration
 from ..request import Request
 from .finished import read_finished
 from .outputs import (

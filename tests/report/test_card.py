@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shardrestore
+from shardrestore.figures.restoration import Restoration, TensorResult
 from shardrestore.report.card import encode_card
-from shardrestore.report.result import Restoration, TensorResult
 from shardrestore.selection.histogram import ScoreStatistics
 from tests.checkpoints import store, write_checkpoint
 from tests.cli.tree import Scene

@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as arrays
 
 import shardrestore
 from shardrestore.errors import OutputError, RequestError
-from shardrestore.overview import detail_of
+from shardrestore.figures import detail_of
+from shardrestore.figures.overview import TensorOverview, make_cells
 from shardrestore.plan.work import PAGE_DISK_BYTES
 from shardrestore.report import page as page_module
 from shardrestore.report import pictures
@@ -28,7 +29,6 @@ from shardrestore.report.document import (
     pack,
     shorten,
 )
-from shardrestore.report.overview import TensorOverview, make_cells
 from tests.cli.tree import Scene
 from tests.report.browser import Browser, browsing
 from tests.runs import BUDGET
@@ -369,7 +369,7 @@ def test_modules_with_line_ends_stay_apart(browser: Browser, tmp_path: Path) -> 
 def test_without_a_slider_the_cuts_of_a_profile_are_not_called_a_models(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shardrestore.overview.detail.MOST_COUNTS", 0)
+    monkeypatch.setattr("shardrestore.figures.distributions.MOST_COUNTS", 0)
     source = write(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
     browser.open(report(source, tmp_path, percents=[10, 20]))
     assert not browser.one("#percent").is_displayed()

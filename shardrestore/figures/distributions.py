@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..report.detail import MOST_COUNTS, Detail, Distribution, Grid, Ladder, Stop, make_grid
 from ..selection.cut import Strategy, selected_count
 from ..selection.histogram import Histogram, HistogramStore, describe_scores
 from ..selection.score import bin_scores
 from .cuts import RegionCut, cut_scores, iterate_restored
+from .detail import MOST_COUNTS, Detail, Distribution, Grid, Ladder, Stop, make_grid
 from .groups import Group, Member, find_quantiles
 
 BINS_PER_DECADE = 10

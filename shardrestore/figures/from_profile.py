@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from ..pairing.regions import REGIONS
 from ..profile.file import Profile
-from ..report.detail import Detail
-from ..report.overview import KINDS, Overview, OverviewCut, TensorOverview, make_cells
 from .cuts import RegionCut, count_restored, place_cut
-from .detail import make_detail
+from .detail import Detail
+from .distributions import make_detail
 from .groups import Groups, Member, describe_groups, gather, locate_members
+from .overview import KINDS, Overview, OverviewCut, TensorOverview, make_cells
 
 
 def overview_of_profile(

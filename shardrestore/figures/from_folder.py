@@ -13,8 +13,8 @@ from ..checkpoint.entry import show
 from ..errors import CheckpointError
 from ..names import RECORD_FILE, SHARES_FILE, SUMMARY_FILE
 from ..pairing.regions import locate
-from ..report.overview import Overview, OverviewCut, TensorOverview, make_cells
 from ..verification.record import Record, read_record
+from .overview import Overview, OverviewCut, TensorOverview, make_cells
 
 _SUMMARY_HEAD = ["param_name", "layer_name", "average_mean_diff", "numel"]
 _STATS_HEAD = ["param_name", "layer_name", "restored_numel", "numel", "restored_ratio"]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..errors import CheckpointError, RequestError
 from ..profile.file import Profile
-from ..report.detail import Detail
-from ..report.overview import Overview
 from ..request import Request, make_request
-from .folder import overview_of_folder
-from .profile import detail_of_profile, overview_of_profile
+from .detail import Detail
+from .from_folder import overview_of_folder
+from .from_profile import detail_of_profile, overview_of_profile
+from .overview import Overview
 
 DEFAULT_PERCENTS = (10.0,)
 

@@ -12,10 +12,10 @@ from ..errors import ProfileError
 from ..pairing.regions import REGIONS, Place, in_region, locate
 from ..profile.contents import ProfiledTensor
 from ..profile.file import Profile
-from ..report.overview import QUANTILES, ScoreGroup, layer_label, layer_order
 from ..selection.histogram import Histogram, describe_scores
 from ..selection.score import bin_scores
 from ..selection.stream import SEGMENT_ELEMENTS
+from .overview import QUANTILES, ScoreGroup, layer_label, layer_order
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..pairing.regions import locate
-from ..report.overview import Overview, OverviewCut, TensorOverview, make_cells
-from ..report.result import Restoration, TensorResult
+from .overview import Overview, OverviewCut, TensorOverview, make_cells
+from .restoration import Restoration, TensorResult
 
 
 def overview_of_result(
