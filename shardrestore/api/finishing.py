@@ -7,7 +7,7 @@ from ..inputs.reference import Reference
 from ..machine.progress import Observer
 from ..request import check_flag, check_workers, parse_budget, parse_output, parse_stream
 from ..runs.pushed import Pushed
-from ..runs.pushing import push_folder
+from ..upload.pushing import push_folder
 from ..verification.verify import Verification, verify_folder
 
 

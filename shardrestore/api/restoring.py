@@ -15,11 +15,11 @@ from ..machine.progress import Observer, SilentObserver
 from ..names import JOURNAL_FILE, STAGING_FOLDER
 from ..request import Options, Request, check_flag, make_request, parse_output
 from ..runs.pushed import Pushed
-from ..runs.pushing import push_folder
-from ..runs.relay import Relay
 from ..runs.runner import run
 from ..runs.session import Session
 from ..runs.targets import TargetOutcome, run_targets
+from ..upload.pushing import push_folder
+from ..upload.relay import Relay
 
 
 def restore(

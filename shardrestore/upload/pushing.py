@@ -25,9 +25,9 @@ from ..output.checksum import hash_file
 from ..output.staging import exists, is_old_weight, locked
 from ..output.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
 from ..output.writer import explain_write_error
+from ..runs.pushed import Pushed
 from ..verification.record import read_record
 from .contents import Contents, find_contents, weigh
-from .pushed import Pushed
 
 
 def push_folder(

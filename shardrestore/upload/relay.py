@@ -19,10 +19,10 @@ from ..output.acceptance import check_accepted
 from ..output.staging import Move, Staging
 from ..output.uploaded import write_uploaded
 from ..plan.layout import OutputShard
+from ..runs.pushed import Pushed
+from ..runs.recovery import Recovery
 from .contents import list_files, make_public, weigh
-from .pushed import Pushed
 from .pushing import commit_model
-from .recovery import Recovery
 
 
 class Relay:
