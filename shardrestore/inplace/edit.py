@@ -27,7 +27,7 @@ from ..machine.device import find_resident_device
 from ..machine.meter import peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver, in_units
 from ..machine.workers import StopSignal, run_tasks
-from ..passes.cuts import PlacedCut, place_cuts
+from ..passes.cut import PlacedCut, place_cuts
 from ..passes.gather import Gathered, gather
 from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan

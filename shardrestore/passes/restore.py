@@ -23,7 +23,7 @@ from ..plan.layout import OutputShard
 from ..plan.segment import Segment
 from ..plan.tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
 from ..selection.histogram import Histogram, SparseHistogram
-from .cuts import PlacedCut
+from .cut import PlacedCut
 from .writers import Writers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..figures.restoration import RestorationReport, TensorResult
-from ..passes.cuts import PlacedCut
+from ..passes.cut import PlacedCut
 from ..passes.gather import Gathered
 from ..passes.restore import Restored
 from ..plan.goal import Goal

@@ -13,7 +13,7 @@ from ..machine.device import find_device
 from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SerialObserver, SilentObserver
 from ..pairing.pairs import Pairing, Problem, match, survey
-from ..passes.recall import remember
+from ..passes.profiled import remember
 from ..passes.scan import scan as scan_weights
 from ..plan.work import plan_scan
 from ..profile.identity import identify

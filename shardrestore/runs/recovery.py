@@ -19,7 +19,7 @@ from ..errors import OutputError, ProfileError
 from ..names import JOURNAL_FILE, SCAN_FILE
 from ..output.staging import Move, Staging, exists
 from ..output.uploaded import UploadedFile
-from ..passes.recall import remember
+from ..passes.profiled import remember
 from ..passes.restore import Restored, ShardResult
 from ..passes.scan import Scan
 from ..profile.file import Profile

@@ -40,9 +40,9 @@ from ..output.card import output_name, read_card
 from ..output.checksum import encode_checksums, hash_file
 from ..output.staging import Move, Staging
 from ..output.writer import explain_write_error
-from ..passes.cuts import place_cuts
+from ..passes.cut import place_cuts
 from ..passes.gather import gather
-from ..passes.recall import recall
+from ..passes.profiled import recall
 from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights

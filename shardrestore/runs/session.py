@@ -11,7 +11,7 @@ from ..inputs.download import Downloads, plan_downloads
 from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
-from ..passes.cuts import PlacedCut
+from ..passes.cut import PlacedCut
 from ..passes.restore import Restored
 from ..plan.work import Work, plan_work
 from ..profile.file import Profile

@@ -28,7 +28,7 @@ from ..selection.cut import (
 )
 from ..selection.score import LOWS
 from .gather import RegionScores
-from .low_bits import LowBits, count_random_bins
+from .refine import LowBits, count_random_bins
 from .scan import Scan
 
 
