@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from . import compare, gpu, hub, llama7b, llama70b, peak_memory, scaling
-from .errors import BenchmarkError, UnsupportedError
+from . import compare, hub, llama7b, llama70b, peak_memory, scaling
+from .gpu import measurement as gpu
+from .harness.errors import BenchmarkError, UnsupportedError
 
 BENCHMARKS: dict[str, ModuleType] = {
     "compare": compare,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .contest import (
+from .contenders.contest import (
     COPIES,
     FLOOR,
     FRESH_FLOOR,
@@ -26,12 +26,12 @@ from .contest import (
     Contest,
     run_contest,
 )
-from .merges import HOW_TO_GET, find_version
-from .options import make_parser
-from .requirements import HEAD, Requirement, plain_row
-from .results import Results, publish
-from .table import MIB, Row, Table, summarize
-from .turns import Samples, record_samples, round_ratios, walls
+from .contenders.mergekit import HOW_TO_GET, find_version
+from .harness.options import make_parser
+from .harness.requirements import HEAD, Requirement, plain_row
+from .harness.results import Results, publish
+from .harness.table import MIB, Row, Table, summarize
+from .harness.turns import Samples, record_samples, round_ratios, walls
 
 TITLE = (
     "10 % of a 1.1-billion-parameter bfloat16 pair, and a sweep of it, 2 workers, warm page cache"

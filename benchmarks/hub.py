@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from .options import make_parser
-from .pairs import BILLION, make_pair
-from .process import ROOT, Cost, measure
-from .requirements import HEAD, Requirement, plain_row
-from .results import Results, publish
-from .scratch import scratch_folder
-from .table import MIB, Table, summarize
-from .tool import COMMAND
-from .turns import record_samples, take_turns, walls
+from .harness.options import make_parser
+from .harness.process import ROOT, Cost, measure
+from .harness.requirements import HEAD, Requirement, plain_row
+from .harness.results import Results, publish
+from .harness.scratch import scratch_folder
+from .harness.table import MIB, Table, summarize
+from .harness.tool import COMMAND
+from .harness.turns import record_samples, take_turns, walls
+from .models.pairs import BILLION, make_pair
 
 TITLE = "shardrestore run from a Hub on this machine, 2 workers"
 

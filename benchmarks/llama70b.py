@@ -1,7 +1,7 @@
 """The real shapes of Llama-2-70B, 138 GB a side, in 1 GiB with all caches; root, 22 GB of disk.
 
 Base, target and output, 414 GB, lie on a disk image with transparent compression, which
-the repeated tiles of the weights (see ``benchmarks.tiles``) take little of. The run is in a
+the repeated tiles of the weights (see ``benchmarks.models.tiles``) take little of. The run is in a
 memory cgroup: page cache counts there, and none of it holds the pair when the run begins.
 Image, mount and cgroup are removed at the end, whatever happens but SIGKILL. ``--layers 2``
 is for trying it out; its results are printed, not written.
@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .disk_image import CompressedDisk, compressed_disk
-from .large import check_space, describe, restore_large
-from .llama import LLAMA_70B, LargeModel
-from .memory_group import memory_group
-from .options import add_large_options, make_parser
-from .results import publish
-from .table import MIB
+from .harness.disk_image import CompressedDisk, compressed_disk
+from .harness.memory_group import memory_group
+from .harness.options import add_large_options, make_parser
+from .harness.results import publish
+from .harness.table import MIB
+from .large.restoration import check_space, describe, restore_large
+from .models.llama import LLAMA_70B, LargeModel
 
 LIMIT_BYTES = 1024 * MIB
 STORED_SHARE = 1 / 20

@@ -1,7 +1,7 @@
 """The real shapes of Llama-2-7B, 13.5 GB a side, in 512 MiB; takes 41 GB of disk.
 
 The base lies in 2 shards, the target in 3. The weights are random tiles (see
-``benchmarks.tiles``), larger together than the page cache of most machines. What was made
+``benchmarks.models.tiles``), larger together than the page cache of most machines. What was made
 is removed at the end, whatever happens but SIGKILL. ``--layers 2`` is for trying it out;
 its results are printed, not written.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .large import check_space, describe, restore_large
-from .llama import LLAMA_7B, LargeModel
-from .options import add_large_options, make_parser
-from .results import publish
-from .scratch import scratch_folder
+from .harness.options import add_large_options, make_parser
+from .harness.results import publish
+from .harness.scratch import scratch_folder
+from .large.restoration import check_space, describe, restore_large
+from .models.llama import LLAMA_7B, LargeModel
 
 MAX_MEMORY = "512MiB"
 SPARE_BYTES = 500_000_000

@@ -19,23 +19,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from .contest import measure_in_memory
-from .machine import memory_bytes
-from .options import make_parser
-from .pairs import Pair, make_pair
-from .peak_cases import SERIES, SMALL_SERIES, Case, all_cases, series_cases, small_cases
-from .peak_samples import (
+from .contenders.contest import measure_in_memory
+from .harness.machine import memory_bytes
+from .harness.options import make_parser
+from .harness.results import Results, publish
+from .harness.scratch import scratch_folder
+from .harness.table import MIB
+from .harness.tool import make_profile, measure_run
+from .models.pairs import Pair, make_pair
+from .peak.cases import SERIES, SMALL_SERIES, Case, all_cases, series_cases, small_cases
+from .peak.picture import redraw
+from .peak.samples import (
     GROWTH_MIB_PER_GB,
     Sample,
     find_problems,
     fit_line,
     tabulate,
 )
-from .picture import redraw
-from .results import Results, publish
-from .scratch import scratch_folder
-from .table import MIB
-from .tool import make_profile, measure_run
 
 TITLE = "Peak memory of shardrestore run, and of the in-memory algorithm"
 

@@ -2,7 +2,7 @@
 
 Each question is answered by contenders that take turns; ratios are to the first of
 them, of each round. Block sizes and the traced run go through the library
-(``benchmarks.engine``), everything else through the command line. Fails if tracing
+(``benchmarks.contenders.library``), everything else through the command line. Fails if tracing
 costs more than 5 %: what it says would then not be of the run that users have.
 
 A cold run reads files that were evicted from this machine's page cache; where the disk is
@@ -19,17 +19,17 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from . import page_cache
-from .contest import measure_floor
-from .options import make_parser, numbers
-from .pairs import BILLION, make_pair
-from .process import Cost, measure
-from .requirements import Requirement
-from .results import Results, publish
-from .shares import Traced, tabulate_shares
-from .table import MIB, Row, Table, spread_cells, summarize
-from .tool import measure_run
-from .turns import Samples, record_samples, round_ratios, take_turns, walls
+from .contenders.contest import measure_floor
+from .harness import page_cache
+from .harness.options import make_parser, numbers
+from .harness.process import Cost, measure
+from .harness.requirements import Requirement
+from .harness.results import Results, publish
+from .harness.shares import Traced, tabulate_shares
+from .harness.table import MIB, Row, Table, spread_cells, summarize
+from .harness.tool import measure_run
+from .harness.turns import Samples, record_samples, round_ratios, take_turns, walls
+from .models.pairs import BILLION, make_pair
 
 TITLE = "shardrestore run over workers, block sizes, page cache and percents"
 
@@ -81,7 +81,7 @@ class Bench:
     def engine(self, *options: str) -> Cost:
         """Run through the library."""
         sides = (str(self.pair / "base"), str(self.pair / "target"), str(self.output))
-        command = [sys.executable, "-m", "benchmarks.engine", *sides]
+        command = [sys.executable, "-m", "benchmarks.contenders.library", *sides]
         try:
             cost = measure([*command, "--workers", str(self.workers), *options])
         finally:

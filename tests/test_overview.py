@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import shardrestore
 from shardrestore.errors import CheckpointError, ProfileError, RequestError
-from shardrestore.figures import overview_of, overview_of_folder, overview_of_profile
+from shardrestore.figures.from_folder import overview_of_folder
+from shardrestore.figures.from_profile import overview_of_profile
 from shardrestore.figures.groups import Group
 from shardrestore.figures.overview import (
     QUANTILES,
@@ -27,6 +28,7 @@ from shardrestore.figures.overview import (
     layer_label,
     summarize_overview,
 )
+from shardrestore.figures.source import overview_of
 from shardrestore.profile import contents as profile_contents
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Profile, Tallies, write_profile

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from ..figures import overview_of, overview_of_profile
+from ..figures.from_profile import overview_of_profile
 from ..figures.overview import Overview
+from ..figures.source import overview_of
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
 from ..profile.file import Profile

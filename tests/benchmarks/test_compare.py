@@ -7,13 +7,21 @@ from functools import partial
 
 import pytest
 
-from benchmarks import contest
 from benchmarks.compare import describe
-from benchmarks.contest import FLOOR, FRESH_SWEEP, IN_MEMORY, MERGES, OURS, Contest, run_contest
-from benchmarks.errors import BenchmarkError
-from benchmarks.merges import HOW_TO_GET, configure, find_version
-from benchmarks.process import Cost
-from benchmarks.turns import take_turns
+from benchmarks.contenders import contest
+from benchmarks.contenders.contest import (
+    FLOOR,
+    FRESH_SWEEP,
+    IN_MEMORY,
+    MERGES,
+    OURS,
+    Contest,
+    run_contest,
+)
+from benchmarks.contenders.mergekit import HOW_TO_GET, configure, find_version
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.process import Cost
+from benchmarks.harness.turns import take_turns
 from tests.benchmarks.tiny import PAIR
 
 

@@ -13,10 +13,11 @@ from functools import partial
 import pytest
 
 from benchmarks import __main__ as entry
-from benchmarks import gpu, gpu_module, gpu_passes
-from benchmarks.errors import CommandError, UnsupportedError
-from benchmarks.gpu_figures import Facts, Kernels, Links, Rates, Turn, Turns
-from benchmarks.gpu_passes import (
+from benchmarks.gpu import measurement as gpu
+from benchmarks.gpu import module as gpu_module
+from benchmarks.gpu import passes as gpu_passes
+from benchmarks.gpu.figures import Facts, Kernels, Links, Rates, Turn, Turns
+from benchmarks.gpu.passes import (
     LINKS,
     ON_DEVICE,
     ON_PROCESSORS,
@@ -25,7 +26,7 @@ from benchmarks.gpu_passes import (
     compare_pass,
     digest_weights,
 )
-from benchmarks.gpu_sizes import (
+from benchmarks.gpu.sizes import (
     ELEMENTS,
     LEAST_ELEMENTS,
     LLAMA_8B,
@@ -35,9 +36,10 @@ from benchmarks.gpu_sizes import (
     fit_sizes,
     halve_layers,
 )
-from benchmarks.gpu_table import NO_GPU, Measured, describe
-from benchmarks.process import Cost
-from benchmarks.turns import take_turns
+from benchmarks.gpu.table import NO_GPU, Measured, describe
+from benchmarks.harness.errors import CommandError, UnsupportedError
+from benchmarks.harness.process import Cost
+from benchmarks.harness.turns import take_turns
 from tests.benchmarks.tiny import PAIR, SHAPE
 
 GIB = 1 << 30
@@ -327,7 +329,7 @@ def trial(tmp_path_factory):
     run_part = gpu._run_part
 
     def run(module: str, *options: str) -> object:
-        if module != "gpu_module":
+        if module != "module":
             return run_part(module, *options)
         printed = io.StringIO()
         with redirect_stdout(printed):

@@ -8,12 +8,15 @@ import os
 import pytest
 import torch
 
-from benchmarks import gpu_device, gpu_kernels, gpu_links, gpu_module
-from benchmarks.gpu_figures import Facts, Kernels, Links, Turns
-from benchmarks.gpu_kernels import measure_kernels
-from benchmarks.gpu_module import Bench, make_module, measure_module
-from benchmarks.gpu_weights import UNCHANGED, Drawing
-from benchmarks.pairs import make_pair
+from benchmarks.gpu import device as gpu_device
+from benchmarks.gpu import kernels as gpu_kernels
+from benchmarks.gpu import links as gpu_links
+from benchmarks.gpu import module as gpu_module
+from benchmarks.gpu.figures import Facts, Kernels, Links, Turns
+from benchmarks.gpu.kernels import measure_kernels
+from benchmarks.gpu.module import Bench, make_module, measure_module
+from benchmarks.gpu.weights import UNCHANGED, Drawing
+from benchmarks.models.pairs import make_pair
 from shardrestore.synthetic import LlamaShape
 from tests.benchmarks.tiny import PAIR, SHAPE
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import shardrestore
-from benchmarks import disk_image, llama7b, llama70b
-from benchmarks.disk_image import compressed_disk
-from benchmarks.errors import UnsupportedError
-from benchmarks.llama import LLAMA_7B, LLAMA_70B, split
-from benchmarks.memory_group import memory_group
-from benchmarks.sample_check import check_sample, find_tensors
-from benchmarks.tiles import is_in_region, make_tiles, predict, write_sides
+from benchmarks import llama7b, llama70b
+from benchmarks.harness import disk_image
+from benchmarks.harness.disk_image import compressed_disk
+from benchmarks.harness.errors import UnsupportedError
+from benchmarks.harness.memory_group import memory_group
+from benchmarks.large.sample_check import check_sample, find_tensors
+from benchmarks.models.llama import LLAMA_7B, LLAMA_70B, split
+from benchmarks.models.tiles import is_in_region, make_tiles, predict, write_sides
 from shardrestore.kernels import reference
 from tests.benchmarks.tiny import MODEL
 

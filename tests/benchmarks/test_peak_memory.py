@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks import peak_memory
-from benchmarks.pairs import Pair, growing_llama
-from benchmarks.peak_cases import SMALL_OPTIONS, all_cases, small_cases
+from benchmarks.harness.process import Cost
+from benchmarks.models.pairs import Pair, growing_llama
+from benchmarks.peak.cases import SMALL_OPTIONS, all_cases, small_cases
+from benchmarks.peak.samples import GROWTH_MIB_PER_GB, Sample, find_problems, fit_line
 from benchmarks.peak_memory import describe, measure_others, measure_small
-from benchmarks.peak_samples import GROWTH_MIB_PER_GB, Sample, find_problems, fit_line
-from benchmarks.process import Cost
 
 MIB = 1 << 20
 GB = 1_000_000_000

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.peak_samples import Sample
-from benchmarks.picture import EXTRAPOLATED, LARGEST_GB, OURS, THEIRS, points, redraw, specify
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.peak.picture import EXTRAPOLATED, LARGEST_GB, OURS, THEIRS, points, redraw, specify
+from benchmarks.peak.samples import Sample
 
 MIB = 1 << 20
 

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from benchmarks.errors import CommandError
-from benchmarks.process import measure
-from benchmarks.scratch import scratch_folder, undisturbed
+from benchmarks.harness.errors import CommandError
+from benchmarks.harness.process import measure
+from benchmarks.harness.scratch import scratch_folder, undisturbed
 
 MIB = 1 << 20
 

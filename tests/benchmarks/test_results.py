@@ -9,12 +9,12 @@ import shutil
 import pytest
 
 from benchmarks.__main__ import ALL, BENCHMARKS, main
-from benchmarks.errors import BenchmarkError
-from benchmarks.large import check_space
-from benchmarks.options import numbers
-from benchmarks.requirements import Requirement
-from benchmarks.results import Results, publish
-from benchmarks.table import Spread, Table, spread_cells, summarize
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.options import numbers
+from benchmarks.harness.requirements import Requirement
+from benchmarks.harness.results import Results, publish
+from benchmarks.harness.table import Spread, Table, spread_cells, summarize
+from benchmarks.large.restoration import check_space
 
 TABLE = Table(head=("", "ratio"), rows=(("ours", "1.00 ×"), ("a longer name", "12.50 ×")))
 

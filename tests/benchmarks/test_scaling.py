@@ -8,12 +8,13 @@ from functools import partial
 
 import pytest
 
-from benchmarks import page_cache, scaling
-from benchmarks.pairs import make_pair
-from benchmarks.process import Cost
-from benchmarks.shares import REST, Traced, tabulate_shares
-from benchmarks.trace import ACTIVITIES, LAST_SYNC, Trace
-from benchmarks.turns import take_turns
+from benchmarks import scaling
+from benchmarks.harness import page_cache
+from benchmarks.harness.process import Cost
+from benchmarks.harness.shares import REST, Traced, tabulate_shares
+from benchmarks.harness.trace import ACTIVITIES, LAST_SYNC, Trace
+from benchmarks.harness.turns import take_turns
+from benchmarks.models.pairs import make_pair
 from tests.benchmarks.tiny import PAIR
 
 TRACED = Traced(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.llama import LargeModel
-from benchmarks.pairs import Pair
+from benchmarks.models.llama import LargeModel
+from benchmarks.models.pairs import Pair
 from shardrestore.synthetic import LlamaShape
 
 SHAPE = LlamaShape(

@@ -17,14 +17,13 @@ SOURCES = sorted(
 
 HOMES = {
     "httpx2": ["shardrestore/hub/*.py"],
-    "huggingface_hub": ["shardrestore/hub/*.py"],
+    "huggingface_hub": ["shardrestore/hub/*.py", "shardrestore/inputs/snapshot.py"],
     "numba": ["shardrestore/kernels/cpu.py"],
     "torch": [
         f"shardrestore/{place}.py"
         for place in (
             *("kernels/device", "kernels/fused", "kernels/gpu"),
-            *("passes/conveyor", "passes/device", "passes/engine_gpu"),
-            "passes/queues",
+            *("engine/gpu", "engine/gpu_blocks", "engine/streams", "machine/device"),
             "inplace/*",
         )
     ],

@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as arrays
 
 import shardrestore
 from shardrestore.errors import OutputError, RequestError
-from shardrestore.figures import detail_of
 from shardrestore.figures.overview import TensorOverview, make_cells
+from shardrestore.figures.source import detail_of
 from shardrestore.plan.work import PAGE_DISK_BYTES
 from shardrestore.report import page as page_module
 from shardrestore.report import pictures

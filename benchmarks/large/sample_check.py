@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from shardrestore.kernels import reference
 
-from .llama import ITEM_BYTES, count_elements
-from .tiles import Prediction, is_in_region
+from ..models.llama import ITEM_BYTES, count_elements
+from ..models.tiles import Prediction, is_in_region
 
 BLOCK_ELEMENTS = 1 << 18
 

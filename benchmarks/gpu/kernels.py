@@ -1,6 +1,6 @@
 """The kernels alone, on tensors of the device, beside its own copies.
 
-As a process of its own: ``python -m benchmarks.gpu_kernels --device cuda --elements N,…``.
+As a process of its own: ``python -m benchmarks.gpu.kernels --device cuda --elements N,…``.
 Prints JSON. Rates are bytes per second that must be moved at least: a copy reads and writes
 each byte, ``count_scores`` reads both weights of an element, ``restore_scores`` also writes one.
 What a kernel reads twice, or keeps in between, counts once or not at all.
@@ -22,10 +22,10 @@ from shardrestore.kernels.device import BlockKernels, check_device
 from shardrestore.selection.cut import Cut, cut_at_bin, find_bin, selected_count
 from shardrestore.selection.score import BINS
 
-from .gpu_device import add_device_option, measure_seconds
-from .gpu_figures import Kernels, Rates
-from .gpu_weights import Drawing
-from .options import numbers
+from ..harness.options import numbers
+from .device import add_device_option, measure_seconds
+from .figures import Kernels, Rates
+from .weights import Drawing
 
 CALLS = 10
 """How often a kernel is queued before it is waited for."""
@@ -133,7 +133,7 @@ def _place_cut(counts: torch.Tensor) -> Cut:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the rates as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_kernels", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.kernels", description=__doc__)
     add_device_option(parser)
     parser.add_argument("--elements", type=numbers, required=True, help="sizes, as in 1024,4096")
     parser.add_argument("--rounds", type=int, default=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .pairs import Pair, growing_llama, one_tensor
+from ..models.pairs import Pair, growing_llama, one_tensor
 
 SERIES = tuple(growing_llama(width) for width in (768, 1024, 1280, 1536, 2048, 2560, 3328))
 """0.06 to 4.4 GB a side."""

@@ -20,16 +20,16 @@ from typing import Any
 
 from shardrestore.synthetic import LlamaShape
 
-from .errors import CommandError, UnsupportedError
-from .gpu_figures import Facts, Kernels, Turns
-from .gpu_passes import LINKS, PassBench, Settings, read_links
-from .gpu_sizes import Sizes, fit_sizes, halve_layers
-from .gpu_table import Measured, describe
-from .large import check_space
-from .options import make_parser
-from .pairs import make_pair
-from .process import measure
-from .results import RESULTS, publish
+from ..harness.errors import CommandError, UnsupportedError
+from ..harness.options import make_parser
+from ..harness.process import measure
+from ..harness.results import RESULTS, publish
+from ..large.restoration import check_space
+from ..models.pairs import make_pair
+from .figures import Facts, Kernels, Turns
+from .passes import LINKS, PassBench, Settings, read_links
+from .sizes import Sizes, fit_sizes, halve_layers
+from .table import Measured, describe
 
 SPARE_BYTES = 500_000_000
 
@@ -76,7 +76,7 @@ def find_facts(device: str) -> Facts:
     UnsupportedError
         If torch sees no such GPU.
     """
-    facts = _run_part("gpu_device", "--device", device)
+    facts = _run_part("device", "--device", device)
     if facts is None:
         raise UnsupportedError(
             f"torch sees no GPU {device} on this machine: --device torch:cpu tries the benchmark "
@@ -127,13 +127,13 @@ def measure_kernels(device: str, elements: Sequence[int], *, rounds: int) -> Ker
     """Measure the kernels on tensors of some sizes."""
     sizes = ",".join(map(str, elements))
     options = ["--device", device, "--elements", sizes, "--rounds", str(rounds)]
-    return Kernels.from_json(_run_part("gpu_kernels", *options))
+    return Kernels.from_json(_run_part("kernels", *options))
 
 
 def measure_module(device: str, shape: LlamaShape, *options: str, rounds: int) -> Turns:
     """Measure restorations of a model in memory."""
     model = ["--shape", json.dumps(asdict(shape)), "--rounds", str(rounds)]
-    return Turns.from_json(_run_part("gpu_module", "--device", device, *model, *options))
+    return Turns.from_json(_run_part("module", "--device", device, *model, *options))
 
 
 def measure_beside(
@@ -164,10 +164,4 @@ def measure_beside(
 def _run_part(module: str, *options: str) -> Any:
     """Return what a part of the benchmark, a process of its own, has measured."""
     print(f"{module} …", file=sys.stderr)
-    return measure([sys.executable, "-m", f"benchmarks.{module}", *options]).document()
-
-
-if __name__ == "__main__":
-    from .__main__ import main as run_named
-
-    raise SystemExit(run_named(["gpu", *sys.argv[1:]]))
+    return measure([sys.executable, "-m", f"benchmarks.gpu.{module}", *options]).document()

@@ -3,7 +3,7 @@
 Reads base and target, writes copies of the target, and syncs them, with one 8 MiB
 buffer: two reads and one copy for a single model, one read and seven copies for a
 sweep whose scores are known. As a process of its own:
-``python -m benchmarks.floor FOLDER COPY``, where the folder holds ``base`` and
+``python -m benchmarks.contenders.floor FOLDER COPY``, where the folder holds ``base`` and
 ``target``.
 """
 
@@ -70,7 +70,9 @@ def run_floor(folder: Path, copy: Path, *, reads: int = 2, copies: int = 1) -> N
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.floor", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.contenders.floor", description=__doc__
+    )
     parser.add_argument("folder", type=Path, help="holds base and target")
     parser.add_argument(
         "copy", type=Path, nargs="?", help="where the copy goes; without it, it is removed again"

@@ -1,6 +1,6 @@
 """The device that is measured: opened, waited for, described.
 
-As a process of its own, ``python -m benchmarks.gpu_device --device cuda`` prints what torch
+As a process of its own, ``python -m benchmarks.gpu.device --device cuda`` prints what torch
 and the driver say of it as JSON, and ``null`` where torch sees no such GPU.
 """
 
@@ -19,7 +19,7 @@ import torch
 
 from shardrestore.machine.device import TORCH_PREFIX
 
-from .gpu_figures import Facts
+from .figures import Facts
 
 
 def open_device(name: str) -> torch.device:
@@ -82,7 +82,7 @@ def _triton_version() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the facts as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_device", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.device", description=__doc__)
     add_device_option(parser)
     facts = find_facts(parser.parse_args(arguments).device)
     print(json.dumps(facts and asdict(facts)))

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import BenchmarkError
-from .peak_samples import Sample, fit_line
+from ..harness.errors import BenchmarkError
+from .samples import Sample, fit_line
 
 PICTURE_FILE = "peak_memory.svg"
 

@@ -6,8 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .gpu_figures import Facts, Kernels, Turns
-from .gpu_passes import (
+from ..harness.requirements import HEAD, Requirement, plain_row
+from ..harness.results import Results
+from ..harness.table import MIB, Row, Table, summarize
+from ..harness.tool import without_paths
+from ..harness.turns import Samples, record_samples, round_ratios, walls
+from .figures import Facts, Kernels, Turns
+from .passes import (
     LINK_NAMES,
     LINKS,
     ON_DEVICE,
@@ -17,11 +22,6 @@ from .gpu_passes import (
     read_links,
     start_seconds,
 )
-from .requirements import HEAD, Requirement, plain_row
-from .results import Results
-from .table import MIB, Row, Table, summarize
-from .tool import without_paths
-from .turns import Samples, record_samples, round_ratios, walls
 
 GB = 1e9
 

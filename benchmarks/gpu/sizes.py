@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from shardrestore.synthetic import LlamaShape
 
-from .gpu_figures import Facts
-from .llama import ITEM_BYTES, count_elements
-from .pairs import BILLION, TENTH, Pair
+from ..models.llama import ITEM_BYTES, count_elements
+from ..models.pairs import BILLION, TENTH, Pair
+from .figures import Facts
 
 LLAMA_8B = LlamaShape(
     num_hidden_layers=32,

@@ -1,6 +1,6 @@
 """``restore_module`` and the published algorithm on a model that is on the device already.
 
-As a process of its own: ``python -m benchmarks.gpu_module --device cuda --shape JSON``, with
+As a process of its own: ``python -m benchmarks.gpu.module --device cuda --shape JSON``, with
 ``--published`` for both by turns, else ours alone. Prints JSON. Base and target are modules of
 random weights with Llama's names; the target is made anew for each turn, which is not timed.
 The published algorithm is that of ``in_memory``, without its statistics.
@@ -20,10 +20,10 @@ from torch import nn
 import shardrestore
 from shardrestore.synthetic import LlamaShape
 
-from .gpu_device import add_device_option, measure_seconds
-from .gpu_figures import Turn, Turns
-from .gpu_weights import Drawing
-from .in_memory import restore_tensors
+from ..contenders.in_memory import restore_tensors
+from .device import add_device_option, measure_seconds
+from .figures import Turn, Turns
+from .weights import Drawing
 
 PERCENT = 10.0
 
@@ -140,7 +140,7 @@ def measure_module(
 
 def main(arguments: Sequence[str]) -> int:
     """Print the turns as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_module", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.module", description=__doc__)
     add_device_option(parser)
     parser.add_argument("--shape", type=json.loads, required=True, help="of LlamaShape, as JSON")
     parser.add_argument("--rounds", type=int, default=5)

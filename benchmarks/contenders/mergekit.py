@@ -13,8 +13,8 @@ import json
 import shutil
 from pathlib import Path
 
-from .errors import BenchmarkError, CommandError
-from .process import Cost, measure
+from ..harness.errors import BenchmarkError, CommandError
+from ..harness.process import Cost, measure
 
 METHODS: dict[str, dict[str, float]] = {
     "breadcrumbs": {"density": 0.9, "gamma": 0.1},

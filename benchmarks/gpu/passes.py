@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .gpu_figures import Links
-from .process import Cost, measure
-from .tool import measure_run
-from .turns import Samples, take_turns
+from ..harness.process import Cost, measure
+from ..harness.tool import measure_run
+from ..harness.turns import Samples, take_turns
+from .figures import Links
 
 PASSES = ("scan", "restore")
 
@@ -67,7 +67,13 @@ class PassBench:
 
     def links(self) -> Cost:
         """Take the links' turn."""
-        command = [sys.executable, "-m", "benchmarks.gpu_links", str(self.pair), str(self.output)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu.links",
+            str(self.pair),
+            str(self.output),
+        ]
         command += ["--device", self.settings.device, *self.settings.arguments()]
         if self.settings.workers is not None:
             command += ["--workers", str(self.settings.workers)]

@@ -22,7 +22,7 @@ from typing import Any
 
 from .errors import CommandError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 """Working directory of the commands: ``python -m benchmarks.…`` is found here."""
 
 LAUNCHER = Path(__file__).with_name("launcher.py")

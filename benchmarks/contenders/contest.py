@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from .errors import BenchmarkError
-from .merges import METHODS, measure_merge
-from .pairs import BILLION, TENTH, Pair, make_pair
-from .process import Cost, measure
-from .tool import COMMAND, make_profile, measure_run
-from .turns import Samples, take_turns
+from ..harness.errors import BenchmarkError
+from ..harness.process import Cost, measure
+from ..harness.tool import COMMAND, make_profile, measure_run
+from ..harness.turns import Samples, take_turns
+from ..models.pairs import BILLION, TENTH, Pair, make_pair
+from .mergekit import METHODS, measure_merge
 
 PERCENTS = "1,3,5,10,20,40,60"
 COPIES = 7
@@ -104,7 +104,7 @@ def measure_in_memory(pair: Path, output: Path, *options: str) -> Cost:
 
 def _measure_module(module: str, output: Path, *arguments: str) -> Cost:
     try:
-        return measure([sys.executable, "-m", f"benchmarks.{module}", *arguments])
+        return measure([sys.executable, "-m", f"benchmarks.contenders.{module}", *arguments])
     finally:
         shutil.rmtree(output, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from shardrestore.checkpoint.source import LocalFile
 from shardrestore.kernels import load_kernels
 from shardrestore.kernels.interface import Kernels
 from shardrestore.output.writer import ShardWriter
-from shardrestore.passes import low_bits, restore, scan
+from shardrestore.passes import refine, restore, scan
 from shardrestore.passes.writers import Writers
 from shardrestore.runs import runner
 
@@ -33,7 +33,7 @@ ACTIVITIES = ("read", "score", "count", "restore", "cast", "write", "wait for th
 SYNC = "sync"
 """What the thread that syncs does."""
 
-PASSES = {scan: "scan", low_bits: "refine", restore: "restore"}
+PASSES = {scan: "scan", refine: "refine", restore: "restore"}
 """Modules that run tasks, and the name of their phase."""
 
 LAST_SYNC = "last sync"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .table import MIB, Row, Table, summarize
+from ..harness.table import MIB, Row, Table, summarize
 
 GROWTH_MIB_PER_GB = 16.0
 """Allowed slope.

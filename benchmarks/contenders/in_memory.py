@@ -5,7 +5,7 @@ transformers: safetensors loads and saves the weights. With ``--lean`` it leaves
 the statistics of the scores that the published tool and shardrestore both report,
 and does only what it takes to choose and restore. It agrees with shardrestore on
 the threshold and on every element but ties. As a process of its own:
-``python -m benchmarks.in_memory BASE TARGET OUT --percent 10 [--lean]``.
+``python -m benchmarks.contenders.in_memory BASE TARGET OUT --percent 10 [--lean]``.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ def run(
 
 def main(arguments: Sequence[str]) -> int:
     """Parse the arguments, run, and print what was selected as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.in_memory", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.contenders.in_memory", description=__doc__
+    )
     for name in ("base", "target", "out"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--percent", type=float, default=10.0)

@@ -1,6 +1,6 @@
 """How fast each link is by itself that a run on a GPU must use.
 
-As a process of its own: ``python -m benchmarks.gpu_links PAIR FILES --device cuda``, where the
+As a process of its own: ``python -m benchmarks.gpu.links PAIR FILES --device cuda``, where the
 pair holds ``base`` and ``target``, and ``FILES`` is made and receives as many bytes as the
 target has. Prints JSON.
 
@@ -32,8 +32,8 @@ from shardrestore.machine.workers import StopSignal, run_tasks
 from shardrestore.output.writer import ShardWriter
 from shardrestore.passes.writers import SYNC_BYTES
 
-from .gpu_device import measure_seconds, open_device
-from .gpu_figures import Links
+from .device import measure_seconds, open_device
+from .figures import Links
 
 COPIED_BYTES = 4 << 30
 """Bytes that are copied over a link to a GPU, or from it: some tenths of a second."""
@@ -227,7 +227,7 @@ def measure_links(
 
 def main(arguments: Sequence[str]) -> int:
     """Print the speeds as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_links", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.links", description=__doc__)
     parser.add_argument("pair", type=Path, help="holds base and target")
     parser.add_argument("files", type=Path, help="is made, and receives what is written")
     parser.add_argument("--workers", type=int)

@@ -12,7 +12,7 @@ from typing import Any
 from .machine import describe_machine, list_versions, today
 from .table import Table
 
-RESULTS = Path(__file__).with_name("results")
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

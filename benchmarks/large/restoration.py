@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .contest import measure_floor
-from .errors import BenchmarkError
-from .llama import LargeModel
-from .page_cache import evict
-from .peak_samples import Sample
-from .process import Cost
-from .results import Results
+from ..contenders.contest import measure_floor
+from ..harness.errors import BenchmarkError
+from ..harness.page_cache import evict
+from ..harness.process import Cost
+from ..harness.results import Results
+from ..harness.table import MIB, Row, Table
+from ..harness.tool import measure_run, without_paths
+from ..harness.turns import record_cost
+from ..models.llama import LargeModel
+from ..models.tiles import Prediction, make_tiles, predict, write_sides
+from ..peak.samples import Sample
 from .sample_check import SampleCheck, check_sample
-from .table import MIB, Row, Table
-from .tiles import Prediction, make_tiles, predict, write_sides
-from .tool import measure_run, without_paths
-from .turns import record_cost
 
 PERCENT = 10
 

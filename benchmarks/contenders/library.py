@@ -1,6 +1,6 @@
 """One run through the library, with what the command line has no option for.
 
-As a process of its own: ``python -m benchmarks.engine BASE TARGET OUTPUT`` with the
+As a process of its own: ``python -m benchmarks.contenders.library BASE TARGET OUTPUT`` with the
 preferred size of blocks, or with timers around everything (see ``trace``). Prints JSON.
 """
 
@@ -17,13 +17,15 @@ from pathlib import Path
 import shardrestore
 from shardrestore.plan import memory
 
-from .trace import Trace, tracing
+from ..harness.trace import Trace, tracing
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run once; print the phases' and activities' seconds."""
     started = time.perf_counter()
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.contenders.library", description=__doc__
+    )
     for name in ("base", "target", "output"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--workers", type=int, default=2)

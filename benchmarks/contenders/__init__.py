@@ -1,0 +1,1 @@
+"""What shardrestore is compared with, each as a process of its own."""

@@ -1,0 +1,1 @@
+"""How a command is measured, and how figures are told."""

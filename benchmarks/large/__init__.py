@@ -1,0 +1,1 @@
+"""Real shapes of models that are larger than memory."""
