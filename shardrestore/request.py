@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import SupportsFloat, TypedDict, cast, get_args, get_type_hints
 
 from .errors import RequestError
+from .formats import CASTS
 from .machine.meter import measure_excess
-from .pairing.pairs import CAST_DTYPES, Filter, make_filter
+from .pairing.pairs import Filter, make_filter
 from .pairing.rename import Rename, parse_rename
 from .plan.memory import Limits
 from .selection.cut import STRATEGIES, Strategy
@@ -123,7 +124,7 @@ class Request:
     @property
     def cast(self) -> str | None:
         """Format that tensors are cast to; None for their own."""
-        return CAST_DTYPES[self.dtype]
+        return CASTS[self.dtype]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -328,8 +329,8 @@ def _check_strategy(strategy: str) -> Strategy:
 
 
 def _check_dtype(dtype: object) -> str:
-    if not isinstance(dtype, str) or dtype not in CAST_DTYPES:
-        raise RequestError(f"dtype {dtype!r}: choose one of {', '.join(CAST_DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in CASTS:
+        raise RequestError(f"dtype {dtype!r}: choose one of {', '.join(CASTS)}")
     return dtype
 
 

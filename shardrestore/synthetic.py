@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint.config import TORCH_NAMES
-from .checkpoint.entry import DTYPE_BITS
 from .checkpoint.header import encode_header
 from .checkpoint.index import encode_index
 from .errors import OutputError
-from .kernels import reference
+from .formats import FORMATS
+from .kernels import casting, reference
+from .kernels.interface import Codes
 from .names import INDEX_FILE, SINGLE_FILE
 
 _DEMO_MARKER = ".shardrestore-demo"
@@ -63,7 +63,7 @@ class LlamaShape:
         document = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
-            "dtype": TORCH_NAMES[dtype],
+            "dtype": FORMATS[dtype].torch,
             "tie_word_embeddings": False,
         }
         return (json.dumps(document | asdict(self), indent=2) + "\n").encode()
@@ -103,7 +103,7 @@ def write_pair(
     -------
     base, target : Path
     """
-    shards = _split_into_shards(list(shape.tensors()), shard_bytes, (DTYPE_BITS[dtype] // 8))
+    shards = _split_into_shards(list(shape.tensors()), shard_bytes, FORMATS[dtype].element_bytes)
     sides = folder / "base", folder / "target"
     for side in sides:
         side.mkdir(parents=True)
@@ -118,9 +118,8 @@ def write_pair(
         _write_shard(sides, filename, shard, dtype, [seed, number])
         weight_map |= {name: filename for name, _ in shard}
     if len(shards) > 1:
-        total = sum(_elements(shape) for shard in shards for _, shape in shard) * (
-            DTYPE_BITS[dtype] // 8
-        )
+        elements = sum(_elements(shape) for shard in shards for _, shape in shard)
+        total = FORMATS[dtype].count_bytes(elements)
         for side in sides:
             (side / INDEX_FILE).write_bytes(encode_index(weight_map, total))
     return sides
@@ -212,12 +211,5 @@ def _write_shard(
                 left -= count
 
 
-def _encode(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.generic]:
-    if dtype == "F32":
-        return values
-    codes = np.empty(values.size, np.uint16)
-    if dtype == "BF16":
-        reference.narrow_bfloat16(values, codes)
-    else:
-        reference.narrow_float16(values, codes)
-    return codes
+def _encode(values: npt.NDArray[np.float32], dtype: str) -> Codes:
+    return casting.narrow(reference, values, dtype, np.empty(values.size, np.uint32))

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from shardrestore.formats import FORMATS
 from shardrestore.synthetic import LlamaShape, write_pair
-
-_ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class Pair:
     @property
     def side_bytes(self) -> int:
         """Size of one side's weights in bytes."""
-        return self.elements * _ITEM_BYTES[self.dtype]
+        return FORMATS[self.dtype].count_bytes(self.elements)
 
     @property
     def elements(self) -> int:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import CheckpointError
+from ..formats import FORMATS
 from ..names import CONFIG_FILE
-
-TORCH_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-"""What a configuration calls each format."""
 
 _MAX_DEPTH = 8  # text_config and vision_config lie at 1; nothing that names a format at 8
 
@@ -49,12 +47,12 @@ def recast_config(config: Mapping[str, Any], cast: str | None) -> bytes | None:
     if cast is None or not config:
         return None
     try:
-        return (json.dumps(_recast(config, TORCH_NAMES[cast], 0), indent=2) + "\n").encode()
+        return (json.dumps(_recast(config, FORMATS[cast].torch, 0), indent=2) + "\n").encode()
     except RecursionError as error:
         raise CheckpointError(f"{CONFIG_FILE}: nested too deeply to be rewritten") from error
 
 
-def _recast(value: Any, name: str, depth: int) -> Any:
+def _recast(value: Any, name: str | None, depth: int) -> Any:
     if not isinstance(value, dict) or depth > _MAX_DEPTH:
         return value
     return {

@@ -5,25 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
+from ..formats import FORMATS
 from .strict_json import JsonValue, nesting
-
-DTYPE_BITS: Final[Mapping[str, int]] = {
-    name: bits
-    for bits, names in (
-        (4, "F4"),
-        (6, "F6_E2M3 F6_E3M2"),
-        (8, "BOOL U8 I8 F8_E4M3 F8_E4M3FNUZ F8_E5M2 F8_E5M2FNUZ F8_E8M0"),
-        (16, "U16 I16 F16 BF16"),
-        (32, "U32 I32 F32"),
-        (64, "U64 I64 F64 C64"),
-    )
-    for name in names.split()
-}
-"""Bits of one element, for every dtype that safetensors 0.8 knows."""
 
 MAX_LINES = 200
 """Lines that a message lists at most: a model has less that differs by more than numbers."""
@@ -39,7 +25,7 @@ class TensorEntry:
     """One tensor's kind and place."""
 
     dtype: str
-    """A key of :data:`DTYPE_BITS`."""
+    """A key of :data:`~shardrestore.formats.FORMATS`."""
     shape: tuple[int, ...]
     """Elements along each axis; ``()`` for a scalar."""
     begin: int
@@ -74,8 +60,8 @@ def read_entry(value: JsonValue) -> TensorEntry:
     dtype, shape, offsets = _entry_fields(value)
     if isinstance(dtype, tuple) and len(dtype) == 1 and dtype[0][1] is None:
         dtype = dtype[0][0]  # serde reads {"F32": null} as "F32"
-    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise ValueError(f"has dtype {show(dtype)}, none of {', '.join(DTYPE_BITS)}")
+    if not isinstance(dtype, str) or dtype not in FORMATS:
+        raise ValueError(f"has dtype {show(dtype)}, none of {', '.join(FORMATS)}")
     dims = _integers(shape, "shape")
     span = _integers(offsets, "data_offsets")
     if len(span) != 2 or span[0] > span[1]:
@@ -130,14 +116,14 @@ def count_bytes(dtype: str, shape: Sequence[int]) -> int:
     ValueError
         As for ``read_entry``: too large, no whole bytes, or an unknown dtype.
     """
-    if dtype not in DTYPE_BITS:
-        raise ValueError(f"has dtype {show(dtype)}, none of {', '.join(DTYPE_BITS)}")
+    if dtype not in FORMATS:
+        raise ValueError(f"has dtype {show(dtype)}, none of {', '.join(FORMATS)}")
     elements = 1
     for length in shape:
         elements *= length
         if elements > _U64_MAX:
             break
-    bits = elements * DTYPE_BITS[dtype]
+    bits = elements * FORMATS[dtype].bits
     if bits > _U64_MAX:
         raise ValueError(f"is {dtype} of shape {show_dims(shape)} and has over 2**64 - 1 bits")
     if bits % 8:

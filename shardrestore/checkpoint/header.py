@@ -18,11 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import CheckpointError
-from .entry import DTYPE_BITS, TensorEntry, count_bytes, read_entry, show
+from .entry import TensorEntry, count_bytes, read_entry, show
 from .strict_json import JsonError, JsonValue, read_object
 
 __all__ = [
-    "DTYPE_BITS",
     "Header",
     "TensorEntry",
     "encode_header",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..formats import FORMATS
 from ..kernels.interface import LANES, Codes, Counts, Keys
 from ..machine.workers import StopSignal
 from ..pairing.pairs import Pair
@@ -15,7 +16,7 @@ from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from .context import Context
 from .interface import Advance, Counted, SegmentCut, Selected, Sink
-from .workspace import EXPONENTS, ITEM_BYTES, Chunk, Workspace, as_bytes
+from .workspace import Chunk, Workspace, as_bytes
 
 
 class CpuEngine:
@@ -63,8 +64,8 @@ class CpuEngine:
         pair, count, found = segment.pair, self._kernels.count_nonfinite, 0
         for start, elements in self.space.blocks(segment):
             for chunk in self.space.chunks(pair, start, elements):
-                found += count(chunk.base_raw, EXPONENTS[pair.base.dtype])
-                found += count(chunk.target_raw, EXPONENTS[pair.target.dtype])
+                found += count(chunk.base_raw, FORMATS[pair.base.dtype].exponent)
+                found += count(chunk.target_raw, FORMATS[pair.target.dtype].exponent)
         return found
 
     def count_lows(
@@ -104,7 +105,7 @@ class CpuEngine:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
         job = _Job(cuts)
         counters = self._clear_counters(job.random)
-        out_bytes = ITEM_BYTES[segment.pair.out_dtype]
+        out_bytes = FORMATS[segment.pair.out_dtype].element_bytes
         while len(self._out) < len(cuts):
             self._out.append(np.empty(self._block_bytes, np.uint8))
         for start, elements in self.space.blocks(segment):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..formats import FORMATS, can_overflow
 from ..kernels import gpu
 from ..kernels.device import load_block_kernels
 from ..kernels.interface import Counts
@@ -25,10 +26,10 @@ from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
 from .context import Context
-from .gpu_blocks import CODES, Block, Chunk, Conveyor, split
+from .gpu_blocks import Block, Chunk, Conveyor, split
 from .interface import Advance, Counted, SegmentCut, Selected, Sink
 from .streams import Queues
-from .workspace import EXPONENTS, ITEM_BYTES, OVERFLOWING_CASTS, Workspace
+from .workspace import Workspace
 
 
 class GpuEngine:
@@ -109,18 +110,18 @@ class GpuEngine:
     def _count_overflows(
         self, raw: torch.Tensor, source: str, codes: torch.Tensor, dtype: str
     ) -> torch.Tensor | int:
-        if (source, dtype) not in OVERFLOWING_CASTS:
+        if not can_overflow(source, dtype):
             return 0
-        found: torch.Tensor = gpu.count_nonfinite(codes, EXPONENTS[dtype])
-        return found - gpu.count_nonfinite(raw, EXPONENTS[source])
+        found: torch.Tensor = gpu.count_nonfinite(codes, FORMATS[dtype].exponent)
+        return found - gpu.count_nonfinite(raw, FORMATS[source].exponent)
 
     def count_nonfinite(self, segment: Segment) -> int:
         """Return how many weights of a segment, in both inputs together, are NaN or infinite."""
         pair = segment.pair
         (found,) = self._zeros(1, dtype=torch.int64)
         for block in self._conveyor.blocks(segment):
-            found += gpu.count_nonfinite(block.base, EXPONENTS[pair.base.dtype])
-            found += gpu.count_nonfinite(block.target, EXPONENTS[pair.target.dtype])
+            found += gpu.count_nonfinite(block.base, FORMATS[pair.base.dtype].exponent)
+            found += gpu.count_nonfinite(block.target, FORMATS[pair.target.dtype].exponent)
         return int(found.item())
 
     def count_lows(
@@ -175,7 +176,8 @@ class GpuEngine:
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
-        size = ITEM_BYTES[segment.pair.out_dtype]
+        out_dtype = segment.pair.out_dtype
+        size = FORMATS[out_dtype].element_bytes
         job = _Job(cuts, self._device)
 
         def hand_over(block: Block) -> None:
@@ -187,7 +189,7 @@ class GpuEngine:
         leaving: Block | None = None
         for block in self._conveyor.blocks(segment):
             outs = [
-                out.view(CODES[size])
+                out.view(gpu.code_type(out_dtype))
                 for out in block.slot.outputs(len(cuts), block.elements * size)
             ]
             for chunk in self._chunks(segment, block):

@@ -9,15 +9,13 @@ import torch
 
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.source import DeviceSource
+from ..formats import FORMATS
 from ..kernels import gpu
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
 from .context import Context
 from .streams import Queues, Slot
-from .workspace import ITEM_BYTES, Workspace
-
-CODES = {2: torch.int16, 4: torch.int32}
-"""Integers of the size of an element."""
+from .workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +103,14 @@ class Conveyor:
         elements: int,
     ) -> torch.Tensor:
         """Return elements as codes on the device: where they are already, or copied there."""
-        size = ITEM_BYTES[tensor.dtype]
+        size = FORMATS[tensor.dtype].element_bytes
         source = checkpoint.shards[tensor.shard].source
         if isinstance(source, DeviceSource):
             codes = source.codes(tensor.offset + start * size, elements * size)
             if isinstance(codes, torch.Tensor) and codes.device == self._queues.device:
                 return codes
         self._space.read(checkpoint, tensor, start, elements, slot.host[side])
-        return slot.copy_in(side, elements * size).view(CODES[size])
+        return slot.copy_in(side, elements * size).view(gpu.code_type(tensor.dtype))
 
 
 def split(pair: Pair, block: Block, chunk_elements: int) -> Iterator[Chunk]:

@@ -14,30 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.source import ByteSource
-from ..kernels.interface import Codes, Floats, Keys
+from ..formats import FORMATS, can_overflow
+from ..kernels.casting import Caster, view_codes
+from ..kernels.interface import Codes, Keys
 from ..machine.workers import StopSignal
-from ..pairing.pairs import FLOAT_DTYPES, Pair
+from ..pairing.pairs import Pair
 from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.segment import Segment
 from ..selection.stream import stream_words
 from .context import Context
 
-ITEM_BYTES = {dtype: DTYPE_BITS[dtype] // 8 for dtype in FLOAT_DTYPES}
-"""Size of an element of each format that can be ranked, in bytes."""
-
-EXPONENTS = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
-"""Exponent bits of each format: all of them set in NaN and infinity, only there."""
-
-OVERFLOWING_CASTS = frozenset({("F32", "F16"), ("F32", "BF16"), ("BF16", "F16")})
-"""Casts after which a finite weight may be infinite."""
-
 Buffers = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """For a block of the base, and one of the target."""
-
-_CODE_TYPES: dict[int, Any] = {2: np.uint16, 4: np.uint32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +79,8 @@ class Workspace:
         )
         self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
         self._random_keys = np.empty(CHUNK_ELEMENTS, np.uint32)
-        self._floats = [np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3)]
-        self._codes = [np.empty(CHUNK_ELEMENTS, np.uint32) for _ in range(2)]
+        self._caster = Caster(context.kernels, CHUNK_ELEMENTS)
+        self.cast = self._caster.cast
 
     def blocks(self, segment: Segment) -> Iterator[tuple[int, int]]:
         """Read a segment block by block; yield each block's first element and length.
@@ -108,10 +98,8 @@ class Workspace:
     def steps(self, segment: Segment) -> Iterator[tuple[int, int]]:
         """Yield the first element and the length of each block; nothing is read."""
         pair = segment.pair
-        widest = max(
-            ITEM_BYTES[pair.base.dtype], ITEM_BYTES[pair.target.dtype], ITEM_BYTES[pair.out_dtype]
-        )
-        step = self.block_bytes // widest
+        dtypes = pair.base.dtype, pair.target.dtype, pair.out_dtype
+        step = self.block_bytes // max(FORMATS[dtype].element_bytes for dtype in dtypes)
         end = segment.start + segment.elements
         for start in range(segment.start, end, step):
             self._stop.check()
@@ -121,7 +109,7 @@ class Workspace:
         self, tensor: Tensor, start: int, elements: int
     ) -> Iterator[tuple[int, Codes]]:
         """Read elements of the target alone; yield each chunk's first element and its codes."""
-        step = self.block_bytes // ITEM_BYTES[tensor.dtype]
+        step = self.block_bytes // FORMATS[tensor.dtype].element_bytes
         self.expect_tensor(self._context.target, tensor, start, elements)
         for first in range(start, start + elements, step):
             self._stop.check()
@@ -135,7 +123,7 @@ class Workspace:
         self, checkpoint: Checkpoint, tensor: Tensor, start: int, elements: int
     ) -> None:
         """Announce elements of a tensor that this worker will read next, in order."""
-        size = ITEM_BYTES[tensor.dtype]
+        size = FORMATS[tensor.dtype].element_bytes
         source = checkpoint.shards[tensor.shard].source
         self.expect(source, tensor.offset + start * size, elements * size)
 
@@ -152,7 +140,7 @@ class Workspace:
         buffer: npt.NDArray[np.uint8],
     ) -> None:
         """Read elements of a tensor into a buffer."""
-        size = ITEM_BYTES[tensor.dtype]
+        size = FORMATS[tensor.dtype].element_bytes
         source = checkpoint.shards[tensor.shard].source
         source.read_into(tensor.offset + start * size, as_bytes(buffer)[: elements * size])
 
@@ -174,47 +162,17 @@ class Workspace:
             scored: tuple[Any, Any] = codes if pair.cast else raw
             if not pair.exact:
                 scored = (
-                    self._widen(scored[0], dtypes[0], self._floats[0]),
-                    self._widen(scored[1], dtypes[1], self._floats[1]),
+                    self._caster.values(scored[0], dtypes[0], 0),
+                    self._caster.values(scored[1], dtypes[1], 1),
                 )
             yield Chunk(start + low, low, *raw, *scored, *codes)
 
-    def cast(self, codes: Codes, source: str, dtype: str, scratch: int) -> Codes:
-        """Return codes of format `source` in format `dtype`, rounded to nearest even.
-
-        The result may be a view of `codes` or of the scratch array 0 or 1.
-        """
-        if source == dtype:
-            return codes
-        values = self._widen(codes, source, self._floats[2])
-        out = self._codes[scratch]
-        if dtype == "F32":
-            widened = out[: codes.size]
-            widened[:] = values.view(np.uint32)
-            return widened
-        narrowed: npt.NDArray[np.uint16] = out.view(np.uint16)[: codes.size]
-        if dtype == "BF16":
-            self._kernels.narrow_bfloat16(values, narrowed)
-        else:
-            self._kernels.narrow_float16(values, narrowed)
-        return narrowed
-
-    def _widen(self, codes: Codes, dtype: str, out: Floats) -> Floats:
-        if dtype == "F32":
-            return codes.view(np.float32)
-        out = out[: codes.size]
-        if dtype == "BF16":
-            self._kernels.widen_bfloat16(codes, out)  # type: ignore[arg-type]
-        else:
-            self._kernels.widen_float16(codes, out)  # type: ignore[arg-type]
-        return out
-
     def count_overflows(self, raw: Codes, source: str, codes: Codes, dtype: str) -> int:
         """Return how many finite elements of `raw` became infinite as `codes`."""
-        if (source, dtype) not in OVERFLOWING_CASTS:
+        if not can_overflow(source, dtype):
             return 0
         count = self._kernels.count_nonfinite
-        return count(codes, EXPONENTS[dtype]) - count(raw, EXPONENTS[source])
+        return count(codes, FORMATS[dtype].exponent) - count(raw, FORMATS[source].exponent)
 
     def score_keys(self, chunk: Chunk) -> tuple[Keys, int]:
         """Return the chunk's score keys and its count of zero base weights."""
@@ -241,13 +199,6 @@ class Workspace:
         for start in range(segment.start, end, CHUNK_ELEMENTS):
             self._stop.check()
             yield self.random_keys(segment, start, min(CHUNK_ELEMENTS, end - start))
-
-
-def view_codes(buffer: npt.NDArray[np.uint8], dtype: str, low: int, high: int) -> Codes:
-    """Return elements of a buffer as the codes of their format, without a copy."""
-    size = ITEM_BYTES[dtype]
-    codes: Codes = buffer[low * size : high * size].view(_CODE_TYPES[size])
-    return codes
 
 
 def as_bytes(array: npt.NDArray[Any]) -> memoryview:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..checkpoint.entry import shorten
-from ..engine.workspace import ITEM_BYTES
 from ..errors import DeviceError, InputChangedError, RequestError
+from ..formats import FORMATS
 from ..kernels.interface import Codes, Flags
 from ..machine.workers import Stopped
 from ..plan.memory import CHUNK_ELEMENTS
@@ -320,7 +320,7 @@ def project_changes(work: Work) -> int:
     A bit for each element of a block with a change, and the former bits of what has changed.
     """
     (goal,) = work.goals
-    widest = max(ITEM_BYTES[segment.pair.out_dtype] for segment in work.segments)
+    widest = max(FORMATS[segment.pair.out_dtype].element_bytes for segment in work.segments)
     ranked = sum(segment.elements for segment in (*work.segments, *work.twins))
     twins = sum(segment.elements for segment in work.twins)
     return ranked // 8 + (goal.selected + twins) * widest

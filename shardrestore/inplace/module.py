@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,32 +22,10 @@ from ..checkpoint.header import Header, encode_header, header_length, parse_head
 from ..checkpoint.sidefile import SideFile
 from ..checkpoint.source import ByteSource, Progress, ignore_progress
 from ..errors import CheckpointError
+from ..formats import RANKED
 from ..names import SINGLE_FILE
 from .sharing import Span, find_obstacles
-from .weights import CODE_DTYPES, Weights, find_obstacle
-
-_DTYPES: Final[Mapping[str, str]] = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "uint16": "U16",
-    "uint32": "U32",
-    "uint64": "U64",
-    "int8": "I8",
-    "int16": "I16",
-    "int32": "I32",
-    "int64": "I64",
-    "bfloat16": "BF16",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
-    "complex64": "C64",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e4m3fnuz": "F8_E4M3FNUZ",
-    "float8_e5m2": "F8_E5M2",
-    "float8_e5m2fnuz": "F8_E5M2FNUZ",
-    "float8_e8m0fnu": "F8_E8M0",
-}
-"""What safetensors calls torch's formats; by name, because older versions lack some."""
+from .weights import Weights, find_obstacle, name_format
 
 
 def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Checkpoint:
@@ -103,7 +81,7 @@ class ModuleSource:
         self._weights = {
             name: Weights(name, parameter)
             for name, parameter in parameters.items()
-            if parameter.dtype in CODE_DTYPES and name not in self._obstacles
+            if name_format(parameter.dtype) in RANKED and name not in self._obstacles
         }
         self.header = _make_header(parameters, self.where)
         self.nbytes = self.header.file_bytes
@@ -246,7 +224,7 @@ def _list_parameters(module: torch.nn.Module, where: str) -> dict[str, torch.Ten
 def _make_header(parameters: Mapping[str, torch.Tensor], where: str) -> Header:
     entries = []
     for name, parameter in parameters.items():
-        dtype = _DTYPES.get(str(parameter.dtype).removeprefix("torch."))
+        dtype = name_format(parameter.dtype)
         if dtype is None:
             raise CheckpointError(
                 f"{where}: parameter {show_name(name)} is {parameter.dtype}, a format that "

@@ -10,12 +10,10 @@ import numpy.typing as npt
 import torch
 
 from ..errors import InputChangedError
+from ..formats import TORCH_FORMATS
 from ..kernels import gpu, load_kernels
 from ..kernels.interface import Codes, Flags
 from ..machine.device import is_out_of_memory
-
-CODE_DTYPES = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
-"""Formats that can be ranked, and integers of their size."""
 
 
 class Weights:
@@ -25,13 +23,14 @@ class Weights:
     ----------
     name : str
     parameter : torch.Tensor
-        Of a format in ``CODE_DTYPES``, and without an obstacle: see ``find_obstacle``.
+        Of a format that is ranked, and without an obstacle: see ``find_obstacle``.
     """
 
     def __init__(self, name: str, parameter: torch.Tensor) -> None:
         self.name = name
         self._parameter = parameter
         self._dtype, self._shape = parameter.dtype, parameter.shape
+        self._format = name_format(parameter.dtype) or ""
         self._kernels = load_kernels()
         self.item = np.dtype(f"u{parameter.element_size()}")
         """Type of the integers in NumPy; torch has signed ones."""
@@ -61,7 +60,7 @@ class Weights:
                 f"{self.name}: was {self._dtype} of shape {list(self._shape)} when it was "
                 f"restored, is {now.dtype} of shape {list(now.shape)} now"
             )
-        codes = now.detach().view(CODE_DTYPES[self._dtype])
+        codes = now.detach().view(gpu.code_type(self._format))
         self._flat = codes.view(-1) if codes.is_contiguous() else None
         self._codes = codes if self._flat is None else self._flat
         # NumPy copies on the calling thread; torch would start threads of its own for each.
@@ -207,6 +206,11 @@ def _release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def name_format(dtype: torch.dtype) -> str | None:
+    """Return what safetensors calls a format of torch; None if files do not know it."""
+    return TORCH_FORMATS.get(str(dtype).removeprefix("torch."))
 
 
 def find_obstacle(parameter: torch.Tensor) -> str | None:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..formats import FORMATS, RANKED
 from ..selection.cut import Cut
 from ..selection.score import BINS, EPSILON_BFLOAT16_PATTERN, INFINITY_BIN, LOW_BITS, LOWS
-from . import gpu, reference
+from . import casting, gpu, reference
 from .interface import Keys
 
 
@@ -148,18 +149,15 @@ def _formats(device: torch.device) -> Iterator[_Case]:
     fractions = np.append(fractions, [0x7FEFFF, 0x7FF000, 0x7FFFFF])  # carry into the exponent
     bits = (np.arange(1 << 9)[:, None] << 23 | fractions).ravel().astype(np.uint32)
     values = bits.view(np.float32)
-    widen = {"BF16": reference.widen_bfloat16, "F16": reference.widen_float16}
-    narrow = {"BF16": reference.narrow_bfloat16, "F16": reference.narrow_float16}
-    exponents = {"BF16": 0x7F80, "F16": 0x7C00}
-    for dtype in widen:
-        wide, narrowed = np.empty(codes.size, np.float32), np.empty(bits.size, np.uint16)
-        widen[dtype](codes, wide)
-        narrow[dtype](values, narrowed)
+    for dtype in (name for name in RANKED if FORMATS[name].widen):
+        wide = casting.widen(reference, codes, dtype, np.empty(codes.size, np.float32))
+        narrowed = casting.narrow(reference, values, dtype, np.empty(bits.size, np.uint32))
+        exponent = FORMATS[dtype].exponent
         found = gpu.widen(_tensor(codes, device), dtype).view(torch.int32)
         yield f"widening {dtype}", wide, found
         yield f"narrowing to {dtype}", narrowed, gpu.narrow(_tensor(values, device), dtype)
-        nonfinite = reference.count_nonfinite(codes, exponents[dtype])
-        count = gpu.count_nonfinite(_tensor(codes, device), exponents[dtype])
+        nonfinite = reference.count_nonfinite(codes, exponent)
+        count = gpu.count_nonfinite(_tensor(codes, device), exponent)
         yield f"counting non-finite {dtype}", nonfinite, count
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..formats import FORMATS
 from ..selection.cut import Cut
 from ..selection.score import (
     BINS,
@@ -81,17 +82,40 @@ def _count(mask: Tensor) -> Tensor:
     return mask.sum(dtype=torch.int32).to(torch.int64)
 
 
-def widen(codes: Tensor, dtype: str) -> Tensor:
-    """Return the exact float32 values of patterns of a format: ``BF16``, ``F16`` or ``F32``.
+def code_type(dtype: str) -> torch.dtype:
+    """Return the type that codes of a format have here: signed integers of their size."""
+    kind: torch.dtype = getattr(torch, FORMATS[dtype].torch_codes)
+    return kind
 
-    float32 patterns are returned as they are, without a copy.
+
+def widen(codes: Tensor, dtype: str) -> Tensor:
+    """Return the exact float32 values of codes of a format, one that is ranked.
+
+    float32 codes are returned as they are, without a copy.
     """
-    if dtype == "F32":
-        return codes.view(torch.float32)
+    kernel = FORMATS[dtype].widen
+    return codes.view(torch.float32) if kernel is None else _CASTS[kernel](codes)
+
+
+def narrow(values: Tensor, dtype: str) -> Tensor:
+    """Return float32 values as codes of a format, to nearest even; NaN has one code.
+
+    Of ``F32`` every code is kept, NaN too, without a copy.
+    """
+    kernel = FORMATS[dtype].narrow
+    return values.view(torch.int32) if kernel is None else _CASTS[kernel](values)
+
+
+def widen_bfloat16(codes: Tensor) -> Tensor:
+    """Return the exact float32 value of each bfloat16 pattern."""
     bits = codes.to(torch.int32)
-    if dtype == "BF16":
-        bits <<= 16
-        return bits.view(torch.float32)
+    bits <<= 16
+    return bits.view(torch.float32)
+
+
+def widen_float16(codes: Tensor) -> Tensor:
+    """Return the exact float32 value of each float16 pattern."""
+    bits = codes.to(torch.int32)
     magnitude = (bits & 0x7FFF) << 13
     # Below 2^-14 the value is an integer times 2^-24: no float32 subnormal occurs.
     small = (bits & 0x3FF).to(torch.float32)
@@ -105,24 +129,23 @@ def widen(codes: Tensor, dtype: str) -> Tensor:
     return small
 
 
-def narrow(values: Tensor, dtype: str) -> Tensor:
-    """Return float32 values as patterns of a format, to nearest even; NaN has one pattern.
-
-    Of ``F32`` every pattern is kept, NaN too, without a copy.
-    """
+def narrow_bfloat16(values: Tensor) -> Tensor:
+    """Round float32 values to bfloat16, to nearest even; NaN becomes 0x7FC0."""
     bits = values.view(torch.int32)
-    if dtype == "F32":
-        return bits
+    nan = _find_nan(bits)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits
+    rounded >>= 16
+    return rounded.to(torch.int16).masked_fill_(nan, 0x7FC0)
+
+
+def narrow_float16(values: Tensor) -> Tensor:
+    """Round float32 values to float16, to nearest even; NaN becomes 0x7E00."""
+    bits = values.view(torch.int32)
     magnitude = bits & _MAGNITUDE
     nan = magnitude > _INFINITY
-    if dtype == "BF16":
-        del magnitude
-        rounded = bits >> 16
-        rounded &= 1
-        rounded += 0x7FFF
-        rounded += bits
-        rounded >>= 16
-        return rounded.to(torch.int16).masked_fill_(nan, 0x7FC0)
     # Rebias the exponent by -112, round half to even.
     rounded = magnitude >> 13
     rounded &= 1
@@ -140,6 +163,16 @@ def narrow(values: Tensor, dtype: str) -> Tensor:
     torch.bitwise_and(bits >> 16, -0x8000, out=magnitude)
     rounded |= magnitude
     return rounded.to(torch.int16).masked_fill_(nan, 0x7E00)
+
+
+_CASTS = {
+    kernel.__name__: kernel
+    for kernel in (widen_bfloat16, widen_float16, narrow_bfloat16, narrow_float16)
+}
+
+
+def _find_nan(bits: Tensor) -> Tensor:
+    return (bits & _MAGNITUDE) > _INFINITY
 
 
 def _round_bfloat16(bits: Tensor) -> None:

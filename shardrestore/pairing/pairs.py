@@ -10,6 +10,7 @@ from ..checkpoint.config import is_tied
 from ..checkpoint.entry import shorten, show_dims, show_name
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..errors import PairingError, RequestError
+from ..formats import CASTS, FORMATS, RANKED
 from .regions import (
     REGIONS,
     Place,
@@ -19,12 +20,6 @@ from .regions import (
     locate,
 )
 from .rename import Rename, compile_pattern, parse_rename, rename_all, suggest_prefix
-
-FLOAT_DTYPES = ("BF16", "F16", "F32")
-"""Formats whose codes are the weights themselves."""
-
-CAST_DTYPES: Mapping[str, str | None] = {"auto": None, "bf16": "BF16", "fp16": "F16", "fp32": "F32"}
-"""What ``--dtype`` may say, and the format it means; None keeps every tensor's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +147,7 @@ def survey(
     dtype: str = "auto",
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair what can be paired, and say of the rest of the region why it cannot."""
-    cast = CAST_DTYPES[dtype]
+    cast = CASTS[dtype]
     base_by_name = {
         new: base.tensors[old] for new, old in rename_all(base.tensors.keys(), renames).items()
     }
@@ -216,14 +211,14 @@ def _missing(tensor: Tensor) -> Problem:
 
 
 def _find_problem(base: Tensor | None, target: Tensor) -> Problem | None:
-    if target.dtype not in FLOAT_DTYPES:
+    if not FORMATS[target.dtype].is_ranked:
         return _wrong_dtype(target.name, "target", target.dtype)
     if base is None:
         return _missing(target)
     if base.shape != target.shape:
         text = f"shape {show_dims(base.shape)} in the base, {show_dims(target.shape)} in the target"
         return Problem(name=target.name, kind="shape", text=text)
-    if base.dtype not in FLOAT_DTYPES:
+    if not FORMATS[base.dtype].is_ranked:
         return _wrong_dtype(target.name, "base", base.dtype)
     return None
 
@@ -237,7 +232,7 @@ _NEXT_STEPS = {
     "missing": "leave tensors without a partner out with --exclude, "
     "or map the base's names with --rename 'REGEX=REPL'",
     "shape": "leave tensors of another shape out with --exclude (they keep the target's values)",
-    "dtype": f"only {', '.join(FLOAT_DTYPES)} can be ranked: dequantise that model first, "
+    "dtype": f"only {', '.join(RANKED)} can be ranked: dequantise that model first, "
     "or leave those tensors out with --exclude",
 }
 

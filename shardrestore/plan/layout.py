@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.header import encode_header, header_length, parse_header
-from ..pairing.pairs import FLOAT_DTYPES
+from ..formats import FORMATS, cast_dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +39,7 @@ def lay_out(target: Checkpoint, cast: str | None) -> tuple[OutputShard, ...]:
     ----------
     target : Checkpoint
     cast : str or None
-        Format that every tensor in ``FLOAT_DTYPES`` gets; None keeps the
+        Format that every tensor gets whose weights can be scored; None keeps the
         target's headers byte for byte.
     """
     return tuple(_lay_out_shard(target, number, cast) for number in range(len(target.shards)))
@@ -52,7 +51,7 @@ def _lay_out_shard(target: Checkpoint, number: int, cast: str | None) -> OutputS
         prefix = len(shard.header.raw).to_bytes(8, "little") + shard.header.raw
     else:
         entries = [
-            (name, cast if entry.dtype in FLOAT_DTYPES else entry.dtype, entry.shape)
+            (name, cast_dtype(entry.dtype, cast), entry.shape)
             for name, entry in shard.header.tensors.items()
         ]
         prefix = encode_header(entries, shard.header.metadata)
@@ -77,6 +76,4 @@ def _lay_out_shard(target: Checkpoint, number: int, cast: str | None) -> OutputS
 
 def cast_bytes(tensor: Tensor, cast: str | None) -> int:
     """Return the size that a tensor has in the output, in bytes."""
-    if cast is None or tensor.dtype not in FLOAT_DTYPES:
-        return tensor.nbytes
-    return tensor.elements * (DTYPE_BITS[cast] // 8)
+    return FORMATS[cast_dtype(tensor.dtype, cast)].count_bytes(tensor.elements)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Checkpoint, Tensor
 from ..checkpoint.source import ByteSource
-from ..kernels.interface import Codes, Floats, Kernels, Keys
+from ..formats import FORMATS
+from ..kernels.casting import Caster, view_codes
+from ..kernels.interface import Codes, Kernels, Keys
 from ..machine.workers import StopSignal
-from ..pairing.pairs import FLOAT_DTYPES, Pair
+from ..pairing.pairs import Pair
 from ..plan.segment import Segment
 from ..selection.stream import stream_words
 from .layout import PlacedTensor
@@ -26,11 +27,6 @@ More than in the passes: each of NumPy's short calls takes the interpreter's loc
 Measured on 61 million elements with two workers: 0.074 s, 0.08 to 0.13 s with half
 as many, 0.09 to 0.16 s with a quarter; with one worker 0.12 to 0.13 s each.
 """
-
-ITEM_BYTES = {dtype: DTYPE_BITS[dtype] // 8 for dtype in FLOAT_DTYPES}
-"""Size of an element of each format that can be ranked, in bytes."""
-
-_CODE_TYPES: dict[int, Any] = {2: np.uint16, 4: np.uint32}
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -83,8 +79,7 @@ class Blocks:
             np.empty(block_bytes, np.uint8) for _ in range(3)
         )
         self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
-        self._floats = [np.empty(CHUNK_ELEMENTS, np.float32) for _ in range(3)]
-        self._codes = [np.empty(CHUNK_ELEMENTS, np.uint32) for _ in range(2)]
+        self._caster = Caster(kernels, CHUNK_ELEMENTS)
 
     def keys(self, segment: Segment) -> Iterator[Keys]:
         """Yield the keys of a segment chunk by chunk; random keys need no weights."""
@@ -106,31 +101,31 @@ class Blocks:
                     keys = self._score_keys(pair, low, high)
                 else:
                     keys = self._random_keys(segment, start + low, high - low)
-                base = _view(self._base_buffer, pair.base.dtype, low, high)
-                target = _view(self._target_buffer, pair.target.dtype, low, high)
+                base = view_codes(self._base_buffer, pair.base.dtype, low, high)
+                target = view_codes(self._target_buffer, pair.target.dtype, low, high)
                 yield Chunk(
                     start + low,
                     keys,
-                    self._cast(base, pair.base.dtype, pair.out_dtype, 0),
-                    self._cast(target, pair.target.dtype, pair.out_dtype, 1),
-                    _view(self._output_buffer, placed.dtype, low, high),
+                    self._caster.cast(base, pair.base.dtype, pair.out_dtype, 0),
+                    self._caster.cast(target, pair.target.dtype, pair.out_dtype, 1),
+                    view_codes(self._output_buffer, placed.dtype, low, high),
                 )
 
     def cast_chunks(
         self, tensor: Tensor, placed: PlacedTensor, start: int, elements: int
     ) -> Iterator[tuple[int, Codes, Codes]]:
         """Yield first element, the target's codes in the output's format, the output's codes."""
-        step = self._block_bytes // max(ITEM_BYTES[tensor.dtype], ITEM_BYTES[placed.dtype])
+        step = self._block_bytes // _widest(tensor.dtype, placed.dtype)
         for begin, end in _spans(elements, step):
             self._stop.check()
             self._read_target(tensor, start + begin, end - begin)
             self._read_output(placed, start + begin, end - begin)
             for low, high in _spans(end - begin, CHUNK_ELEMENTS):
-                codes = _view(self._target_buffer, tensor.dtype, low, high)
+                codes = view_codes(self._target_buffer, tensor.dtype, low, high)
                 yield (
                     start + begin + low,
-                    self._cast(codes, tensor.dtype, placed.dtype, 1),
-                    _view(self._output_buffer, placed.dtype, low, high),
+                    self._caster.cast(codes, tensor.dtype, placed.dtype, 1),
+                    view_codes(self._output_buffer, placed.dtype, low, high),
                 )
 
     def byte_blocks(
@@ -154,8 +149,7 @@ class Blocks:
     ) -> Iterator[tuple[int, int]]:
         """Read a segment block by block; yield each block's first element and length."""
         pair = segment.pair
-        dtypes = pair.base.dtype, pair.target.dtype, pair.out_dtype
-        step = self._block_bytes // max(ITEM_BYTES[dtype] for dtype in dtypes)
+        step = self._block_bytes // _widest(pair.base.dtype, pair.target.dtype, pair.out_dtype)
         for low, high in _spans(segment.elements, step):
             self._stop.check()
             start, elements = segment.start + low, high - low
@@ -179,12 +173,12 @@ class Blocks:
         for number, (buffer, dtype) in enumerate(
             ((self._base_buffer, pair.base.dtype), (self._target_buffer, pair.target.dtype))
         ):
-            codes: Any = _view(buffer, dtype, low, high)
+            codes: Any = view_codes(buffer, dtype, low, high)
             if pair.cast:  # scores are those of the cast weights
-                codes = self._cast(codes, dtype, pair.out_dtype, number)
+                codes = self._caster.cast(codes, dtype, pair.out_dtype, number)
                 dtype = pair.out_dtype
             if not pair.exact:
-                codes = self._widen(codes, dtype, self._floats[number])
+                codes = self._caster.values(codes, dtype, number)
             sides.append(codes)
         keys = self._keys[: high - low]
         self._kernels.score_keys(sides[0], sides[1], keys)
@@ -196,35 +190,6 @@ class Blocks:
         self._kernels.random_keys(*words, start - segment.start, keys)
         return keys
 
-    def _cast(self, codes: Codes, source: str, dtype: str, scratch: int) -> Codes:
-        """Return codes in another format, rounded to nearest even.
-
-        The result may be a view of `codes` or of the scratch array 0 or 1.
-        """
-        if source == dtype:
-            return codes
-        values = self._widen(codes, source, self._floats[2])
-        out = self._codes[scratch]
-        if dtype == "F32":
-            out[: codes.size] = values.view(np.uint32)
-            return out[: codes.size]
-        narrowed: npt.NDArray[np.uint16] = out.view(np.uint16)[: codes.size]
-        if dtype == "BF16":
-            self._kernels.narrow_bfloat16(values, narrowed)
-        else:
-            self._kernels.narrow_float16(values, narrowed)
-        return narrowed
-
-    def _widen(self, codes: Codes, dtype: str, out: Floats) -> Floats:
-        if dtype == "F32":
-            return codes.view(np.float32)
-        out = out[: codes.size]
-        if dtype == "BF16":
-            self._kernels.widen_bfloat16(codes, out)  # type: ignore[arg-type]
-        else:
-            self._kernels.widen_float16(codes, out)  # type: ignore[arg-type]
-        return out
-
 
 def _spans(total: int, step: int) -> Iterator[tuple[int, int]]:
     """Yield begin and end of each run of at most `step` out of `total`."""
@@ -232,16 +197,13 @@ def _spans(total: int, step: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + step, total)
 
 
-def _view(buffer: Bytes, dtype: str, low: int, high: int) -> Codes:
-    """Return elements of a buffer as the codes of their format, without a copy."""
-    size = ITEM_BYTES[dtype]
-    codes: Codes = buffer[low * size : high * size].view(_CODE_TYPES[size])
-    return codes
+def _widest(*dtypes: str) -> int:
+    return max(FORMATS[dtype].element_bytes for dtype in dtypes)
 
 
 def _read(
     source: ByteSource, offset: int, dtype: str, start: int, elements: int, buffer: Bytes
 ) -> None:
     """Read elements of a tensor that begins at `offset` of its file."""
-    size = ITEM_BYTES[dtype]
+    size = FORMATS[dtype].element_bytes
     source.read_into(offset + start * size, buffer[: elements * size].data)

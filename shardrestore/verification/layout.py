@@ -14,14 +14,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..checkpoint.document import read_document, weigh_document
-from ..checkpoint.entry import DTYPE_BITS, show_name
+from ..checkpoint.entry import show_name
 from ..checkpoint.folder import Checkpoint, Shard
 from ..checkpoint.header import Header, header_length, parse_header
 from ..checkpoint.index import parse_index
 from ..checkpoint.source import ByteSource, LocalFile
 from ..errors import CheckpointError
+from ..formats import FORMATS, cast_dtype
 from ..names import INDEX_FILE, SINGLE_FILE
-from ..pairing.pairs import FLOAT_DTYPES
 from .findings import Findings
 
 SHARD_PATTERN = "model-*.safetensors"
@@ -94,11 +94,6 @@ def open_output(
         opened.__exit__()
         raise
     return opened
-
-
-def output_dtype(dtype: str, cast: str | None) -> str:
-    """Return the format that a tensor of the target has in the output."""
-    return cast if cast is not None and dtype in FLOAT_DTYPES else dtype
 
 
 def _check_names(folder: Path, target: Checkpoint, findings: Findings) -> None:
@@ -184,7 +179,7 @@ def _place(
     """Note where a shard's tensors lie, and those that are not what they must be."""
     for name, wanted in shard.header.tensors.items():
         entry, label = header.tensors.get(name), f"{source.where}: tensor {show_name(name)}"
-        dtype = output_dtype(wanted.dtype, cast)
+        dtype = cast_dtype(wanted.dtype, cast)
         if entry is None:
             findings.add(f"{label}: missing, not compared")
         elif (entry.dtype, entry.shape) != (dtype, wanted.shape):
@@ -247,7 +242,7 @@ def _compare_size(
     metadata = document.get("metadata")
     found = metadata.get("total_size") if isinstance(metadata, dict) else None
     wanted = sum(
-        tensor.elements * DTYPE_BITS[output_dtype(tensor.dtype, cast)] // 8
+        FORMATS[cast_dtype(tensor.dtype, cast)].count_bytes(tensor.elements)
         for tensor in target.tensors.values()
     )
     if type(found) is not int or found != wanted:

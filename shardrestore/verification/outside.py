@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.entry import DTYPE_BITS
 from ..checkpoint.folder import Tensor
+from ..formats import FORMATS
 from ..selection.stream import SEGMENT_ELEMENTS
 from .blocks import Blocks
 from .elements import show_code
@@ -18,8 +18,6 @@ from .layout import PlacedTensor
 
 _UNIT_BYTES = 24
 """Divided by the size of every element, of 4 and 6 bits too: blocks hold whole ones."""
-
-_CODE_TYPES: dict[int, Any] = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +32,8 @@ class Piece:
     @property
     def nbytes(self) -> int:
         """Bytes to read of target and output together."""
-        bits = DTYPE_BITS[self.tensor.dtype] + DTYPE_BITS[self.placed.dtype]
-        return self.elements * bits // 8
+        sides = self.tensor.dtype, self.placed.dtype
+        return sum(FORMATS[dtype].count_bytes(self.elements) for dtype in sides)
 
 
 def split_tensor(tensor: Tensor, placed: PlacedTensor) -> Iterator[Piece]:
@@ -66,13 +64,13 @@ class OutsideCheck:
             self._compare(piece, start, wanted, found)
 
     def _compare_bytes(self, piece: Piece) -> None:
-        bits = DTYPE_BITS[piece.tensor.dtype]
-        begin, nbytes = piece.start * bits // 8, piece.elements * bits // 8
+        row = FORMATS[piece.tensor.dtype]
+        begin, nbytes = row.count_bytes(piece.start), row.count_bytes(piece.elements)
         blocks = self._blocks.byte_blocks(piece.tensor, piece.placed, begin, nbytes, _UNIT_BYTES)
         # Elements smaller than a byte are compared, counted and shown as bytes.
-        code_type = _CODE_TYPES.get(bits, np.uint8)
+        code_type = row.code_type
         for position, wanted, found in blocks:
-            start = position * 8 // bits
+            start = position * 8 // row.bits
             self._compare(piece, start, wanted.view(code_type), found.view(code_type))
 
     def _compare(self, piece: Piece, start: int, wanted: Any, found: Any) -> None:
@@ -85,7 +83,7 @@ class OutsideCheck:
                 file=piece.placed.source.where,
                 name=piece.tensor.name,
                 count=int(np.count_nonzero(wrong)),
-                element=start + at * found.itemsize * 8 // DTYPE_BITS[piece.placed.dtype],
+                element=start + at * found.itemsize * 8 // FORMATS[piece.placed.dtype].bits,
                 text=f"is {show_code(found, at)} (target {show_code(wanted, at)}): outside the "
                 "region everything is the target's",
             )

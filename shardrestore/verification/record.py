@@ -16,8 +16,8 @@ from typing import Any, NoReturn, TypeVar
 from ..checkpoint.document import read_document
 from ..checkpoint.entry import show
 from ..errors import CheckpointError
+from ..formats import CASTS
 from ..names import RECORD_FILE, STAGING_FOLDER
-from ..pairing.pairs import CAST_DTYPES
 from ..pairing.regions import REGIONS
 from ..selection.score import KEYS
 
@@ -67,7 +67,7 @@ class Record:
     seed: int | None
     """Of the random strategy; None for the others."""
     dtype: str
-    """A key of ``CAST_DTYPES``."""
+    """A key of ``CASTS``."""
     region_elements: int
     selected_elements: int
     threshold: float | None
@@ -80,7 +80,7 @@ class Record:
     @property
     def cast(self) -> str | None:
         """Format that tensors were cast to; None for their own."""
-        return CAST_DTYPES[self.dtype]
+        return CASTS[self.dtype]
 
 
 def read_record(folder: Path) -> Record:
@@ -148,7 +148,7 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
         rename=options.take("rename", _texts),
         strategy=strategy,
         seed=options.take("seed", _integer if strategy == "random" else _nothing),
-        dtype=options.take("dtype", _one_of(CAST_DTYPES)),
+        dtype=options.take("dtype", _one_of(CASTS)),
         region_elements=cut.take("region_elements", _count),
         selected_elements=cut.take("selected_elements", _count),
         threshold=cut.take("threshold", _number_or_null),

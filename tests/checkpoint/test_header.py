@@ -21,17 +21,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from shardrestore.checkpoint.header import (
-    DTYPE_BITS,
     Header,
     encode_header,
     header_length,
     parse_header,
 )
 from shardrestore.errors import CheckpointError
+from shardrestore.formats import FORMATS
 
 Content: TypeAlias = tuple[dict[str, tuple[str, tuple[int, ...]]], Mapping[str, str] | None]
 Verdict: TypeAlias = "Content | str"  # what a file holds, or why it is refused
 Judge: TypeAlias = Callable[[bytes], tuple[Verdict, Verdict]]
+
+BITS = {name: row.bits for name, row in FORMATS.items()}
 
 EXAMPLES = int(os.environ.get("HEADER_EXAMPLES", "300"))
 
@@ -168,7 +170,7 @@ ACCEPTED = {
     "largest_u64_length": one('"U8"', f"[{2**64 - 1},0]", "[0,0]", size=0),
     "two_f4_in_a_byte": typed("F4", [2], 1),
     "four_f6_in_three_bytes": typed("F6_E3M2", [2, 2], 3),
-} | {f"dtype_{d}": typed(d, [8], bits) for d, bits in DTYPE_BITS.items()}
+} | {f"dtype_{d}": typed(d, [8], bits) for d, bits in BITS.items()}
 
 REFUSED = {
     "nothing": (b"", "0 bytes are too short"),
@@ -454,9 +456,9 @@ def composed(draw: st.DrawFn) -> bytes:
 
     tensors, begin = [], 0
     for name in draw(st.lists(st.sampled_from("abcdé"), max_size=4, unique=True)):
-        dtype = draw(st.sampled_from(sorted(DTYPE_BITS)))
+        dtype = draw(st.sampled_from(sorted(BITS)))
         shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 4, 8]), max_size=3))
-        bits = int(np.prod(shape, dtype=int)) * DTYPE_BITS[dtype]
+        bits = int(np.prod(shape, dtype=int)) * BITS[dtype]
         end = begin + bits // 8 + draw(st.sampled_from([0] * 30 + [1, -1]))
         fields = [
             ("dtype", f'"{dtype}"'),
@@ -501,7 +503,7 @@ def test_any_bytes_get_the_verdict_of_safetensors(file: bytes, judge: Judge) -> 
 names = st.text(max_size=12).filter(lambda name: name != "__metadata__")
 shapes = st.lists(st.integers(0, 5), max_size=4).map(lambda dims: (*dims, 8))
 tensor_lists = st.lists(
-    st.tuples(names, st.sampled_from(sorted(DTYPE_BITS)), shapes),
+    st.tuples(names, st.sampled_from(sorted(BITS)), shapes),
     max_size=5,
     unique_by=lambda tensor: tensor[0],
 )
@@ -522,7 +524,7 @@ def test_an_encoded_header_says_what_it_was_given(
 
 
 def total_bytes(tensors: list[tuple[str, str, tuple[int, ...]]]) -> int:
-    return sum(int(np.prod(shape)) * DTYPE_BITS[dtype] // 8 for _, dtype, shape in tensors)
+    return sum(int(np.prod(shape)) * BITS[dtype] // 8 for _, dtype, shape in tensors)
 
 
 def test_an_encoded_header_has_the_bytes_that_safetensors_writes() -> None:

@@ -12,7 +12,7 @@ import torch
 import shardrestore
 from shardrestore.inplace import edit
 from shardrestore.inplace.changes import Changes, SegmentSink
-from shardrestore.inplace.weights import CODE_DTYPES, Weights
+from shardrestore.inplace.weights import Weights, name_format
 from shardrestore.kernels import gpu
 from shardrestore.machine.device import Device
 from shardrestore.plan.device_memory import ELEMENT_SCRATCH_BYTES
@@ -94,7 +94,7 @@ def test_noting_changes_takes_no_more_than_the_scratch_of_a_chunk(
     weights = Weights("w", torch.nn.Parameter(torch.zeros(elements, dtype=dtype)))
     changes = Changes(1)
     sink = SegmentSink(changes.open_writer(chunk_elements), weights)
-    ones = torch.ones(elements, dtype=dtype).view(CODE_DTYPES[dtype])
+    ones = torch.ones(elements, dtype=dtype).view(gpu.code_type(name_format(dtype) or ""))
     peak = allocated_peak(lambda: sink.write(0, elements, [ones]))
     assert peak <= ELEMENT_SCRATCH_BYTES * chunk_elements
     assert changes.nbytes == 8 << 20
