@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -94,15 +94,15 @@ def plan(
         report=not no_report,
     )
     if as_json:
-        print_result(json.dumps(_summarize(result), indent=2))
+        print_result(json.dumps(shardrestore.summarize(result), indent=2))
     else:
         print_result(describe(result, push_to, one_by_one=delete_after_upload))
 
 
 def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = False) -> str:
     """Return a plan as people read it, with what becomes of the model on the Hub."""
-    percent = plan.models[0].percent
-    chosen = {model.region for model in plan.models}
+    percent = plan.models[0].choice.percent
+    chosen = {model.choice.region for model in plan.models}
     rows = [("region", "tensors", "elements", f"restored at {percent:g} %", "unpaired")]
     for survey in plan.regions:
         mark = " *" if survey.region in chosen else ""
@@ -115,8 +115,8 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
                 f"{len(survey.problems):,}" if survey.problems else "–",
             )
         )
-    sizing, others = plan.sizing, len(plan.side_files)
-    memory = f"{format_mib(sizing.projected_bytes)} of {format_mib(plan.max_memory_bytes)}"
+    others = len(plan.side_files)
+    memory = f"{format_mib(plan.memory.projected_bytes)} of {format_mib(plan.max_memory_bytes)}"
     facts = [
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
@@ -126,7 +126,7 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
         *_describe_download(plan),
         *_describe_upload(plan, repository, one_by_one),
         ("disk", _describe_disk(plan)),
-        ("memory", f"{memory}: workers: {sizing.workers}, blocks: {sizing.block_bytes >> 10} KiB"),
+        ("memory", f"{memory}: {_describe_workers(plan)}"),
         ("device", _describe_device(plan)),
     ]
     facts += [("note", remark) for remark in plan.remarks]
@@ -135,13 +135,18 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
     return "\n".join([format_facts(facts), "", format_table(rows), "  * chosen"])
 
 
+def _describe_workers(plan: Plan) -> str:
+    memory = plan.memory
+    return f"workers: {memory.workers}, blocks: {memory.block_bytes >> 10} KiB"
+
+
 def _describe_models(plan: Plan) -> list[tuple[str, str]]:
-    several = len({(model.region, model.strategy) for model in plan.models}) > 1
+    several = len({(model.choice.region, model.choice.strategy) for model in plan.models}) > 1
     return [
         (
             "" if number else "restored",
-            f"{model.selected_elements:,} ({model.percent:g} %) of {model.region_elements:,}"
-            + (f", {model.strategy} of {model.region}" if several else ""),
+            f"{model.selected_elements:,} ({model.choice.percent:g} %) of {model.region_elements:,}"
+            + (f", {model.choice.strategy} of {model.choice.region}" if several else ""),
         )
         for number, model in enumerate(plan.models)
     ]
@@ -161,10 +166,10 @@ def _describe_upload(plan: Plan, repository: str | None, one_by_one: bool) -> li
 
 
 def _describe_device(plan: Plan) -> str:
-    device = format_device(plan.device, plan.device_reason)
-    if not plan.sizing.projected_device_bytes:
+    device = format_device(plan.device)
+    if not plan.projected_device_bytes:
         return device
-    needed = format_mib(plan.sizing.projected_device_bytes)
+    needed = format_mib(plan.projected_device_bytes)
     return f"{device}: {needed} of {format_mib(plan.max_device_memory_bytes)}"
 
 
@@ -172,50 +177,3 @@ def _describe_disk(plan: Plan) -> str:
     needed = f"{format_bytes(plan.disk_needed_bytes)} needed"
     enough = "" if plan.disk_free_bytes >= plan.disk_needed_bytes else ": NOT ENOUGH"
     return f"{needed}, {format_bytes(plan.disk_free_bytes)} free{enough}"
-
-
-def _summarize(plan: Plan) -> dict[str, Any]:
-    return {
-        "base": plan.base,
-        "target": plan.target,
-        "base_bytes": plan.base_bytes,
-        "target_bytes": plan.target_bytes,
-        "regions": [
-            {
-                "region": survey.region,
-                "tensors": survey.tensors,
-                "elements": survey.elements,
-                "unpaired": [
-                    {"name": problem.name, "problem": problem.text} for problem in survey.problems
-                ],
-            }
-            for survey in plan.regions
-        ],
-        "models": [
-            {
-                "output": None if model.output is None else str(model.output),
-                "region": model.region,
-                "strategy": model.strategy,
-                "percent": model.percent,
-                "region_elements": model.region_elements,
-                "selected_elements": model.selected_elements,
-            }
-            for model in plan.models
-        ],
-        "reads": plan.reads,
-        "read_bytes": plan.read_bytes,
-        "written_bytes": plan.written_bytes,
-        "download_bytes": plan.download_bytes,
-        "disk_needed_bytes": plan.disk_needed_bytes,
-        "disk_free_bytes": plan.disk_free_bytes,
-        "output_problem": plan.output_problem,
-        "side_files": list(plan.side_files),
-        "workers": plan.sizing.workers,
-        "block_bytes": plan.sizing.block_bytes,
-        "projected_bytes": plan.sizing.projected_bytes,
-        "device": plan.device,
-        "device_reason": plan.device_reason,
-        "projected_device_bytes": plan.sizing.projected_device_bytes,
-        "max_memory_bytes": plan.max_memory_bytes,
-        "remarks": list(plan.remarks),
-    }

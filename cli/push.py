@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -60,7 +60,7 @@ def push(
         observer=ProgressBars(quiet=quiet),
     )
     if as_json:
-        print_result(json.dumps(summarize(pushed), indent=2))
+        print_result(json.dumps(shardrestore.summarize(pushed), indent=2))
     elif not quiet:
         print_result(describe(pushed))
 
@@ -94,22 +94,6 @@ def describe(pushed: Pushed) -> str:
     if pushed.pushed_before:
         head = f"{pushed.output} was pushed to {pushed.repository} already"
     return f"{head}\n\n{format_facts(facts)}"
-
-
-def summarize(pushed: Pushed) -> dict[str, Any]:
-    """Return what ``--json`` prints of it."""
-    return {
-        "output": str(pushed.output),
-        "repository": pushed.repository,
-        "revision": pushed.revision,
-        "commit": pushed.commit,
-        "url": pushed.url,
-        "files": pushed.files,
-        "pushed_bytes": pushed.pushed_bytes,
-        "deleted_bytes": pushed.deleted_bytes,
-        "seconds": pushed.seconds,
-        "pushed_before": pushed.pushed_before,
-    }
 
 
 def write_command(output: str, repository: str, *, public: bool, revision: str | None) -> str:

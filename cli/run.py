@@ -14,7 +14,6 @@ from .outcome import print_result, printable, reports_errors, tell_resume
 from .progress import ProgressBars
 from .push import Upload, check_flags, write_command
 from .push import describe as describe_push
-from .push import summarize as summarize_push
 from .summary import describe, describe_sweep
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def run(
         print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))
     if push_to is not None:
         pushed = pushed or push_finished(output, push_to, bars, **upload)
-        documents[0]["pushed"] = summarize_push(pushed)
+        documents[0]["pushed"] = shardrestore.summarize(pushed)
         if not (as_json or quiet):
             print_result(f"\n{describe_push(pushed)}")
     if as_json:

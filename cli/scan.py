@@ -56,6 +56,6 @@ def scan(
         overwrite=overwrite,
     )
     if as_json:
-        print_result(json.dumps(shardrestore.summarize_overview(overview), indent=2))
+        print_result(json.dumps(shardrestore.summarize(overview), indent=2))
     elif not quiet:
         print_result(describe_distribution(overview))

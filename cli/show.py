@@ -35,7 +35,7 @@ def show(
 
     overview = shardrestore.show(path, percents=percents, region=regions, strategy=strategies)
     if as_json:
-        print_result(json.dumps(shardrestore.summarize_overview(overview), indent=2))
+        print_result(json.dumps(shardrestore.summarize(overview), indent=2))
     else:
         print_result(describe(overview))
 
@@ -62,14 +62,15 @@ def _describe_cut(overview: Overview, number: int) -> str:
 
 def _name_cut(cut: OverviewCut) -> str:
     order = {"top": "most changed", "bottom": "least changed", "random": "random"}
+    choice, figures = cut.choice, cut.figures
     lines = [
-        f"restored: {order[cut.strategy]} {cut.percent:g} % of {cut.region}",
-        f"  {cut.selected_elements:,} of {cut.region_elements:,} elements",
+        f"restored: {order[choice.strategy]} {choice.percent:g} % of {choice.region}",
+        f"  {figures.selected_elements:,} of {figures.region_elements:,} elements",
     ]
-    if cut.threshold is not None:
-        sign = "≥" if cut.strategy == "top" else "≤"
-        about = "" if cut.exact else " (approximate)"
-        lines.append(f"  relative change {sign} {cut.threshold:.6g}{about}")
+    if figures.threshold is not None:
+        sign = "≥" if choice.strategy == "top" else "≤"
+        about = "" if figures.exact else " (approximate)"
+        lines.append(f"  relative change {sign} {figures.threshold:.6g}{about}")
     return "\n".join(lines)
 
 

@@ -23,13 +23,15 @@ def describe(result: Restoration) -> str:
         ("zero base", f"{format_share(result.zero_base_share)} of the region"),
     ]
     if result.threshold is not None:
-        ties = f"{result.ties:,} at the threshold, {result.ties_taken:,} of them restored"
-        facts.insert(4, ("ties", ties))
-    if result.nonfinite:
-        facts.append(("non-finite", f"{result.nonfinite:,} weights"))
+        ties = result.figures.ties
+        tied = f"{ties.count:,} at the threshold, {ties.taken:,} of them restored"
+        facts.insert(4, ("ties", tied))
+    nonfinite = result.figures.changes.nonfinite
+    if nonfinite:
+        facts.append(("non-finite", f"{nonfinite:,} weights"))
     rows = [("module kind", "elements", "restored", "share")] + [
         (kind.kind, f"{kind.elements:,}", f"{kind.restored:,}", format_share(kind.restored_share))
-        for kind in result.module_kinds()
+        for kind in result.figures.module_kinds()
     ]
     head = (
         f"restored {result.selected_elements:,} of {result.region_elements:,} elements to the "
@@ -58,32 +60,34 @@ def describe_sweep(results: Sequence[Restoration]) -> str:
     }
     facts = [("output", str(results[0].output.parent)), *shares.items()]
     models = "1 model" if len(results) == 1 else f"{len(results)} models"
-    head = f"wrote {models}" if results[0].restore_seconds else f"{models} finished already"
+    written = results[0].costs.times.restore_seconds > 0
+    head = f"wrote {models}" if written else f"{models} finished already"
     tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
     return "\n".join([head, "", *tables])
 
 
 def _describe_costs(results: Sequence[Restoration]) -> str:
     """Return time, throughput and memory, which the models of a sweep share."""
-    result = results[0]
-    passes_seconds = result.scan_seconds + result.restore_seconds
-    others_seconds = result.seconds - passes_seconds - result.download_seconds
+    costs = results[0].costs
+    times = costs.times
+    passes_seconds = times.scan_seconds + times.restore_seconds
+    others_seconds = costs.seconds - passes_seconds - times.download_seconds
     if not passes_seconds:
-        return format_facts([("time", f"{result.seconds:.2f} s: it was finished already")])
-    written_bytes = sum(one.written_bytes for one in results)
-    speed = format_bytes((result.read_bytes + written_bytes) / passes_seconds)
-    passes = f"scan {result.scan_seconds:.2f}, restore {result.restore_seconds:.2f}"
+        return format_facts([("time", f"{costs.seconds:.2f} s: it was finished already")])
+    written_bytes = sum(one.costs.written_bytes for one in results)
+    speed = format_bytes((costs.read_bytes + written_bytes) / passes_seconds)
+    passes = f"scan {times.scan_seconds:.2f}, restore {times.restore_seconds:.2f}"
     rest = f"start and reports {max(others_seconds, 0):.2f}"
-    if result.download_seconds >= 0.005:
-        passes = f"download {result.download_seconds:.2f}, {passes}"
-    read, written = format_bytes(result.read_bytes), format_bytes(written_bytes)
-    memory = f"{format_mib(result.peak_rss_bytes)} of {format_mib(result.projected_bytes)} planned"
+    if times.download_seconds >= 0.005:
+        passes = f"download {times.download_seconds:.2f}, {passes}"
+    read, written = format_bytes(costs.read_bytes), format_bytes(written_bytes)
+    memory = f"{format_mib(costs.peak_rss_bytes)} of {format_mib(costs.projected_bytes)} planned"
     return format_facts(
         [
-            ("time", f"{result.seconds:.2f} s: {passes}, {rest}"),
+            ("time", f"{costs.seconds:.2f} s: {passes}, {rest}"),
             ("throughput", f"{speed}/s: {read} read, {written} written"),
             ("peak memory", memory),
-            ("device", format_device(result.device, result.device_reason)),
+            ("device", format_device(costs.device)),
         ]
     )
 
@@ -93,7 +97,7 @@ def _describe_threshold(result: Restoration) -> str:
         return "none: chosen by hash of name and index"
     if result.threshold is None:  # read back from a report: JSON has no infinity
         return "relative change not finite"
-    exact = "" if result.exact else " (approximate)"
+    exact = "" if result.figures.cut.exact else " (approximate)"
     return f"relative change {_sign(result)} {result.threshold:.6g}{exact}"
 
 

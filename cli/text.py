@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shardrestore import DeviceFigures
 
 
 def format_bytes(nbytes: float) -> str:
@@ -14,9 +18,9 @@ def format_bytes(nbytes: float) -> str:
     return f"{nbytes:.1f} TB"
 
 
-def format_device(label: str, reason: str) -> str:
+def format_device(device: DeviceFigures) -> str:
     """Return where a run computes, and why there if it was not asked for."""
-    return f"{label}: {reason}" if reason else label
+    return f"{device.name}: {device.reason}" if device.reason else device.name
 
 
 def format_mib(nbytes: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,7 +46,7 @@ def verify(
         observer=ProgressBars(quiet=quiet),
     )
     if as_json:
-        print_result(json.dumps(_summarize(result), indent=2))
+        print_result(json.dumps(shardrestore.summarize(result), indent=2))
     elif not quiet:
         print_result(describe(result))
     for problem in result.problems:
@@ -77,21 +77,3 @@ def describe(result: Verification) -> str:
         ("peak memory", format_mib(result.peak_rss_bytes)),
     ]
     return "\n".join([head, "", format_facts(facts)])
-
-
-def _summarize(result: Verification) -> dict[str, Any]:
-    return {
-        "output": str(result.output),
-        "ok": result.ok,
-        "problems": list(result.problems),
-        "differing_elements": result.differing_elements,
-        "region_elements": result.region_elements,
-        "selected_elements": result.selected_elements,
-        "threshold": result.threshold,
-        "ties": result.ties,
-        "ties_taken": result.ties_taken,
-        "tensors": result.tensors,
-        "compared_bytes": result.compared_bytes,
-        "seconds": round(result.seconds, 3),
-        "peak_rss_bytes": result.peak_rss_bytes,
-    }

@@ -11,8 +11,9 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 from .api.describing import scan, show, write_report
 from .api.finishing import check_push, push, verify
 from .api.in_memory import restore_module, restored
-from .api.planning import Plan, PlannedModel, plan
+from .api.planning import plan
 from .api.restoring import find_unfinished, restore, restore_to_hub, sweep, sweep_targets
+from .api.summary import summarize
 from .errors import (
     CheckpointError,
     DeviceError,
@@ -26,6 +27,18 @@ from .errors import (
     RequestError,
     ShardRestoreError,
 )
+from .figures.costs import Costs, DeviceFigures, Times
+from .figures.model import (
+    ChangeFigures,
+    Choice,
+    CutFigures,
+    KeyRange,
+    ModelFigures,
+    ModuleKind,
+    ScoreFigures,
+    TensorResult,
+    TieFigures,
+)
 from .figures.overview import (
     Cell,
     CellRow,
@@ -33,13 +46,11 @@ from .figures.overview import (
     OverviewCut,
     ScoreGroup,
     TensorOverview,
-    summarize_overview,
 )
-from .figures.restoration import ModuleKind, Restoration, RestorationReport, TensorResult
+from .figures.planned import Plan, PlannedMemory, PlannedModel
+from .figures.restoration import Restoration, RestorationReport
 from .machine.progress import Observer
-from .plan.memory import Sizing
 from .plan.work import RegionSurvey
-from .report.files import summarize
 from .request import ModuleOptions, Options, ScanOptions, parse_size
 from .runs.pushed import Pushed
 from .runs.targets import TargetOutcome
@@ -51,11 +62,18 @@ from .version import __version__
 __all__ = [
     "Cell",
     "CellRow",
+    "ChangeFigures",
     "CheckpointError",
+    "Choice",
+    "Costs",
+    "CutFigures",
     "DeviceError",
+    "DeviceFigures",
     "HubError",
     "InputChangedError",
+    "KeyRange",
     "MemoryBudgetError",
+    "ModelFigures",
     "ModuleKind",
     "ModuleOptions",
     "NonFiniteError",
@@ -66,6 +84,7 @@ __all__ = [
     "OverviewCut",
     "PairingError",
     "Plan",
+    "PlannedMemory",
     "PlannedModel",
     "ProfileError",
     "Pushed",
@@ -74,13 +93,15 @@ __all__ = [
     "Restoration",
     "RestorationReport",
     "ScanOptions",
+    "ScoreFigures",
     "ScoreGroup",
     "ScoreStatistics",
     "ShardRestoreError",
-    "Sizing",
     "TargetOutcome",
     "TensorOverview",
     "TensorResult",
+    "TieFigures",
+    "Times",
     "Verification",
     "__version__",
     "check_push",
@@ -96,7 +117,6 @@ __all__ = [
     "scan",
     "show",
     "summarize",
-    "summarize_overview",
     "sweep",
     "sweep_targets",
     "verify",

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from shardrestore.figures import detail as detail_module
 from shardrestore.figures.detail import MOST_COLUMNS, make_grid
 from shardrestore.figures.distributions import STOPS
-from shardrestore.figures.from_profile import detail_of_profile, overview_of_profile
 from shardrestore.figures.overview import TensorOverview
+from shardrestore.figures.profile_overview import detail_of_profile, overview_of_profile
 from shardrestore.profile.file import Profile
 from tests.checkpoints import UNITS, Case, Units, using
 from tests.test_overview import FILLED, profiled, write
@@ -61,8 +61,11 @@ def test_a_ladder_holds_what_each_percent_restores_in_each_cell(case: Case, unit
             assert np.array_equal(ladder.restored, expected)
             assert np.array_equal(ladder.ranked, ranked)
             for stop, cut in zip(ladder.stops, shown.cuts, strict=True):
-                assert (stop.selected, stop.exact) == (cut.selected_elements, cut.exact)
-                assert stop.threshold == cut.threshold or np.isnan(stop.threshold)
+                assert (stop.selected, stop.exact) == (
+                    cut.figures.selected_elements,
+                    cut.figures.exact,
+                )
+                assert stop.threshold == cut.figures.threshold or np.isnan(stop.threshold)
 
 
 def test_percents_that_are_asked_for_are_stops(tmp_path: Path) -> None:

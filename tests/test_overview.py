@@ -18,17 +18,16 @@ from hypothesis import strategies as st
 
 import shardrestore
 from shardrestore.errors import CheckpointError, ProfileError, RequestError
-from shardrestore.figures.from_folder import overview_of_folder
-from shardrestore.figures.from_profile import overview_of_profile
+from shardrestore.figures.folder_overview import overview_of_folder
 from shardrestore.figures.groups import Group
 from shardrestore.figures.overview import (
     QUANTILES,
     Overview,
     ScoreGroup,
     layer_label,
-    summarize_overview,
 )
-from shardrestore.figures.source import overview_of
+from shardrestore.figures.path_overview import overview_of
+from shardrestore.figures.profile_overview import overview_of_profile
 from shardrestore.profile import contents as profile_contents
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Profile, Tallies, write_profile
@@ -264,20 +263,27 @@ def test_cuts_restore_what_a_run_restores(
     ]
     assert [tensor.name for tensor in overview.tensors] == list(everything.scores)
     for number, (cut, binned, fine) in enumerate(zip(overview.cuts, wanted, exactly, strict=True)):
-        assert (cut.region, cut.strategy, cut.percent) == (region, strategy, percents[number])
-        assert (cut.region_elements, cut.selected_elements) == (binned.elements, binned.selected)
-        assert cut.threshold == pytest.approx(binned.threshold, rel=0, abs=0, nan_ok=True)
+        assert (cut.choice.region, cut.choice.strategy, cut.choice.percent) == (
+            region,
+            strategy,
+            percents[number],
+        )
+        assert (cut.figures.region_elements, cut.figures.selected_elements) == (
+            binned.elements,
+            binned.selected,
+        )
+        assert cut.figures.threshold == pytest.approx(binned.threshold, rel=0, abs=0, nan_ok=True)
         restored = {
             tensor.name: tensor.restored[number]
             for tensor in overview.tensors
             if tensor.restored[number] is not None
         }
         assert restored == {name: int(taken.sum()) for name, taken in binned.taken.items()}
-        if cut.exact:
+        if cut.figures.exact:
             assert restored == {name: int(taken.sum()) for name, taken in fine.taken.items()}
-            assert cut.threshold == pytest.approx(fine.threshold, rel=0, abs=0, nan_ok=True)
-        assert overview.totals().total.restored[number] == cut.selected_elements
-        assert overview.totals().total.ranked[number] == cut.region_elements
+            assert cut.figures.threshold == pytest.approx(fine.threshold, rel=0, abs=0, nan_ok=True)
+        assert overview.totals().total.restored[number] == cut.figures.selected_elements
+        assert overview.totals().total.ranked[number] == cut.figures.region_elements
 
 
 def test_a_cut_among_bfloat16_scores_is_exact_and_one_among_float32_scores_is_not(
@@ -290,7 +296,7 @@ def test_a_cut_among_bfloat16_scores_is_exact_and_one_among_float32_scores_is_no
     }
     path = write(tmp_path / "p", scores, exact={names[0]: True, names[1]: False})
     overview = overview_of(path, percents=[10, 60], strategy=["top", "bottom"])
-    assert [cut.exact for cut in overview.cuts] == [False, True, True, False]
+    assert [cut.figures.exact for cut in overview.cuts] == [False, True, True, False]
 
 
 def test_ties_are_spread_without_overflow(tmp_path: Path) -> None:
@@ -321,7 +327,7 @@ def test_ties_are_spread_without_overflow(tmp_path: Path) -> None:
     tallies = Tallies(zero_base=none, nonfinite=none, overflows=none)
     write_profile(tmp_path / "p", contents, Large(), tallies)
     overview = overview_of(tmp_path / "p", percents=[70])
-    total = overview.cuts[0].selected_elements
+    total = overview.cuts[0].figures.selected_elements
     assert total == int(elements * 70.0 / 100)
     ends = [total * (layer + 1) // 3 for layer in range(3)]
     assert [tensor.restored[0] for tensor in overview.tensors] == [
@@ -338,9 +344,9 @@ def test_cuts_come_in_the_order_of_a_sweep(tmp_path: Path) -> None:
     overview = overview_of(
         path, percents=[1, 5], region=["mlp", "attention"], strategy=["bottom", "top"]
     )
-    assert [(cut.region, cut.strategy, cut.percent) for cut in overview.cuts] == list(
-        itertools.product(["mlp", "attention"], ["bottom", "top"], [1, 5])
-    )
+    assert [
+        (cut.choice.region, cut.choice.strategy, cut.choice.percent) for cut in overview.cuts
+    ] == list(itertools.product(["mlp", "attention"], ["bottom", "top"], [1, 5]))
 
 
 # Tables ---------------------------------------------------------------------------------------
@@ -425,7 +431,7 @@ def numbers_of(document: object) -> Iterator[float]:
 def test_the_summary_is_strict_json_whatever_the_scores(case: Case) -> None:
     with profiled(case) as (profile, _):
         overview = overview_of_profile(profile, percents=[100], regions=["all"], strategies=["top"])
-    document = json.loads(json.dumps(summarize_overview(overview), allow_nan=False))
+    document = json.loads(json.dumps(shardrestore.summarize(overview), allow_nan=False))
     assert document["elements"] == overview.elements
     assert document["unpaired"] == {"model.odd": "has no partner"}
     assert [tensor["name"] for tensor in document["tensors"]] == [t.name for t in overview.tensors]
@@ -496,9 +502,9 @@ def test_a_finished_model_shows_what_its_profile_does(
 
 def test_a_model_of_random_choice_has_no_threshold(model: Path) -> None:
     overview = overview_of(restore(model.parent, "other", strategy="random"))
-    assert overview.cuts[0].threshold is None
-    assert overview.totals().total.restored == (overview.cuts[0].selected_elements,)
-    json.dumps(summarize_overview(overview), allow_nan=False)
+    assert overview.cuts[0].figures.threshold is None
+    assert overview.totals().total.restored == (overview.cuts[0].figures.selected_elements,)
+    json.dumps(shardrestore.summarize(overview), allow_nan=False)
 
 
 def test_odd_names_are_read_back_as_they_were_written(tmp_path: Path) -> None:

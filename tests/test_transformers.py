@@ -157,7 +157,7 @@ def test_the_published_algorithm_restores_the_same_elements_but_ties(
     assert result.region_elements == sum(expected.scores[name].numel() for name in expected.names)
     assert result.selected_elements == expected.count
     assert result.threshold == expected.threshold.item() > 0
-    assert result.exact
+    assert result.figures.cut.exact
 
     output = tensors_of(result.output)
     restored = {tensor.name: tensor.restored for tensor in result.tensors}
@@ -178,7 +178,8 @@ def test_the_published_algorithm_restores_the_same_elements_but_ties(
         assert restored[name] == int(beyond.sum()) + taken
         ties += int(tie.sum())
         ties_taken += taken
-    assert (result.ties, result.ties_taken) == (ties, ties_taken)
+    found = result.figures.ties
+    assert (found.count, found.taken) == (ties, ties_taken)
     assert sum(restored.values()) == expected.count
     for name in output.keys() - set(expected.names):
         if name in pair.target:  # not so the head of a tied model

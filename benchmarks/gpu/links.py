@@ -201,16 +201,16 @@ def measure_links(
     device, workers, max_memory, max_device_memory
         Options of the run that the links are compared with.
     """
-    sizing = shardrestore.plan(
+    memory = shardrestore.plan(
         pair / "base",
         pair / "target",
         device=device,
         workers=workers,
         max_memory=max_memory,
         max_device_memory=max_device_memory,
-    ).sizing
+    ).memory
     opened = open_device(device)
-    bench = Bench(opened, workers=sizing.workers, block_bytes=sizing.block_bytes)
+    bench = Bench(opened, workers=memory.workers, block_bytes=memory.block_bytes)
     shards = [sorted((pair / side).glob("*.safetensors")) for side in ("base", "target")]
     copied_bytes = COPIED_BYTES if opened.type == "cuda" else TRIAL_BYTES
     bench.copy(copied_bytes // 16, to_device=True)  # the device wakes up
@@ -219,9 +219,9 @@ def measure_links(
         writer=bench.write(files, [path.stat().st_size for path in shards[1]]),
         to_device=bench.copy(copied_bytes, to_device=True),
         from_device=bench.copy(copied_bytes, to_device=False),
-        workers=sizing.workers,
-        block_bytes=sizing.block_bytes,
-        chunk_elements=sizing.chunk_elements,
+        workers=memory.workers,
+        block_bytes=memory.block_bytes,
+        chunk_elements=memory.chunk_elements,
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from ..figures.from_profile import overview_of_profile
 from ..figures.overview import Overview
-from ..figures.source import overview_of
+from ..figures.path_overview import overview_of
+from ..figures.profile_overview import overview_of_profile
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
 from ..profile.file import Profile

@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
 from ..errors import CheckpointError, OutputError
+from ..figures.costs import DeviceFigures
+from ..figures.model import Choice
+from ..figures.planned import Plan, PlannedMemory, PlannedModel
 from ..inputs.reference import Reference
 from ..output.writer import free_bytes
-from ..plan.memory import Sizing
-from ..plan.work import RegionSurvey, survey_regions
+from ..plan.work import survey_regions
 from ..request import Options, check_flag, make_request, parse_output
 from ..runs.outputs import check_outputs, find_needs
 from ..runs.session import Session
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedModel:
-    """A model that a request would write."""
-
-    output: Path | None
-    """Its folder; None if no output is named."""
-    region: str
-    strategy: str
-    percent: float
-    region_elements: int
-    selected_elements: int
-    """Elements that would be restored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a request would do, from headers alone."""
-
-    base: str
-    """As messages name it."""
-    target: str
-    base_bytes: int
-    """Size of the base's weight files."""
-    target_bytes: int
-    """Size of the target's weight files."""
-    regions: tuple[RegionSurvey, ...]
-    """What each region would mean for these checkpoints."""
-    models: tuple[PlannedModel, ...]
-    reads: int
-    """How often weights are read: 2; one more with the refining scan, one less with a profile."""
-    read_bytes: int
-    written_bytes: int
-    """Bytes of all weight files that would be written."""
-    download_bytes: int
-    """What is downloaded into the Hub's cache first: of repositories that are not streamed."""
-    disk_needed_bytes: int
-    """What the outputs still take, and work files meanwhile."""
-    disk_free_bytes: int
-    """Free space where the output would be; in the current folder if none is named."""
-    output_problem: str | None
-    """Why the output cannot be written as asked; None if it can, or if none is named."""
-    side_files: tuple[str, ...]
-    """Files that would be copied as they are."""
-    device: str
-    """Where weights would be scored and cut."""
-    device_reason: str
-    """Why there, if the choice was left to us; empty otherwise."""
-    sizing: Sizing
-    """Workers, block size and projected memory."""
-    max_memory_bytes: int
-    max_device_memory_bytes: int
-    remarks: tuple[str, ...]
-    """What the user should know of the inputs."""
 
 
 def plan(
@@ -129,9 +75,9 @@ def plan(
             models=tuple(
                 PlannedModel(
                     output=place if output else None,
-                    region=goal.region.name,
-                    strategy=goal.strategy,
-                    percent=goal.percent,
+                    choice=Choice(
+                        region=goal.region.name, strategy=goal.strategy, percent=goal.percent
+                    ),
                     region_elements=goal.region.elements,
                     selected_elements=goal.selected,
                 )
@@ -145,9 +91,14 @@ def plan(
             disk_free_bytes=_find_free_bytes(path),
             output_problem=problem,
             side_files=tuple(file.name for file in session.target.side_files),
-            device=work.device.label,
-            device_reason=work.device.reason,
-            sizing=work.sizing,
+            memory=PlannedMemory(
+                workers=work.sizing.workers,
+                block_bytes=work.sizing.block_bytes,
+                projected_bytes=work.sizing.projected_bytes,
+                chunk_elements=work.sizing.chunk_elements,
+            ),
+            device=DeviceFigures(name=work.device.label, reason=work.device.reason),
+            projected_device_bytes=work.sizing.projected_device_bytes,
             max_memory_bytes=request.max_memory_bytes,
             max_device_memory_bytes=request.max_device_memory_bytes,
             remarks=session.downloads.remarks,

@@ -66,12 +66,12 @@ class Distribution:
     """Elements whose base weight is zero."""
     below: int
     """Elements whose score is above zero, and below the first edge."""
+    beyond: int
+    """Elements whose score is at the last edge, above it, infinite or no number."""
     edges: tuple[float, ...]
     """Ascending scores: bin n holds those from edge n on, below edge n + 1."""
     counts: tuple[int, ...]
     """Elements in each bin."""
-    beyond: int
-    """Elements whose score is at the last edge, above it, infinite or no number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ..documents import INLINE, key
+from .model import Choice, CutFigures
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
 """Shares of a group's elements at which its scores are given."""
@@ -35,24 +37,19 @@ class ScoreGroup:
     """Share of the elements whose score is zero, 0 to 1."""
     zero_base_share: float
     """Share of the elements whose base weight is zero, 0 to 1."""
-    nonfinite: int
+    nonfinite: int = field(metadata=key("nonfinite_weights"))
     """NaN and infinite weights of base and target together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverviewCut:
-    """A request and where it cuts."""
+    """A choice and where it cuts.
 
-    region: str
-    strategy: str
-    percent: float
-    region_elements: int
-    selected_elements: int
-    threshold: float | None
-    """Score at the cut; None for random."""
-    exact: bool
-    """Whether the threshold, and so what each tensor gets, is exact; False where float32 scores
-    are known to their bin only."""
+    Not exactly where float32 scores are known to their bin only: nor is then what each tensor gets.
+    """
+
+    choice: Choice = field(metadata=INLINE)
+    figures: CutFigures = field(metadata=INLINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +114,9 @@ class CellRow:
     total: Cell
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Overview:
-    """What a profile, or a finished model, tells without a look at any weight."""
+    """What a profile, or a finished model, says without a look at any weight."""
 
     source: Path
     """The profile, or the folder of the finished model."""
@@ -135,19 +132,25 @@ class Overview:
     """Share of them whose score is zero, 0 to 1."""
     zero_base_share: float
     """Share of them whose base weight is zero, 0 to 1."""
-    nonfinite: int
+    nonfinite: int = field(metadata=key("nonfinite_weights"))
     """NaN and infinite weights among them, of base and target together."""
     regions: tuple[ScoreGroup, ...]
     """Of the regions that have elements; empty for a finished model, as `kinds` and `layers`."""
     kinds: tuple[ScoreGroup, ...]
     layers: tuple[ScoreGroup, ...]
+    cuts: tuple[OverviewCut, ...]
     cells: tuple[Cell, ...]
     """Layer by layer, therein by kind."""
     tensors: tuple[TensorOverview, ...]
     """In canonical order; of a finished model only those of its region."""
-    cuts: tuple[OverviewCut, ...]
     unpaired: Mapping[str, str]
     """Tensors of the target that could not be scored, and why."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Overview of {self.origin} {self.source}: {self.elements:,} elements of "
+            f"{len(self.tensors):,} tensors, {len(self.cuts)} cuts>"
+        )
 
     def kind_names(self) -> tuple[str, ...]:
         """Return the kinds that have tensors, in the order of tables."""
@@ -225,82 +228,3 @@ def _sum_up(
             for counts in zip(*(part.restored for part in parts), strict=True)
         ),
     )
-
-
-def summarize_overview(overview: Overview) -> dict[str, Any]:
-    """Return what ``--json`` prints of an overview, as plain JSON values."""
-    return {
-        "source": str(overview.source),
-        "origin": overview.origin,
-        "inputs": {role: dict(identity) for role, identity in overview.inputs.items()},
-        "options": dict(overview.options),
-        "elements": overview.elements,
-        "unchanged_share": overview.unchanged_share,
-        "zero_base_share": overview.zero_base_share,
-        "nonfinite_weights": overview.nonfinite,
-        "regions": [_summarize_group(group) for group in overview.regions],
-        "kinds": [_summarize_group(group) for group in overview.kinds],
-        "layers": [_summarize_group(group) for group in overview.layers],
-        "cuts": [summarize_cut(cut) for cut in overview.cuts],
-        "cells": [_summarize_cell(cell) for cell in overview.cells],
-        "tensors": [_summarize_tensor(tensor) for tensor in overview.tensors],
-        "unpaired": dict(overview.unpaired),
-    }
-
-
-def _summarize_group(group: ScoreGroup) -> dict[str, Any]:
-    return {
-        "label": group.label,
-        "tensors": group.tensors,
-        "elements": group.elements,
-        "mean_score": finite(group.mean_score),
-        "quantiles": {f"{p:g}": finite(score) for p, score in group.quantiles.items()},
-        "max_score": finite(group.max_score),
-        "unchanged_share": group.unchanged_share,
-        "zero_base_share": group.zero_base_share,
-        "nonfinite_weights": group.nonfinite,
-    }
-
-
-def summarize_cut(cut: OverviewCut) -> dict[str, Any]:
-    """Return what ``--json`` prints of a cut."""
-    return {
-        "region": cut.region,
-        "strategy": cut.strategy,
-        "percent": cut.percent,
-        "region_elements": cut.region_elements,
-        "selected_elements": cut.selected_elements,
-        "threshold": finite(cut.threshold),
-        "exact": cut.exact,
-    }
-
-
-def _summarize_cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "tower": cell.tower,
-        "layer": cell.layer,
-        "kind": cell.kind,
-        "elements": cell.elements,
-        "mean_score": finite(cell.mean_score),
-        "ranked": list(cell.ranked),
-        "restored": list(cell.restored),
-    }
-
-
-def _summarize_tensor(tensor: TensorOverview) -> dict[str, Any]:
-    return {
-        "name": tensor.name,
-        "tower": tensor.tower,
-        "layer": tensor.layer,
-        "kind": tensor.kind,
-        "module": tensor.module,
-        "elements": tensor.elements,
-        "mean_score": finite(tensor.mean_score),
-        "unchanged_share": tensor.unchanged_share,
-        "restored": list(tensor.restored),
-    }
-
-
-def finite(value: float | None) -> float | None:
-    """Return a value that JSON can hold: None for NaN and infinity."""
-    return value if value is not None and math.isfinite(value) else None

@@ -6,7 +6,6 @@ cut is that of files and so is every bit.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 import time
@@ -20,6 +19,7 @@ from ..checkpoint.folder import Checkpoint
 from ..engine.choice import open_engine
 from ..engine.context import Context
 from ..errors import MemoryBudgetError, OutputError, RequestError
+from ..figures.costs import Costs, Times
 from ..figures.restoration import RestorationReport
 from ..inputs.reference import Reference
 from ..kernels import load_kernels
@@ -33,7 +33,7 @@ from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan
 from ..plan.segment import Segment
 from ..request import Request
-from ..runs.description import describe
+from ..runs.description import describe, describe_device
 from ..runs.session import Session
 from .changes import Changes, SegmentSink, project_changes
 from .module import ModuleSource, open_module
@@ -88,17 +88,12 @@ class Edit:
                 _work_folder() as folder,
             ):
                 editor = _Editor(session, self.changes, self._observer, Path(folder))
-                report = editor.carry_out()
+                return editor.carry_out(self._started)
         except MemoryError as error:
             raise MemoryBudgetError(
                 "the system refused memory that restoring in place takes: lower workers, or "
                 "raise the limit (`ulimit -v`); the module is as it was"
             ) from error
-        return dataclasses.replace(
-            report,
-            seconds=time.perf_counter() - self._started,
-            peak_rss_bytes=peak_resident_bytes(),
-        )
 
 
 def _open_target(module: object, base: object) -> Checkpoint:
@@ -157,8 +152,8 @@ class _Editor:
             folder=folder,
         )
 
-    def carry_out(self) -> RestorationReport:
-        """Scan, cut, edit; return the report but for whole time and peak memory."""
+    def carry_out(self, started: float) -> RestorationReport:
+        """Scan, cut, edit."""
         self._check_accessible()
         download_started = time.perf_counter()
         self._session.downloads.carry_out(self._work.sizing.downloads, self._context.observer)
@@ -167,15 +162,23 @@ class _Editor:
         restore_started = time.perf_counter()
         done = self._restore(placed)
         (goal,) = self._work.goals
-        return dataclasses.replace(
-            describe(goal, placed, gathered, done, self._work),
+        figures = describe(goal, placed, gathered, done)
+        ended = time.perf_counter()
+        costs = Costs(
             read_bytes=self._work.read_bytes - self._work.outside_bytes,
             written_bytes=self._changes.nbytes,
+            times=Times(
+                download_seconds=scan_started - download_started,
+                scan_seconds=restore_started - scan_started,
+                restore_seconds=ended - restore_started,
+            ),
+            seconds=ended - started,
+            workers=self._work.sizing.workers,
             projected_bytes=self._work.sizing.projected_bytes + project_changes(self._work),
-            download_seconds=scan_started - download_started,
-            scan_seconds=restore_started - scan_started,
-            restore_seconds=time.perf_counter() - restore_started,
+            device=describe_device(self._work.device),
+            peak_rss_bytes=peak_resident_bytes(),
         )
+        return RestorationReport(outputs=(), figures=figures, costs=costs)
 
     def _check_accessible(self) -> None:
         pairs = {segment.pair.name: segment.pair for segment in self._segments()}.values()

@@ -6,11 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import read_document
+from ..documents import encode_json, key, to_json
 from ..errors import CheckpointError
 from ..names import UPLOADED_FILE
 from .writer import explain_write_error
@@ -25,16 +26,12 @@ class UploadedFile:
 
     name: str
     """Relative to the model's folder."""
-    nbytes: int
+    nbytes: int = field(metadata=key("bytes"))
     sha256: str
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {"name": self.name, "bytes": self.nbytes, "sha256": self.sha256}
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> UploadedFile:
-        """Return what ``document`` describes; a ``ValueError`` or its like if nothing."""
+        """Return what JSON values describe; a ``ValueError`` or its like if nothing."""
         return cls(
             name=check_text(document["name"]),
             nbytes=check_count(document["bytes"]),
@@ -101,15 +98,7 @@ def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
     """Write the note of a folder; it is on disk, whole, when this returns."""
     path = folder / UPLOADED_FILE
     growing = path.with_name(f".{UPLOADED_FILE}.partial")
-    document = {
-        "format": UPLOADED_FORMAT,
-        "repository": uploaded.repository,
-        "branch": uploaded.branch,
-        "commit": uploaded.commit,
-        "url": uploaded.url,
-        "files": [file.document() for file in uploaded.files],
-    }
-    text = (json.dumps(document, indent=2) + "\n").encode()
+    text = encode_json({"format": UPLOADED_FORMAT, **to_json(uploaded)})
     try:
         with open(growing, "wb") as file:
             file.write(text)

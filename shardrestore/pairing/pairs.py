@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..checkpoint.config import is_tied
 from ..checkpoint.entry import shorten, show_dims, show_name
 from ..checkpoint.folder import Checkpoint, Tensor
+from ..documents import OMITTED, key
 from ..errors import PairingError, RequestError
 from ..formats import CASTS, FORMATS, RANKED
 from .regions import (
@@ -106,9 +107,9 @@ class Problem:
     """One tensor of the region that cannot be paired."""
 
     name: str
-    kind: str
+    kind: str = field(metadata=OMITTED)
     """``missing``, ``shape`` or ``dtype``."""
-    text: str
+    text: str = field(metadata=key("problem"))
 
 
 def match(

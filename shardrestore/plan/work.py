@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
+from ..documents import key
 from ..errors import MemoryBudgetError, RequestError
 from ..inputs.download import Downloads
 from ..machine.device import Device
@@ -335,7 +336,7 @@ class RegionSurvey:
     tensors: int
     """Tensors that would be ranked."""
     elements: int
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...] = field(metadata=key("unpaired"))
     """Tensors of the region that cannot be paired."""
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from ..documents import key, to_json
 from ..selection.stream import SEGMENT_ELEMENTS
 
 FORMAT = 1
@@ -33,6 +34,11 @@ class ProfiledTensor:
         return math.prod(self.shape)
 
 
+def _list_values(tensors: tuple[ProfiledTensor, ...]) -> list[list[object]]:
+    """Return tensors without keys, which would be most of what thousands of them take."""
+    return [[tensor.name, tensor.shape, *tensor.dtypes, tensor.exact] for tensor in tensors]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """Everything in a profile but its counts."""
@@ -43,7 +49,7 @@ class Contents:
     """What ``--dtype`` said when it was made."""
     rename: tuple[str, ...]
     """What ``--rename`` said."""
-    tensors: tuple[ProfiledTensor, ...]
+    tensors: tuple[ProfiledTensor, ...] = field(metadata=key("tensors", convert=_list_values))
     """In canonical order."""
     unpaired: Mapping[str, str]
     """Tensors of the target that could not be scored, and why."""
@@ -60,17 +66,7 @@ class Contents:
 
     def encode(self) -> str:
         """Return the contents as JSON."""
-        document = {
-            "format": FORMAT,
-            "segment_elements": SEGMENT_ELEMENTS,
-            "inputs": self.inputs,
-            "dtype": self.dtype,
-            "rename": self.rename,
-            "tensors": [
-                [tensor.name, tensor.shape, *tensor.dtypes, tensor.exact] for tensor in self.tensors
-            ],
-            "unpaired": self.unpaired,
-        }
+        document = {"format": FORMAT, "segment_elements": SEGMENT_ELEMENTS, **to_json(self)}
         return json.dumps(document, separators=(",", ":"))
 
 

@@ -17,8 +17,9 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from ..figures.overview import KINDS, Cell, TensorOverview, layer_label, make_cells
-from ..figures.restoration import Restoration, TensorResult
+from ..figures.model import ModelFigures, TensorResult
+from ..figures.overview import KINDS, Cell, layer_label, make_cells
+from ..figures.result_overview import overview_of_tensor
 from ..version import __version__
 
 HUB_URL = "https://huggingface.co"
@@ -51,7 +52,7 @@ Inherited = Mapping[str, str | Sequence[str]]
 
 
 def encode_card(
-    result: Restoration,
+    figures: ModelFigures,
     inputs: Inputs,
     options: Mapping[str, Any],
     *,
@@ -62,7 +63,7 @@ def encode_card(
 
     Parameters
     ----------
-    result : Restoration
+    figures : ModelFigures
     inputs : mapping
         Identities of ``base`` and ``target``, as in the record.
     options : mapping
@@ -75,20 +76,20 @@ def encode_card(
     names = {role: name_input(identity, role) for role, identity in inputs.items()}
     target = _code(names["target"])
     parts = [
-        f"# {target}, {result.percent:.15g} % restored",
-        _describe(result, names, options),
+        f"# {target}, {figures.choice.percent:.15g} % restored",
+        _describe(figures, names, options),
         "## The command that makes it again",
         _fence(_command(inputs, options)),
         "## The cut",
-        _tabulate(("", ""), _describe_cut(result)),
+        _tabulate(("", ""), _describe_cut(figures)),
         "## The inputs",
         "\n".join(
             f"- {role}: {_describe_input(inputs[role], names[role])}" for role in ("target", "base")
         ),
         "## Where the restored weights are",
-        _tabulate(("module kind", "tensors", "weights", "restored", "share"), _sum_kinds(result)),
+        _tabulate(("module kind", "tensors", "weights", "restored", "share"), _sum_kinds(figures)),
         "Restored share of each layer:",
-        _tabulate(*_sum_layers(result.tensors)),
+        _tabulate(*_sum_layers(figures.tensors)),
         "## To check it",
         _fence("shardrestore verify FOLDER"),
         _CHECKING,
@@ -138,7 +139,8 @@ def _is_on_hub(identity: Mapping[str, Any]) -> bool:
     return bool(identity.get("repository"))
 
 
-def _describe(result: Restoration, names: Mapping[str, str], options: Mapping[str, Any]) -> str:
+def _describe(figures: ModelFigures, names: Mapping[str, str], options: Mapping[str, Any]) -> str:
+    choice, cut = figures.choice, figures.cut
     chosen = {
         "top": "that fine-tuning changed most",
         "bottom": "that fine-tuning changed least",
@@ -148,9 +150,9 @@ def _describe(result: Restoration, names: Mapping[str, str], options: Mapping[st
     cast = options["dtype"]
     others = "bit for bit" if cast == "auto" else f"cast to {cast}, as the restored ones are"
     return (
-        f"Of the {result.region_elements:,} weights of {target} in the region `{result.region}`, "
-        f"the {result.percent:.15g} % {chosen[result.strategy]} were set back to their values in "
-        f"{base}: {result.selected_elements:,} weights. All others are those of {target}, {others}."
+        f"Of the {cut.region_elements:,} weights of {target} in the region `{choice.region}`, "
+        f"the {choice.percent:.15g} % {chosen[choice.strategy]} were set back to their values in "
+        f"{base}: {cut.selected_elements:,} weights. All others are those of {target}, {others}."
     )
 
 
@@ -177,17 +179,18 @@ def _command(inputs: Inputs, options: Mapping[str, Any]) -> str:
     return " \\\n  ".join([head, *rest])
 
 
-def _describe_cut(result: Restoration) -> Iterator[tuple[str, ...]]:
-    if result.threshold is not None:
-        sign = "≥" if result.strategy == "top" else "≤"
-        about = "" if result.exact else ", known to 0.8 %"
-        yield "relative change", f"{sign} {result.threshold:.6g}{about}"
-        yield "at the cut", f"{result.ties:,} weights, {result.ties_taken:,} of them restored"
-    yield "restored", f"{result.selected_elements:,} of {result.region_elements:,} weights"
-    yield "unchanged by fine-tuning", _share(result.unchanged_share)
-    yield "zero in the base", _share(result.zero_base_share)
-    if result.nonfinite:
-        yield "NaN or infinite, of both models", f"{result.nonfinite:,} weights"
+def _describe_cut(figures: ModelFigures) -> Iterator[tuple[str, ...]]:
+    cut, ties, changes = figures.cut, figures.ties, figures.changes
+    if cut.threshold is not None:
+        sign = "≥" if figures.choice.strategy == "top" else "≤"
+        about = "" if cut.exact else ", known to 0.8 %"
+        yield "relative change", f"{sign} {cut.threshold:.6g}{about}"
+        yield "at the cut", f"{ties.count:,} weights, {ties.taken:,} of them restored"
+    yield "restored", f"{cut.selected_elements:,} of {cut.region_elements:,} weights"
+    yield "unchanged by fine-tuning", _share(changes.unchanged_share)
+    yield "zero in the base", _share(changes.zero_base_share)
+    if changes.nonfinite:
+        yield "NaN or infinite, of both models", f"{changes.nonfinite:,} weights"
 
 
 def _describe_input(identity: Mapping[str, Any], name: str) -> str:
@@ -201,15 +204,15 @@ def _describe_input(identity: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _sum_kinds(result: Restoration) -> Iterator[tuple[str, ...]]:
-    for kind in result.module_kinds():
+def _sum_kinds(figures: ModelFigures) -> Iterator[tuple[str, ...]]:
+    for kind in figures.module_kinds():
         counts = (f"{count:,}" for count in (kind.tensors, kind.elements, kind.restored))
         yield kind.kind, *counts, _share(kind.restored_share)
 
 
 def _sum_layers(tensors: Iterable[TensorResult]) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the restored share by layer and kind of module."""
-    cells = make_cells(map(_view, tensors))
+    cells = make_cells(map(overview_of_tensor, tensors))
     kinds = [kind for kind in KINDS if any(cell.kind == kind and cell.elements for cell in cells)]
     columns = [*kinds, "all"]
     rows = [
@@ -217,20 +220,6 @@ def _sum_layers(tensors: Iterable[TensorResult]) -> tuple[list[str], list[list[s
         for label, row in [*_join_layers(cells), ("all", cells)]
     ]
     return ["layer", *columns], rows
-
-
-def _view(tensor: TensorResult) -> TensorOverview:
-    return TensorOverview(
-        name=tensor.name,
-        tower=tensor.tower,
-        layer=tensor.layer,
-        kind=tensor.kind,
-        module=tensor.module,
-        elements=tensor.elements,
-        mean_score=tensor.mean_score,
-        unchanged_share=None,
-        restored=(tensor.restored,),
-    )
 
 
 def _join_layers(cells: Sequence[Cell]) -> Iterator[tuple[str, Sequence[Cell]]]:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..documents import to_json
+from ..figures.costs import Costs
 from ..figures.detail import Detail, Distribution, Grid, Ladder, make_grid
-from ..figures.overview import Overview, TensorOverview, finite, layer_label, summarize_cut
+from ..figures.overview import Overview, TensorOverview, layer_label
 from ..version import __version__
 from .charts import draw_distribution, draw_heatmap
 
@@ -44,12 +46,13 @@ _COSTS = (
     "projected_bytes",
     "peak_rss_bytes",
 )
+"""What a page shows of ``Costs``, in its order."""
 
 
 def describe_page(
     overview: Overview,
     detail: Detail | None,
-    costs: Mapping[str, Any] | None,
+    costs: Costs | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
     """Return everything that a page shows, as JSON values.
@@ -59,8 +62,8 @@ def describe_page(
     overview : Overview
     detail : Detail, optional
         Of the same tensors; None where no histograms are at hand.
-    costs : mapping, optional
-        What the restoration took, as in ``summarize``.
+    costs : Costs, optional
+        What the restoration took.
     notes : sequence of str
         Sentences for the reader.
     """
@@ -82,8 +85,8 @@ def describe_page(
         "zero_base_share": overview.zero_base_share,
         "nonfinite_weights": overview.nonfinite,
         "unpaired": len(overview.unpaired),
-        "cuts": [summarize_cut(cut) for cut in overview.cuts],
-        "costs": {key: costs[key] for key in _COSTS} if costs else None,
+        "cuts": to_json(overview.cuts),
+        "costs": _describe_costs(costs) if costs else None,
         "distributions": [
             _describe_distribution(one) for one in (detail.distributions if detail else ())
         ],
@@ -136,20 +139,13 @@ def _describe_input(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, "files": len(sizes), "bytes": sum(sizes)}
 
 
+def _describe_costs(costs: Costs) -> dict[str, Any]:
+    members = to_json(costs)
+    return {key: members[key] for key in _COSTS}
+
+
 def _describe_distribution(one: Distribution) -> dict[str, Any]:
-    return {
-        "region": one.region,
-        "elements": one.elements,
-        "mean_score": finite(one.mean_score),
-        "median_score": finite(one.median_score),
-        "unchanged": one.unchanged,
-        "zero_base": one.zero_base,
-        "below": one.below,
-        "beyond": one.beyond,
-        "edges": one.edges,
-        "counts": one.counts,
-        "chart": draw_distribution(one.edges) if one.edges else None,
-    }
+    return {**to_json(one), "chart": draw_distribution(one.edges) if one.edges else None}
 
 
 def _describe_cells(
@@ -166,7 +162,7 @@ def _describe_cells(
         by_cut = range(len(overview.cuts))
         ranked = [sum(tensor.ranked[cut] for tensor in tensors) for cut in by_cut]
         restored = [sum(tensor.restored[cut] or 0 for tensor in tensors) for cut in by_cut]
-        mean = finite(scores / elements if elements else 0.0)
+        mean = to_json(scores / elements if elements else 0.0)
         yield [numbers[tower, layer], kind, module, elements, mean, ranked, restored]
 
 
@@ -177,7 +173,7 @@ def _describe_ladder(ladder: Ladder) -> dict[str, Any]:
         "strategy": ladder.strategy,
         "elements": ladder.elements,
         "stops": [
-            [stop.percent, stop.selected, finite(stop.threshold), stop.exact]
+            [stop.percent, stop.selected, to_json(stop.threshold), stop.exact]
             for stop in ladder.stops
         ],
         "cells": ranked.tolist(),
@@ -206,7 +202,7 @@ def _choose_tensors(tensors: Sequence[TensorOverview], cuts: int) -> list[Tensor
     """Return the tensors of the table, most changed first; a mean that is no number leads."""
 
     def rank(tensor: TensorOverview) -> tuple[bool, float]:
-        known = finite(tensor.mean_score)
+        known = to_json(tensor.mean_score)
         return known is not None, -(known or 0.0)
 
     ordered = sorted(tensors, key=rank)
@@ -225,7 +221,7 @@ def _describe_tensor(tensor: TensorOverview) -> list[Any]:
         tensor.kind,
         shorten(tensor.module),
         tensor.elements,
-        finite(tensor.mean_score),
+        to_json(tensor.mean_score),
         tensor.unchanged_share,
         list(tensor.restored),
     ]

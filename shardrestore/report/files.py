@@ -7,16 +7,22 @@ Three of them have the names, columns and keys of the published tool
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..figures.overview import finite
-from ..figures.restoration import Restoration, RestorationReport, TensorResult
+from ..documents import INLINE, encode_json
+from ..figures.model import (
+    ChangeFigures,
+    CutFigures,
+    KeyRange,
+    ModelFigures,
+    TensorResult,
+    TieFigures,
+)
 from ..names import REPORT_FILES
 from ..selection.histogram import ScoreStatistics
 from ..version import __version__
@@ -26,7 +32,7 @@ RECORD_FORMAT = 1
 
 
 def encode_reports(
-    result: Restoration, inputs: Mapping[str, Any], options: Mapping[str, Any]
+    figures: ModelFigures, inputs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """Return the reports of a restoration: file name to contents.
 
@@ -35,17 +41,17 @@ def encode_reports(
 
     Parameters
     ----------
-    result : Restoration
+    figures : ModelFigures
     inputs : mapping
         Identities of ``base`` and ``target``, as JSON values.
     options : mapping
         The options that decided the result, as JSON values.
     """
     contents = (
-        _diff_summary(result.tensors),
-        _restore_stats(result.tensors),
-        encode_json(_selected_stats(result)),
-        encode_json(_record(result, inputs, options)),
+        _diff_summary(figures.tensors),
+        _restore_stats(figures.tensors),
+        encode_json(_describe_scores(figures)),
+        encode_json(_record(figures, inputs, options)),
     )
     return dict(zip(REPORT_FILES, contents, strict=True))
 
@@ -82,88 +88,51 @@ def _table(head: str, rows: Sequence[str]) -> bytes:
     return ("\n".join([head, *rows]) + "\n").encode("utf-8", "surrogatepass")
 
 
-def _selected_stats(result: Restoration) -> dict[str, Any]:
-    return {
-        "k_count": result.selected_elements,
-        "strategy": result.strategy,
-        "selected_rel_diffs": _statistics(result.selected_scores),
-        "total_rel_diffs": _statistics(result.total_scores),
-    }
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SelectedStatistics:
+    """``selected_param_stats.json``, as the published tool writes it."""
+
+    k_count: int
+    strategy: str
+    selected_rel_diffs: ScoreStatistics
+    total_rel_diffs: ScoreStatistics
 
 
-def _statistics(scores: ScoreStatistics) -> dict[str, float | None]:
-    return {key: finite(value) for key, value in dataclasses.asdict(scores).items()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RecordedCut:
+    """What ``shardrestore.json`` says of a cut: enough to check every element by."""
+
+    cut: CutFigures = field(metadata=INLINE)
+    tie_keys: KeyRange = field(metadata=INLINE)
+    ties: TieFigures = field(metadata=INLINE)
+    changes: ChangeFigures = field(metadata=INLINE)
+
+
+def _describe_scores(figures: ModelFigures) -> _SelectedStatistics:
+    return _SelectedStatistics(
+        k_count=figures.cut.selected_elements,
+        strategy=figures.choice.strategy,
+        selected_rel_diffs=figures.scores.selected,
+        total_rel_diffs=figures.scores.total,
+    )
 
 
 def _record(
-    result: Restoration, inputs: Mapping[str, Any], options: Mapping[str, Any]
-) -> dict[str, Any]:
+    figures: ModelFigures, inputs: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, object]:
     return {
         "format": RECORD_FORMAT,
         **inputs,
-        "options": dict(options),
-        "cut": {
-            "region_elements": result.region_elements,
-            "selected_elements": result.selected_elements,
-            "threshold": finite(result.threshold),
-            "exact": result.exact,
-            "tie_first_key": result.tie_first,
-            "tie_keys": result.tie_span,
-            "ties": result.ties,
-            "ties_taken": result.ties_taken,
-            "unchanged_share": result.unchanged_share,
-            "zero_base_share": result.zero_base_share,
-            "nonfinite_weights": result.nonfinite,
-        },
+        "options": options,
+        "cut": _RecordedCut(
+            cut=figures.cut,
+            tie_keys=figures.tie_keys,
+            ties=figures.ties,
+            changes=figures.changes,
+        ),
         "versions": {
             "shardrestore": __version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
     }
-
-
-def summarize(result: RestorationReport) -> dict[str, Any]:
-    """Return what ``--json`` prints of a restoration, as plain JSON values."""
-    return {
-        "outputs": [str(result.output)] if isinstance(result, Restoration) else [],
-        "region": result.region,
-        "strategy": result.strategy,
-        "percent": result.percent,
-        "region_elements": result.region_elements,
-        "selected_elements": result.selected_elements,
-        "threshold": finite(result.threshold),
-        "exact": result.exact,
-        "ties": result.ties,
-        "ties_taken": result.ties_taken,
-        "unchanged_share": result.unchanged_share,
-        "zero_base_share": result.zero_base_share,
-        "nonfinite_weights": result.nonfinite,
-        "total_rel_diffs": _statistics(result.total_scores),
-        "selected_rel_diffs": _statistics(result.selected_scores),
-        "module_kinds": [
-            {
-                "kind": kind.kind,
-                "tensors": kind.tensors,
-                "elements": kind.elements,
-                "restored": kind.restored,
-            }
-            for kind in result.module_kinds()
-        ],
-        "read_bytes": result.read_bytes,
-        "written_bytes": result.written_bytes,
-        "download_seconds": round(result.download_seconds, 3),
-        "scan_seconds": round(result.scan_seconds, 3),
-        "restore_seconds": round(result.restore_seconds, 3),
-        "seconds": round(result.seconds, 3),
-        "workers": result.workers,
-        "projected_bytes": result.projected_bytes,
-        "device": result.device,
-        "device_reason": result.device_reason,
-        "peak_rss_bytes": result.peak_rss_bytes,
-    }
-
-
-def encode_json(document: Mapping[str, Any]) -> bytes:
-    """Return a document as indented JSON."""
-    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..errors import OutputError
+from ..figures.costs import Costs
 from ..figures.detail import Detail
 from ..figures.overview import Overview
 from .document import describe_page, encode_document, shorten
@@ -29,7 +29,7 @@ def encode_page(
     overview: Overview,
     detail: Detail | None,
     *,
-    costs: Mapping[str, Any] | None = None,
+    costs: Costs | None = None,
     notes: Sequence[str] = (),
 ) -> bytes:
     """Return a page that shows an overview.
@@ -39,8 +39,8 @@ def encode_page(
     overview : Overview
     detail : Detail, optional
         Of the same tensors. Without it there is no distribution and no slider.
-    costs : mapping, optional
-        What the restoration took, as in ``summarize``.
+    costs : Costs, optional
+        What the restoration took.
     notes : sequence of str
         Sentences for the reader.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
@@ -9,7 +10,7 @@ from typing import Any
 
 from ..errors import OutputError
 from ..figures.detail import Detail, Distribution
-from ..figures.overview import Cell, Overview, finite, layer_label
+from ..figures.overview import Cell, Overview, layer_label
 from .charts import Spec, draw_distribution, draw_heatmap, with_data
 
 _SCALE = 2.0
@@ -56,12 +57,16 @@ def _on_paper(spec: Spec) -> Spec:
 def _draw_distribution(overview: Overview, one: Distribution) -> Spec:
     low, high = one.edges[0], one.edges[-1]
     # "10 %" says which weights are meant only if all marks are of one strategy.
-    strategy = overview.cuts[0].strategy
-    cuts = [c for c in overview.cuts if (c.region, c.strategy) == (one.region, strategy)]
+    strategy = overview.cuts[0].choice.strategy
+    cuts = [
+        cut
+        for cut in overview.cuts
+        if (cut.choice.region, cut.choice.strategy) == (one.region, strategy)
+    ]
     marks = [
-        {"score": cut.threshold, "label": f"{cut.percent:g} %"}
+        {"score": cut.figures.threshold, "label": f"{cut.choice.percent:g} %"}
         for cut in cuts
-        if cut.threshold is not None and low < cut.threshold < high
+        if cut.figures.threshold is not None and low < cut.figures.threshold < high
     ]
     bins = [
         {"from": start, "to": end, "elements": count, "share": 100 * count / one.elements}
@@ -79,11 +84,11 @@ def _draw_distribution(overview: Overview, one: Distribution) -> Spec:
 
 def _draw_layers(overview: Overview) -> Spec:
     panels = [
-        _draw_panel("mean", overview, "how much they changed", lambda cell: finite(cell.mean_score))
+        _draw_panel("mean", overview, "how much they changed", _mean_score),
     ]
     if overview.cuts:
-        cut = overview.cuts[0]
-        title = f"restored: {cut.strategy} {cut.percent:g} % of {cut.region}"
+        choice = overview.cuts[0].choice
+        title = f"restored: {choice.strategy} {choice.percent:g} % of {choice.region}"
         panels.append(_draw_panel("restored", overview, title, _share_in_percent))
     return {
         "config": panels[0].pop("config"),
@@ -91,6 +96,10 @@ def _draw_layers(overview: Overview) -> Spec:
         "hconcat": [{key: panel[key] for key in panel if key != "config"} for panel in panels],
         "resolve": {"scale": {"color": "independent"}},
     }
+
+
+def _mean_score(cell: Cell) -> float | None:
+    return cell.mean_score if math.isfinite(cell.mean_score) else None
 
 
 def _share_in_percent(cell: Cell) -> float | None:

@@ -1,4 +1,4 @@
-"""Results of models that are finished already, from their own reports."""
+"""Figures of models that are finished already, from their own reports."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from pathlib import Path
 
 from ..checkpoint.document import read_document
 from ..errors import CheckpointError
-from ..figures.from_folder import overview_of_folder
-from ..figures.restoration import Restoration, TensorResult
+from ..figures.folder_overview import overview_of_folder
+from ..figures.model import (
+    ChangeFigures,
+    Choice,
+    CutFigures,
+    KeyRange,
+    ModelFigures,
+    ScoreFigures,
+    TensorResult,
+    TieFigures,
+)
 from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STATISTICS_FILE
 from ..output.uploaded import read_uploaded
 from ..plan.goal import Goal
@@ -18,16 +27,16 @@ from ..selection.histogram import ScoreStatistics
 from .session import Session
 
 
-def read_finished(session: Session, outputs: Sequence[Path]) -> tuple[Restoration, ...] | None:
-    """Return the results of a session whose outputs are all finished; None if one is not."""
+def read_finished(session: Session, outputs: Sequence[Path]) -> tuple[ModelFigures, ...] | None:
+    """Return the figures of a session whose outputs are all finished; None if one is not."""
     try:
-        return read_results(session, outputs)
+        return read_figures(session, outputs)
     except CheckpointError:
         return None
 
 
-def read_results(session: Session, outputs: Sequence[Path]) -> tuple[Restoration, ...]:
-    """Return the results of a session's goals from the reports in their outputs.
+def read_figures(session: Session, outputs: Sequence[Path]) -> tuple[ModelFigures, ...]:
+    """Return the figures of a session's goals from the reports in their outputs.
 
     Raises
     ------
@@ -38,7 +47,7 @@ def read_results(session: Session, outputs: Sequence[Path]) -> tuple[Restoration
     return tuple(_read(session, goal, output) for goal, output in zip(goals, outputs, strict=True))
 
 
-def _read(session: Session, goal: Goal, output: Path) -> Restoration:
+def _read(session: Session, goal: Goal, output: Path) -> ModelFigures:
     overview = overview_of_folder(output)
     record = json.loads(read_document(output / RECORD_FILE))
     request = session.request
@@ -53,24 +62,25 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
     _check_complete(session, output)
     cut = record["cut"]
     statistics = json.loads(read_document(output / STATISTICS_FILE))
-    return Restoration(
-        output=output,
-        region=goal.region.name,
-        strategy=goal.strategy,
-        percent=goal.percent,
-        region_elements=cut["region_elements"],
-        selected_elements=cut["selected_elements"],
-        threshold=cut["threshold"],
-        exact=cut["exact"],
-        tie_first=cut["tie_first_key"],
-        tie_span=cut["tie_keys"],
-        ties=cut["ties"],
-        ties_taken=cut["ties_taken"],
-        unchanged_share=cut["unchanged_share"],
-        zero_base_share=cut["zero_base_share"],
-        nonfinite=cut["nonfinite_weights"],
-        total_scores=_statistics(statistics["total_rel_diffs"]),
-        selected_scores=_statistics(statistics["selected_rel_diffs"]),
+    return ModelFigures(
+        choice=Choice(region=goal.region.name, strategy=goal.strategy, percent=goal.percent),
+        cut=CutFigures(
+            region_elements=cut["region_elements"],
+            selected_elements=cut["selected_elements"],
+            threshold=cut["threshold"],
+            exact=cut["exact"],
+        ),
+        tie_keys=KeyRange(first=cut["tie_first_key"], count=cut["tie_keys"]),
+        ties=TieFigures(count=cut["ties"], taken=cut["ties_taken"]),
+        changes=ChangeFigures(
+            unchanged_share=cut["unchanged_share"],
+            zero_base_share=cut["zero_base_share"],
+            nonfinite=cut["nonfinite_weights"],
+        ),
+        scores=ScoreFigures(
+            total=_statistics(statistics["total_rel_diffs"]),
+            selected=_statistics(statistics["selected_rel_diffs"]),
+        ),
         tensors=tuple(
             TensorResult(
                 name=tensor.name,
@@ -84,17 +94,6 @@ def _read(session: Session, goal: Goal, output: Path) -> Restoration:
             )
             for tensor in overview.tensors
         ),
-        read_bytes=0,
-        written_bytes=session.work.weight_bytes,
-        download_seconds=0.0,
-        scan_seconds=0.0,
-        restore_seconds=0.0,
-        seconds=0.0,
-        device=session.work.device.label,
-        device_reason=session.work.device.story,
-        workers=session.work.sizing.workers,
-        projected_bytes=session.work.sizing.projected_bytes,
-        peak_rss_bytes=0,
     )
 
 

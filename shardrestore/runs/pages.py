@@ -1,22 +1,17 @@
-"""The page that a run leaves beside each model: made of its scan, before it is forgotten."""
+"""What the page of each model shows besides its figures, made of the scan while it is there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..figures.detail import Detail
 from ..figures.distributions import make_detail
-from ..figures.from_result import overview_of_result
 from ..figures.groups import Group, Member
-from ..figures.restoration import Restoration
 from ..passes.gather import Gathered
 from ..passes.scan import Scan
 from ..plan.goal import Goal
 from ..plan.segment import Region
 from ..profile.contents import ProfiledTensor
-from ..report.files import summarize
-from ..report.page import encode_page
 from ..selection.cut import Strategy
 
 
@@ -43,24 +38,6 @@ def detail_regions(scan: Scan, gathered: Gathered, goals: Sequence[Goal]) -> dic
             [goal.percent for goal in of_region],
         )
     return details
-
-
-def make_page(
-    result: Restoration, detail: Detail, inputs: Mapping[str, Any], options: Mapping[str, Any]
-) -> bytes:
-    """Return the page of a model that has been written, all but its name.
-
-    Parameters
-    ----------
-    result : Restoration
-        With the time and the memory that were taken so far.
-    detail : Detail
-        Of its region.
-    inputs, options : mapping
-        As in the record.
-    """
-    overview = overview_of_result(result, inputs, options)
-    return encode_page(overview, detail, costs=summarize(result))
 
 
 def _list_members(scan: Scan, region: Region) -> list[Member]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint.folder import Checkpoint
+from ..documents import to_json
 from ..errors import OutputError, ProfileError
 from ..names import JOURNAL_FILE, SCAN_FILE
 from ..output.staging import Move, Staging, exists
@@ -218,7 +219,7 @@ class Recovery:
 
     def note_uploaded(self, file: UploadedFile) -> None:
         """Note that the Hub has confirmed a shard: it may leave the disk."""
-        self._journal.append({"uploaded": file.document()})
+        self._journal.append({"uploaded": to_json(file)})
 
     def forget(self, files: Sequence[UploadedFile]) -> None:
         """Note that the Hub has lost shards: they are made again, and what follows on them."""

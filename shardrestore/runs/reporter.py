@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ..errors import OutputError
-from ..figures.source import detail_of
+from ..figures.path_overview import detail_of
 from ..inputs.reference import Reference
 from ..names import PAGE_FILE
 from ..output.writer import explain_write_error

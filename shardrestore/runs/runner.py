@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,8 +19,11 @@ from ..errors import (
     ProfileError,
     ShardRestoreError,
 )
+from ..figures.costs import Costs, Times
 from ..figures.detail import Detail
+from ..figures.model import ModelFigures
 from ..figures.restoration import Restoration
+from ..figures.result_overview import overview_of_model
 from ..kernels import load_kernels
 from ..machine.meter import peak_resident_bytes
 from ..machine.progress import Observer, SerialObserver, SilentObserver
@@ -49,12 +51,12 @@ from ..passes.scan import scan as scan_weights
 from ..plan.layout import OutputShard
 from ..report.card import encode_card
 from ..report.files import encode_reports
-from ..report.page import check_library
-from .description import describe
-from .finished import read_finished, read_results
+from ..report.page import check_library, encode_page
+from .description import describe, describe_device
+from .finished import read_figures, read_finished
 from .keeper import Keeper, StayHere
 from .outputs import check_outputs
-from .pages import detail_regions, make_page
+from .pages import detail_regions
 from .recovery import Recovery
 from .session import Session
 
@@ -89,7 +91,7 @@ def run(
     if resume:
         finished = read_finished(session, outputs)
         if finished is not None and _tidy(session, outputs, keeper):
-            return _complete(finished, started)
+            return _conclude(finished, outputs, _find_costs(session, started, times=None))
     stagings: list[Staging] = []
     recovery = None
     resumable = resume  # what is there is kept, until it is known to be of no use
@@ -156,12 +158,28 @@ def _tidy(session: Session, outputs: Sequence[Path], keeper: Keeper) -> bool:
             staging.leave()
 
 
-def _complete(results: Sequence[Restoration], started: float) -> tuple[Restoration, ...]:
-    """Add what is known last: the whole time, and the peak memory."""
-    seconds, peak_rss_bytes = time.perf_counter() - started, peak_resident_bytes()
+def _conclude(
+    models: Sequence[ModelFigures], outputs: Sequence[Path], costs: Costs
+) -> tuple[Restoration, ...]:
+    """Return the results of finished models, which share what they took."""
     return tuple(
-        dataclasses.replace(result, seconds=seconds, peak_rss_bytes=peak_rss_bytes)
-        for result in results
+        Restoration(outputs=(output,), figures=figures, costs=costs)
+        for figures, output in zip(models, outputs, strict=True)
+    )
+
+
+def _find_costs(session: Session, started: float, times: Times | None) -> Costs:
+    """Return what a session has taken until now; `times` is None if no weight was read."""
+    work = session.work
+    return Costs(
+        read_bytes=0 if times is None else work.read_bytes,
+        written_bytes=work.weight_bytes,
+        times=times or Times(),
+        seconds=time.perf_counter() - started,
+        workers=work.sizing.workers,
+        projected_bytes=work.sizing.projected_bytes,
+        device=describe_device(work.device),
+        peak_rss_bytes=peak_resident_bytes(),
     )
 
 
@@ -199,6 +217,8 @@ class Runner:
         self.keeper = keeper
         self.details: dict[str, Detail] = {}
         """What the pages show of each region; empty before the scan, or without pages."""
+        self.times: Times | None = None
+        """What the passes took; None before the end of the second."""
         self.config = recast_config(session.target.config, session.request.cast)
         self.context = Context(
             base=session.base,
@@ -214,23 +234,25 @@ class Runner:
 
     def carry_out(self, started: float) -> tuple[Restoration, ...]:
         """Scan, cut, restore, report, publish: as far as it has not been done already."""
-        moves, results = self.recovery.moves, None
+        moves, models = self.recovery.moves, None
         if moves is None:
-            results = self._restore()
+            models = self._restore()
             moves = [
-                staging.plan_moves(self._prepare(result, staging, started + self.keeper.seconds))
-                for result, staging in zip(results, self.stagings, strict=True)
+                staging.plan_moves(self._prepare(figures, staging, started + self.keeper.seconds))
+                for figures, staging in zip(models, self.stagings, strict=True)
             ]
             self.recovery.note_publish(moves)
         for planned, staging in zip(moves, self.stagings, strict=True):
             self.keeper.settle(planned, staging, self.recovery)
         self._publish(moves)
-        if results is None:
-            outputs = [staging.output for staging in self.stagings]
-            return _complete(read_results(self.session, outputs), started)
-        return _complete(results, started + self.keeper.seconds)
+        outputs = [staging.output for staging in self.stagings]
+        if models is None:
+            found = read_figures(self.session, outputs)
+            return _conclude(found, outputs, _find_costs(self.session, started, times=None))
+        costs = _find_costs(self.session, started + self.keeper.seconds, self.times)
+        return _conclude(models, outputs, costs)
 
-    def _restore(self) -> list[Restoration]:
+    def _restore(self) -> list[ModelFigures]:
         download_started = time.perf_counter()
         self.session.downloads.carry_out(self.work.sizing.downloads, self.context.observer)
         scan_started = time.perf_counter()
@@ -260,20 +282,14 @@ class Runner:
             self._dispatch if self.keeper.one_by_one else None,
         )
         self.session.check_counts(cuts, restored)
-        restored_at = time.perf_counter()
+        self.times = Times(
+            download_seconds=scan_started - download_started,
+            scan_seconds=restore_started - scan_started,
+            restore_seconds=time.perf_counter() - restore_started - self.keeper.seconds,
+        )
         return [
-            Restoration.of(
-                dataclasses.replace(
-                    describe(goal, placed, gathered, done, self.work),
-                    download_seconds=scan_started - download_started,
-                    scan_seconds=restore_started - scan_started,
-                    restore_seconds=restored_at - restore_started - self.keeper.seconds,
-                ),
-                staging.output,
-            )
-            for goal, placed, done, staging in zip(
-                self.work.goals, cuts, restored, self.stagings, strict=True
-            )
+            describe(goal, placed, gathered, done)
+            for goal, placed, done in zip(self.work.goals, cuts, restored, strict=True)
         ]
 
     def _dispatch(self, number: int) -> None:
@@ -307,12 +323,13 @@ class Runner:
         for staging in reversed(self.stagings):
             staging.finish()
 
-    def _prepare(self, result: Restoration, staging: Staging, started: float) -> list[str]:
+    def _prepare(self, figures: ModelFigures, staging: Staging, started: float) -> list[str]:
         """Complete a model folder; return its files in the order they get their names."""
         inputs = {"base": self.base.identity(), "target": self.target.identity()}
-        options = self.request.record(result.region, result.strategy, result.percent)
-        files = encode_reports(result, inputs, options)
-        files[CARD_FILE] = self._encode_card(result, inputs, options)
+        choice = figures.choice
+        options = self.request.record(choice.region, choice.strategy, choice.percent)
+        files = encode_reports(figures, inputs, options)
+        files[CARD_FILE] = self._encode_card(figures, inputs, options)
         if self.config is not None:
             files[CONFIG_FILE] = self.config
         for name, content in files.items():
@@ -334,8 +351,9 @@ class Runner:
             staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names, checksums))
             names.insert(0, CHECKSUM_FILE)
         if self.request.report:
-            (so_far,) = _complete([result], started)
-            page = make_page(so_far, self.details[result.region], inputs, options)
+            overview = overview_of_model(figures, staging.output, inputs, options)
+            costs = _find_costs(self.session, started, self.times)
+            page = encode_page(overview, self.details[choice.region], costs=costs)
             staging.write_file(PAGE_FILE, page)
             names.insert(0, PAGE_FILE)
         if sent:  # a note says where: before the index, without which no model is whole
@@ -343,12 +361,12 @@ class Runner:
         return names
 
     def _encode_card(
-        self, result: Restoration, inputs: Mapping[str, Any], options: Mapping[str, Any]
+        self, figures: ModelFigures, inputs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> bytes:
         """Return the model card, which goes on from the target's own, if it has one."""
         cards = [file for file in self.target.side_files if file.name == CARD_FILE]
         return encode_card(
-            result,
+            figures,
             inputs,
             options,
             inherited=read_card(cards[0].fetch()) if cards else {},

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import read_document
+from ..documents import encode_json
 from ..names import CHECKSUM_FILE, RECORD_FILE, UPLOADED_FILE
 from ..output.checksum import encode_checksums, parse_checksums
 from ..report.card import name_input
-from ..report.files import encode_json
 
 Contents = Mapping[str, Path | bytes]
 """What is uploaded under each name."""

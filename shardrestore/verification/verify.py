@@ -6,11 +6,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
+from ..documents import rounded
 from ..errors import CheckpointError, MemoryBudgetError
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference
@@ -43,6 +44,8 @@ class Verification:
     """What was found out about a model folder."""
 
     output: Path
+    ok: bool = field(init=False)
+    """Whether the folder is what its record says, in everything that is checked."""
     problems: tuple[str, ...]
     """Sentences that name file, tensor and element; at most 20, and how many more."""
     differing_elements: int
@@ -61,14 +64,12 @@ class Verification:
     """Tensors of the output that were compared, of the region and outside."""
     compared_bytes: int
     """Bytes of the output's tensors that were compared."""
-    seconds: float
+    seconds: float = field(metadata=rounded(3))
     peak_rss_bytes: int
     """Peak resident memory of the process so far."""
 
-    @property
-    def ok(self) -> bool:
-        """Whether the folder is what its record says, in everything that is checked."""
-        return not self.problems
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ok", not self.problems)
 
 
 def verify_folder(

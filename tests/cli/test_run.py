@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -31,6 +30,7 @@ from tests.cli.tree import (
     SINGLE,
     STAGING,
     Scene,
+    alter,
     cli,
     make_large_pair,
     offline,
@@ -145,21 +145,20 @@ def test_the_summary_of_a_large_model_fits_80_columns(scene: Scene, strategy: st
         scene.base, scene.target, scene.output, percent=10, strategy=strategy,
         max_memory="8GiB",  # of a process in which other tests may have loaded torch
     )  # fmt: skip
-    large = dataclasses.replace(
+    large = alter(
         result,
-        output=Path("out"),
-        region_elements=70_000_000_000,
-        selected_elements=7_000_000_000,
-        ties=123_456_789,
-        ties_taken=98_765_432,
-        exact=False,
-        nonfinite=123_456_789,
-        read_bytes=564_000_000_000,
-        written_bytes=141_000_000_000,
-        seconds=1234.5,
-        download_seconds=0.0,
-        scan_seconds=600.25,
-        restore_seconds=634.25,
+        {
+            "outputs": (Path("out"),),
+            "figures.cut.region_elements": 70_000_000_000,
+            "figures.cut.selected_elements": 7_000_000_000,
+            "figures.cut.exact": False,
+            "figures.ties": shardrestore.TieFigures(count=123_456_789, taken=98_765_432),
+            "figures.changes.nonfinite": 123_456_789,
+            "costs.read_bytes": 564_000_000_000,
+            "costs.written_bytes": 141_000_000_000,
+            "costs.seconds": 1234.5,
+            "costs.times": shardrestore.Times(scan_seconds=600.25, restore_seconds=634.25),
+        },
     )
     assert [line for line in describe(large).splitlines() if len(line) > 80] == []
 

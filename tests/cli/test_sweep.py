@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -16,7 +15,7 @@ import pytest
 import shardrestore
 from shardrestore_cli.summary import describe_sweep
 from tests.checkpoints import read_tree
-from tests.cli.tree import Scene, edit, snapshot, zeros
+from tests.cli.tree import Scene, alter, edit, snapshot, zeros
 
 Q0 = "model.layers.0.self_attn.q_proj.weight"
 
@@ -121,13 +120,15 @@ def test_the_summary_of_a_sweep_of_large_models_fits_80_columns(
         scene.base, scene.target, scene.output, percents=[0.5], strategy=strategy,
         max_memory="16GiB",  # of a process in which other tests may have loaded torch
     )  # fmt: skip
-    large = dataclasses.replace(
+    large = alter(
         result,
-        region_elements=70_000_000_000,
-        selected_elements=42_000_000_000,
-        threshold=None if strategy == "random" else 1.23456789e-05,
-        read_bytes=564_000_000_000,
-        written_bytes=141_000_000_000,
+        {
+            "figures.cut.region_elements": 70_000_000_000,
+            "figures.cut.selected_elements": 42_000_000_000,
+            "figures.cut.threshold": None if strategy == "random" else 1.23456789e-05,
+            "costs.read_bytes": 564_000_000_000,
+            "costs.written_bytes": 141_000_000_000,
+        },
     )
     lines = [line for line in describe_sweep([large] * 7).splitlines() if " out" not in line]
     assert [line for line in lines if len(line) > 80] == []

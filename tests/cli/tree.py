@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -74,6 +75,15 @@ def cli(
         encoding="utf-8",
         **options | {"env": offline()} | popen,
     )
+
+
+def alter(value: Any, changes: Mapping[str, object]) -> Any:
+    """Return a copy of nested dataclasses with fields, named by their dotted paths, changed."""
+    for path, new in changes.items():
+        field, _, rest = path.partition(".")
+        inner = alter(getattr(value, field), {rest: new}) if rest else new
+        value = dataclasses.replace(value, **{field: inner})
+    return value
 
 
 def snapshot(root: Path) -> dict[str, tuple[object, ...]]:

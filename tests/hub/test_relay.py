@@ -216,7 +216,7 @@ def test_a_single_file_without_an_index_goes_the_same_way(
     relay(scene)
     assert [file["name"] for file in read_note(scene)["files"]] == ["model.safetensors"]
     assert "model.safetensors" in pushed_files(hub)
-    assert relay(scene, resume=True)[0].restore_seconds == 0
+    assert relay(scene, resume=True)[0].costs.times.restore_seconds == 0
 
 
 def test_both_inputs_may_be_streamed_from_the_hub(hub: Hub, alice: HubClient, scene: Scene) -> None:
@@ -616,7 +616,7 @@ def test_what_is_finished_is_pushed_no_second_time(trip: Trip) -> None:
     before = snapshot(trip.scene.output)
     trip.hub.forget()
     result, pushed = relay(trip.scene, resume=True)
-    assert (result.restore_seconds, pushed.deleted_bytes) == (0, 0)
+    assert (result.costs.times.restore_seconds, pushed.deleted_bytes) == (0, 0)
     assert pushed == dataclasses.replace(first, deleted_bytes=0, pushed_before=True)
     assert trip.hub.requests("/commit/|objects/batch") == []
     assert snapshot(trip.scene.output) == before
@@ -637,7 +637,7 @@ def test_a_finished_model_whose_weights_are_here_is_pushed_as_it_is(
     options = {"percent": 10, "max_memory": BUDGET, "checksum": True}
     shardrestore.restore(scene.base, scene.target, scene.output, **options)
     result, pushed = relay(scene, resume=True)
-    assert result.restore_seconds == 0
+    assert result.costs.times.restore_seconds == 0
     assert pushed.deleted_bytes == sum(sizes(scene.target))
     assert shard_names(scene.output) == []
 

@@ -348,7 +348,7 @@ def test_nan_is_refused_unless_it_is_welcome(base: nn.Module, model: nn.Module) 
         shardrestore.restore_module(model, base)
     assert state(model) == before
     report = shardrestore.restore_module(model, base, percent=1, allow_nonfinite=True)
-    assert report.nonfinite == 1
+    assert report.figures.changes.nonfinite == 1
     assert not model.get_parameter(Q).isnan().any()
 
 

@@ -79,7 +79,7 @@ def test_what_was_written_of_a_segment_is_taken_back_before_it_is_scored_again(
     with using(SMALL):
         with shardrestore.restored(model, base, percent=30, workers=1) as report:
             assert state(model) == expected
-            assert "out of memory" in report.device_reason
+            assert "out of memory" in report.costs.device.reason
         assert state(model) == before
 
 

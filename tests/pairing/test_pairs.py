@@ -423,7 +423,7 @@ def test_a_tied_head_repeats_the_turns_of_its_embeddings_ties(pair: Pair) -> Non
     pair.write(base, target, tie_word_embeddings=True)
     with using(Units(segment_elements=61, chunk_elements=16, block_bytes=200)):
         output = pair.restore(37, region="all")
-    assert pair.result.ties == 450
+    assert pair.result.figures.ties.count == 450
     assert output[HEAD] == output[EMBED]
 
 

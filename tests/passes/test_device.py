@@ -184,8 +184,8 @@ def test_a_gpu_that_does_not_fit_is_passed_over_by_auto_and_refused_when_asked_f
     options: dict[str, Any] = {"region": "all", "max_memory": "8GiB", "max_device_memory": "1MiB"}
     sides = tmp_path / "base", tmp_path / "target"
     found = shardrestore.plan(*sides, percent=50, device="auto", **options)
-    assert (found.device, found.sizing.projected_device_bytes) == ("cpu", 0)
-    assert found.device_reason == "a GPU does not fit the memory budgets"
+    assert (found.device.name, found.projected_device_bytes) == ("cpu", 0)
+    assert found.device.reason == "a GPU does not fit the memory budgets"
     with pytest.raises(MemoryBudgetError, match=r"--max-device-memory, or pass --device cpu"):
         shardrestore.plan(*sides, percent=50, device="cuda", **options)
 

@@ -40,7 +40,7 @@ def test_nan_ranks_highest_when_it_is_allowed(run: Run) -> None:
         run.write(folder)
         result = run.restore(folder)
         assert_same_tensors(oracle.load(folder / "output"), run.expected.tensors)
-        assert result.nonfinite == sum(run.expected.nonfinite.values())
+        assert result.figures.changes.nonfinite == sum(run.expected.nonfinite.values())
 
 
 @examples(40)
@@ -86,7 +86,7 @@ def test_counts_are_the_oracles(run: Run) -> None:
     }
     assert result.unchanged_share == np.count_nonzero(scores == 0) / scores.size
     assert result.zero_base_share == expected.zero_base / scores.size
-    assert result.nonfinite == 0
+    assert result.figures.changes.nonfinite == 0
 
 
 @examples(60)
@@ -96,7 +96,8 @@ def test_threshold_and_ties_are_the_oracles(run: Run) -> None:
     with scratch() as folder:
         run.write(folder)
         result = run.restore(folder)
-    assert (result.ties, result.ties_taken) == (expected.ties, expected.ties_taken)
+    ties = result.figures.ties
+    assert (ties.count, ties.taken) == (expected.ties, expected.ties_taken)
     assert result.threshold == expected.threshold
 
 
@@ -109,7 +110,10 @@ def test_statistics_are_the_oracles_to_half_a_bin(run: Run) -> None:
     scores = run.expected.all_scores().astype(np.float64)
     assume(np.isfinite(scores).all())
     taken = scores[run.expected.all_taken()]
-    for found, values in ((result.total_scores, scores), (result.selected_scores, taken)):
+    for found, values in (
+        (result.figures.scores.total, scores),
+        (result.figures.scores.selected, taken),
+    ):
         # An approximate cut takes its bin evenly, not in the order that the sums assume.
         close = {"rel": 1 / 128 if run.options["approximate"] else 1 / 255, "abs": 1e-40}
         assert found.sum == pytest.approx(values.sum(), **close)
@@ -149,7 +153,7 @@ def test_reports_repeat_the_result(run: Run) -> None:
     assert stats["strategy"] == run.options["strategy"]
     assert set(stats["selected_rel_diffs"]) == {"max", "median", "mean", "min", "sum"}
     assert stats["total_rel_diffs"]["sum"] == (
-        result.total_scores.sum if math.isfinite(result.total_scores.sum) else None
+        result.figures.scores.total.sum if math.isfinite(result.figures.scores.total.sum) else None
     )
     assert record["cut"]["selected_elements"] == run.expected.selected
     assert record["cut"]["ties_taken"] == run.expected.ties_taken
@@ -380,13 +384,13 @@ def test_plan_foretells_counts_and_sizes(run: Run, workers: int) -> None:
     (model,) = plan.models
     assert model == shardrestore.PlannedModel(
         output=folder / "output",
-        region=run.options["region"],
-        strategy=run.options["strategy"],
-        percent=run.percent,
+        choice=shardrestore.Choice(
+            region=run.options["region"], strategy=run.options["strategy"], percent=run.percent
+        ),
         region_elements=run.expected.elements,
         selected_elements=run.expected.selected,
     )
-    (chosen,) = [survey for survey in plan.regions if survey.region == model.region]
+    (chosen,) = [survey for survey in plan.regions if survey.region == model.choice.region]
     assert (chosen.tensors, chosen.elements) == (len(run.expected.taken), model.region_elements)
-    assert plan.written_bytes == weights == result.written_bytes
+    assert plan.written_bytes == weights == result.costs.written_bytes
     assert plan.side_files == tuple(sorted(run.case.side_files))

@@ -42,7 +42,7 @@ def test_a_base_too_large_for_the_targets_format_is_refused_unless_allowed(
     result = shardrestore.restore(
         *sides, tmp_path / "out", percent=10, max_memory=BUDGET, allow_nonfinite=True
     )
-    assert (result.selected_elements, result.nonfinite) == (20, 0)
+    assert (result.selected_elements, result.figures.changes.nonfinite) == (20, 0)
     written = np.frombuffer(oracle.load(result.output)[Q].data, np.float16)
     assert list(written[:3]) == [np.inf, -np.inf, 65504]
     assert np.isfinite(written[2:]).all()

@@ -92,7 +92,8 @@ def test_bfloat16_and_float32_scores_share_one_ranking(
     for percent, result in zip(percents, results, strict=True):
         expected = oracle.expect(base, target, percent=percent, **options)
         assert oracle.load(result.output) == expected.tensors
-        assert (result.ties, result.ties_taken) == (expected.ties, expected.ties_taken)
+        ties = result.figures.ties
+        assert (ties.count, ties.taken) == (expected.ties, expected.ties_taken)
         assert result.threshold == expected.threshold
 
 
@@ -103,7 +104,7 @@ def test_the_float16_of_the_published_tool_is_not_repeated(tmp_path: Path) -> No
     write_checkpoint(tmp_path / "base", base)
     write_checkpoint(tmp_path / "target", target)
     result = restore(tmp_path, percent=50)
-    assert result.selected_scores.min == pytest.approx(0.5, rel=1 / 200)
+    assert result.figures.scores.selected.min == pytest.approx(0.5, rel=1 / 200)
     assert oracle.load(tmp_path / "output") == base
 
 
@@ -113,7 +114,8 @@ def test_equal_checkpoints_tie_everywhere(tmp_path: Path) -> None:
         write_checkpoint(tmp_path / side, base)
     result = restore(tmp_path, percent=25)
     assert (result.unchanged_share, result.threshold) == (1.0, 0.0)
-    assert (result.ties, result.ties_taken) == (800, 200)
+    ties = result.figures.ties
+    assert (ties.count, ties.taken) == (800, 200)
     assert [tensor.restored for tensor in result.tensors] == [100, 100]
 
 
@@ -133,7 +135,7 @@ def test_a_cut_is_exact_unless_it_is_approximate_and_float32(tmp_path: Path) -> 
     told = {
         (region, approximate): restore(
             tmp_path, f"{region}{approximate}", region=region, approximate=approximate
-        ).exact
+        ).figures.cut.exact
         for region in ("attention", "mlp", "transformer")
         for approximate in (False, True)
     }
@@ -148,7 +150,7 @@ def test_an_empty_float32_tensor_makes_no_cut_inexact(tmp_path: Path) -> None:
     base[UP] = target[UP] = store(np.empty((0, 4), np.float32))
     write_checkpoint(tmp_path / "base", base)
     write_checkpoint(tmp_path / "target", target)
-    assert restore(tmp_path).exact
+    assert restore(tmp_path).figures.cut.exact
 
 
 # Casts

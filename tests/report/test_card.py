@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shardrestore
-from shardrestore.figures.restoration import Restoration, TensorResult
+from shardrestore.figures.model import (
+    ChangeFigures,
+    Choice,
+    CutFigures,
+    KeyRange,
+    ModelFigures,
+    ScoreFigures,
+    TensorResult,
+    TieFigures,
+)
 from shardrestore.report.card import encode_card
 from shardrestore.selection.histogram import ScoreStatistics
 from tests.checkpoints import store, write_checkpoint
@@ -70,44 +79,26 @@ def tensor(layer: int | None, kind: str = "mlp", **changes: Any) -> TensorResult
     return TensorResult(**(values | changes))
 
 
-def restoration(tensors: tuple[TensorResult, ...] = (), **changes: Any) -> Restoration:
+def figures(tensors: tuple[TensorResult, ...] = (), strategy: str = "top") -> ModelFigures:
     tensors = tensors or (tensor(0), tensor(0, "attention"), tensor(1, restored=0))
-    values: dict[str, Any] = {
-        "output": Path("/home/somebody/out"),
-        "region": "transformer",
-        "strategy": "top",
-        "percent": 10.0,
-        "region_elements": sum(one.elements for one in tensors),
-        "selected_elements": sum(one.restored for one in tensors),
-        "threshold": 0.0625,
-        "exact": True,
-        "tie_first": 1,
-        "tie_span": 1,
-        "ties": 12345,
-        "ties_taken": 1234,
-        "unchanged_share": 0.25,
-        "zero_base_share": 0.00000123,
-        "nonfinite": 0,
-        "total_scores": STATISTICS,
-        "selected_scores": STATISTICS,
-        "tensors": tensors,
-        "read_bytes": 1,
-        "written_bytes": 1,
-        "download_seconds": 0.0,
-        "scan_seconds": 1.0,
-        "restore_seconds": 1.0,
-        "seconds": 1.0,
-        "device": "cpu",
-        "device_reason": "",
-        "workers": 1,
-        "projected_bytes": 1,
-        "peak_rss_bytes": 1,
-    }
-    return Restoration(**(values | changes))
+    return ModelFigures(
+        choice=Choice(region="transformer", strategy=strategy, percent=10.0),
+        cut=CutFigures(
+            region_elements=sum(one.elements for one in tensors),
+            selected_elements=sum(one.restored for one in tensors),
+            threshold=0.0625,
+            exact=True,
+        ),
+        tie_keys=KeyRange(first=1, count=1),
+        ties=TieFigures(count=12345, taken=1234),
+        changes=ChangeFigures(unchanged_share=0.25, zero_base_share=0.00000123, nonfinite=0),
+        scores=ScoreFigures(total=STATISTICS, selected=STATISTICS),
+        tensors=tensors,
+    )
 
 
 def card(
-    result: Restoration | None = None,
+    model: ModelFigures | None = None,
     base: dict[str, Any] | None = None,
     target: dict[str, Any] | None = None,
     inherited: dict[str, Any] | None = None,
@@ -116,7 +107,7 @@ def card(
 ) -> str:
     inputs = {"base": base or local("/models/base"), "target": target or local("/models/sft")}
     text = encode_card(
-        result or restoration(),
+        model or figures(),
         inputs,
         OPTIONS | options,
         inherited=inherited or {},
@@ -191,7 +182,7 @@ def test_of_local_inputs_only_what_the_target_s_card_names_is_told(
 
 def test_the_command_pins_commits_and_names_what_decides_the_result_alone() -> None:
     text = card(
-        restoration(strategy="random"),
+        figures(strategy="random"),
         on_hub("acme/base", "base"),
         local("/home/me/models/my sft"),
         strategy="random",
@@ -264,7 +255,7 @@ def test_the_table_has_the_share_of_each_layer_kind_and_all() -> None:
 def test_layers_of_a_deep_model_share_rows() -> None:
     tensors = tuple(tensor(number) for number in range(126))
     towers = tuple(tensor(number, tower="vision") for number in range(40))
-    text = card(restoration((*tensors, *towers, tensor(None, "embedding"))))
+    text = card(figures((*tensors, *towers, tensor(None, "embedding"))))
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     labels = [row.split(" | ")[0].removeprefix("| ") for row in rows]
     assert {"0–3", "124–125", "vision 0–1", "vision 38–39", "outside"} <= {*labels}
@@ -277,9 +268,9 @@ def test_a_card_stays_small_for_46_080_tensors() -> None:
         for layer in range(60)
         for number in range(768)
     )
-    assert len(card(restoration(tensors))) < 60_000
+    assert len(card(figures(tensors))) < 60_000
     odd = tuple(tensor(10**480 + number, name=str(number)) for number in range(46_080))
-    assert len(card(restoration(odd))) < 60_000
+    assert len(card(figures(odd))) < 60_000
 
 
 def test_the_target_s_card_is_linked_where_it_is_kept() -> None:

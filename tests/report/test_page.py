@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as arrays
 import shardrestore
 from shardrestore.errors import OutputError, RequestError
 from shardrestore.figures.overview import TensorOverview, make_cells
-from shardrestore.figures.source import detail_of
+from shardrestore.figures.path_overview import detail_of
 from shardrestore.plan.work import PAGE_DISK_BYTES
 from shardrestore.report import page as page_module
 from shardrestore.report import pictures
@@ -101,20 +101,22 @@ def test_the_page_shows_the_figures_of_show(browser: Browser, pair: Scene, tmp_p
     for view, strategy in enumerate(["top", "bottom"]):
         browser.one(f"#view option[value='{view}']").click()
         for number, cut in enumerate(overview.cuts):
-            if cut.strategy == strategy:
-                browser.slide(f"{cut.percent:g}")
-                assert browser.text("[data-figure=selected]") == f"{cut.selected_elements:,}"
+            if cut.choice.strategy == strategy:
+                browser.slide(f"{cut.choice.percent:g}")
+                assert (
+                    browser.text("[data-figure=selected]") == f"{cut.figures.selected_elements:,}"
+                )
                 check_answer(browser.text("#answer"), cut)
                 check_cells(browser, overview, number)
     check_quiet(browser)
 
 
 def check_answer(text: str, cut: shardrestore.OverviewCut) -> None:
-    assert f"{cut.selected_elements:,} of {cut.region_elements:,} weights" in text
+    assert f"{cut.figures.selected_elements:,} of {cut.figures.region_elements:,} weights" in text
     found = re.search(r"[≥≤] ([\d.e-]+)( \(approximate\))?\.$", text)
     assert found is not None, text
-    assert float(found[1]) == pytest.approx(cut.threshold, rel=1e-5)
-    assert bool(found[2]) == (not cut.exact)
+    assert float(found[1]) == pytest.approx(cut.figures.threshold, rel=1e-5)
+    assert bool(found[2]) == (not cut.figures.exact)
 
 
 def check_cells(browser: Browser, overview: shardrestore.Overview, cut: int) -> None:
@@ -451,7 +453,7 @@ def test_a_run_leaves_a_page_with_its_own_counts(
     made = restore(pair, tmp_path / "sweep", 10, 3, strategy=strategy)
     browser.open(made / "report.html")
     model = shardrestore.show(made)
-    assert browser.text("[data-figure=selected]") == f"{model.cuts[0].selected_elements:,}"
+    assert browser.text("[data-figure=selected]") == f"{model.cuts[0].figures.selected_elements:,}"
     restored = browser.table("#restored-table")
     for row, texts in zip(model.rows(), restored, strict=True):
         shares = [row.cells[kind].restored_share(0) for kind in model.kind_names()]
@@ -577,7 +579,7 @@ def test_a_picture_marks_the_cuts_of_one_strategy(tmp_path: Path) -> None:
     assert detail is not None
     spec = pictures._draw_distribution(overview, detail.distributions[0])
     marks = [layer["data"]["values"] for layer in spec["layer"]][2]
-    bottom = [cut.threshold for cut in overview.cuts if cut.strategy == "bottom"]
+    bottom = [cut.figures.threshold for cut in overview.cuts if cut.choice.strategy == "bottom"]
     assert [mark["score"] for mark in marks] == bottom
 
 

@@ -10,9 +10,9 @@ from ..errors import CheckpointError, RequestError
 from ..profile.file import Profile
 from ..request import Request, make_request
 from .detail import Detail
-from .from_folder import overview_of_folder
-from .from_profile import detail_of_profile, overview_of_profile
+from .folder_overview import overview_of_folder
 from .overview import Overview
+from .profile_overview import detail_of_profile, overview_of_profile
 
 DEFAULT_PERCENTS = (10.0,)
 

@@ -14,6 +14,7 @@ from ..errors import CheckpointError
 from ..names import RECORD_FILE, SHARES_FILE, SUMMARY_FILE
 from ..pairing.regions import locate
 from ..verification.record import Record, read_record
+from .model import Choice, CutFigures
 from .overview import Overview, OverviewCut, TensorOverview, make_cells
 
 _SUMMARY_HEAD = ["param_name", "layer_name", "average_mean_diff", "numel"]
@@ -58,13 +59,15 @@ def overview_of_folder(folder: Path) -> Overview:
         tensors=tensors,
         cuts=(
             OverviewCut(
-                region=record.region,
-                strategy=record.strategy,
-                percent=record.percent,
-                region_elements=record.region_elements,
-                selected_elements=record.selected_elements,
-                threshold=record.threshold,
-                exact=cut.flag("exact"),
+                choice=Choice(
+                    region=record.region, strategy=record.strategy, percent=record.percent
+                ),
+                figures=CutFigures(
+                    region_elements=record.region_elements,
+                    selected_elements=record.selected_elements,
+                    threshold=record.threshold,
+                    exact=cut.flag("exact"),
+                ),
             ),
         ),
         unpaired={},

@@ -16,6 +16,7 @@ from .cuts import RegionCut, count_restored, place_cut
 from .detail import Detail
 from .distributions import make_detail
 from .groups import Groups, Member, describe_groups, gather, locate_members
+from .model import Choice, CutFigures
 from .overview import KINDS, Overview, OverviewCut, TensorOverview, make_cells
 
 
@@ -135,11 +136,11 @@ def _describe_tensor(member: Member, restored: tuple[int | None, ...]) -> Tensor
 def _describe_cut(placed: RegionCut) -> OverviewCut:
     cut = placed.cut
     return OverviewCut(
-        region=placed.region,
-        strategy=cut.strategy,
-        percent=cut.percent,
-        region_elements=cut.elements,
-        selected_elements=cut.selected,
-        threshold=cut.threshold,
-        exact=placed.exact,
+        choice=Choice(region=placed.region, strategy=cut.strategy, percent=cut.percent),
+        figures=CutFigures(
+            region_elements=cut.elements,
+            selected_elements=cut.selected,
+            threshold=cut.threshold,
+            exact=placed.exact,
+        ),
     )
