@@ -45,7 +45,7 @@ bench: .venv-dev/.installed ## run the benchmarks of the README (ARGS names othe
 fuzz: .venv-dev/.installed ## compare the header parser with safetensors on mutated files, for a minute (ARGS)
 	@echo "==> fuzz"
 	@$(DEV)/python $(PIP_INSTALL) --editable '.[fuzz]' || echo "no atheris for this Python"
-	@$(DEV)/python tests/fuzz/fuzz_header.py $(ARGS)
+	@$(DEV)/python tests/trouble/fuzz/fuzz_header.py $(ARGS)
 
 clean: ## remove caches and build leftovers
 	@echo "==> clean"

@@ -105,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
 def serving(pair: Path) -> Iterator[dict[str, str]]:
     """Serve a pair as acme/base and acme/target; yield the variables that lead there."""
     sides = [f"acme/{side}={pair / side}" for side in ("base", "target")]
-    command = [sys.executable, "-m", "tests.hub", *sides]
+    command = [sys.executable, "-m", "tests.support.hub", *sides]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as hub:
         try:
             assert hub.stdout is not None

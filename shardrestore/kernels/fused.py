@@ -5,7 +5,7 @@ arrays of keys in between. Imported where CUDA and Triton are.
 
 Every rounding is one IEEE operation: division is ``div_rn``, sums and differences are never
 fused with products (``enable_fp_fusion=False``), rounding to bfloat16 and tests for NaN are
-arithmetic on patterns. ``tests/kernels/test_fused.py`` runs the kernels in Triton's
+arithmetic on patterns. ``tests/unit/kernels/test_fused.py`` runs the kernels in Triton's
 interpreter, compiles them for NVIDIA's sm_80 and sm_90, and looks for what must not be in
 the PTX.
 """
