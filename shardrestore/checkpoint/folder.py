@@ -3,89 +3,57 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CheckpointError, MemoryBudgetError
 from ..names import CONFIG_FILE, INDEX_FILE, SINGLE_FILE
 from .config import parse_config
-from .document import weigh_document
+from .document import character_bytes, weigh_document
 from .entry import show_name
 from .header import Header, header_length, parse_header, weigh_header
 from .index import check_index, parse_index
 from .location import LocalFolder, Location
+from .model import Footprint, Model
+from .reader import StoredReader
+from .shard import Shard
 from .sidefile import SideFile
 from .source import ByteSource
+from .tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
-    """Where a tensor's bytes are."""
-
-    name: str
-    dtype: str
-    """As safetensors spells it: ``"BF16"``, ``"F32"``, …"""
-    shape: tuple[int, ...]
-    shard: int
-    """Index into ``Checkpoint.shards``."""
-    offset: int
-    """First byte, from the start of the file."""
-    nbytes: int
-    elements: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """One safetensors file of a checkpoint."""
-
-    filename: str
-    """Relative to the checkpoint's folder."""
-    header: Header
-    source: ByteSource
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """An open checkpoint; use it as a context manager to close its files."""
+class Checkpoint(Model):
+    """A model in files: whatever its reader makes of them, they are what is copied and kept."""
 
     location: Location
     shards: tuple[Shard, ...]
     """In order of file name."""
-    tensors: Mapping[str, Tensor]
-    """By name, in canonical order: code points."""
     indexed: bool
     """Whether it has an index; a single ``model.safetensors`` has none."""
-    config: Mapping[str, Any]
-    """``config.json``, empty if there is none."""
     side_files: tuple[SideFile, ...]
 
     document_bytes: int
     """Memory that parsing its index and configuration takes, in bytes."""
 
     @property
-    def where(self) -> str:
-        """Name for messages: a path, or a repository."""
-        return self.location.where
-
-    @property
     def nbytes(self) -> int:
         """Size of all shards in bytes."""
         return sum(shard.source.nbytes for shard in self.shards)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether all shards are on a disk of this machine."""
+        return all(shard.source.on_disk for shard in self.shards)
+
+    def footprint(self) -> Footprint:
+        """Return the memory that headers and documents take."""
+        return weigh_headers([shard.header for shard in self.shards], self.document_bytes)
+
     def identity(self) -> dict[str, Any]:
         """Return what tells this checkpoint from another, as JSON values."""
-        return {
-            **self.location.identity(),
-            "shards": [
-                {
-                    "name": shard.filename,
-                    "bytes": shard.source.nbytes,
-                    "header_sha256": shard.header.sha256(),
-                }
-                for shard in self.shards
-            ],
-        }
+        return {**self.location.identity(), **self.reader.identity()}
 
     def check_unchanged(self) -> None:
         """Raise ``InputChangedError`` if a shard is not what it was when it was opened."""
@@ -107,8 +75,14 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+
+def weigh_headers(headers: Sequence[Header], document_bytes: int) -> Footprint:
+    """Return the memory that headers take, and the documents beside them."""
+    return Footprint(
+        tensors=sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
+        header_bytes=sum(len(header.raw) * character_bytes(header.raw) for header in headers),
+        document_bytes=document_bytes,
+    )
 
 
 class _Allowance:
@@ -191,6 +165,8 @@ def _read(location: Location, allowance: _Allowance) -> Checkpoint:
             tensors = {shard.filename: list(shard.header.tensors) for shard in shards}
             check_index(weight_map, tensors, _join(location, INDEX_FILE))
         return Checkpoint(
+            where=location.where,
+            reader=StoredReader(shards),
             location=location,
             shards=tuple(shards),
             tensors=collect_tensors(shards),
@@ -279,8 +255,6 @@ def collect_tensors(shards: Sequence[Shard]) -> dict[str, Tensor]:
             shape=entry.shape,
             shard=number,
             offset=shard.header.data_start + entry.begin,
-            nbytes=entry.nbytes,
-            elements=entry.elements,
         )
         for number, shard in enumerate(shards)
         for name, entry in shard.header.tensors.items()

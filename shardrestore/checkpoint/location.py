@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .document import read_document
 from .sidefile import SideFile, find_side_files
-from .source import ByteSource, LocalFile
+from .source import LocalFile, ShardFile
 
 
 class Location(Protocol):
@@ -39,7 +39,7 @@ class Location(Protocol):
     def read(self, name: str) -> bytes:
         """Read a document, such as ``config.json``, whole."""
 
-    def open(self, names: Sequence[str]) -> list[ByteSource]:
+    def open(self, names: Sequence[str]) -> list[ShardFile]:
         """Open shards for reading."""
 
     def side_files(self) -> tuple[SideFile, ...]:
@@ -83,9 +83,9 @@ class LocalFolder:
         """Read a document whole."""
         return read_document(self.folder / name)
 
-    def open(self, names: Sequence[str]) -> list[ByteSource]:
+    def open(self, names: Sequence[str]) -> list[ShardFile]:
         """Open shards for reading."""
-        opened: list[ByteSource] = []
+        opened: list[ShardFile] = []
         try:
             opened.extend(self._open(self.folder / name) for name in names)
         except BaseException:

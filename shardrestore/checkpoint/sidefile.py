@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..errors import CheckpointError
 from ..names import OWN_FILES
-from .source import Progress, ignore_progress
+from .source import Fetchable, Progress, ignore_progress
 
 WEIGHT_SUFFIXES = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".onnx_data"}
@@ -26,26 +26,15 @@ MAX_DEPTH = 32
 """Folders within each other; a model has two or three, a trap has a thousand."""
 
 
-class SideFile(Protocol):
+class SideFile(Fetchable, Protocol):
     """A file that is copied as it is."""
 
     @property
     def name(self) -> str:
         """Path relative to the checkpoint, with forward slashes."""
 
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether its bytes are on a disk of this machine."""
-
     def check_readable(self) -> None:
         """Raise ``CheckpointError`` if it is known that it cannot be read."""
-
-    def fetch(self, advance: Progress = ignore_progress) -> Path:
-        """Return where its bytes are on disk; they are brought there first if need be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Where a shard's bytes come from.
 
-The engine reads through ``ByteSource`` alone: ranges of bytes into buffers that
-it owns and uses again. Files are read with ``preadv``, never mapped: mapped
-pages count as the process's memory, and a file that shrinks would kill it.
+What reads bytes needs a ``ByteSource``: ranges of them into buffers that it owns and uses
+again. That a file may have to be fetched, or may change, are contracts of their own. Files
+are read with ``preadv``, never mapped: mapped pages count as the process's memory, and a file
+that shrinks would kill it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from ..errors import CheckpointError, InputChangedError
 
@@ -25,7 +26,7 @@ def ignore_progress(nbytes: int) -> None:
 
 
 class ByteSource(Protocol):
-    """A shard that can be read at any offset, by several threads at once."""
+    """Bytes that can be read at any offset, by several threads at once."""
 
     @property
     def where(self) -> str:
@@ -33,14 +34,7 @@ class ByteSource(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Size of the shard in bytes."""
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether its bytes are on a disk of this machine."""
-
-    def fetch(self, advance: Progress = ignore_progress) -> Path:
-        """Return where its bytes are on disk; they are brought there first if need be."""
+        """Number of bytes."""
 
     def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
         """Hear that the calling thread will read these bytes next, in order, block by block.
@@ -52,25 +46,37 @@ class ByteSource(Protocol):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with the bytes from `offset` on, or raise ``ShardRestoreError``."""
 
-    def identity(self) -> dict[str, Any]:
-        """Return what tells this state of the shard from another, as JSON values."""
-
-    def check_unchanged(self) -> None:
-        """Raise ``InputChangedError`` if the shard is not what it was when it was opened."""
-
     def close(self) -> None:
         """Release what the source holds."""
 
 
-@runtime_checkable
-class DeviceSource(ByteSource, Protocol):
-    """A source whose bytes are tensors of torch already: of a model in memory."""
+class Fetchable(Protocol):
+    """A file that may not be on a disk of this machine yet."""
 
-    def codes(self, offset: int, nbytes: int) -> Any:
-        """Return bytes of one tensor where they are, as a tensor of 16- or 32-bit integers.
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
 
-        None if they cannot be had without a copy.
-        """
+    @property
+    def on_disk(self) -> bool:
+        """Whether there is nothing to fetch."""
+
+    def fetch(self, advance: Progress = ignore_progress) -> Path:
+        """Return where its bytes are on disk; they are brought there first if need be."""
+
+
+class Versioned(Protocol):
+    """Something that may become another while it is read."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this state of it from another, as JSON values."""
+
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if it is not what it was when it was opened."""
+
+
+class ShardFile(ByteSource, Fetchable, Versioned, Protocol):
+    """The file of a shard, here or on the Hub."""
 
 
 class LocalFile:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.model import Model
 from ..kernels.interface import Kernels
 from ..machine.device import Device
 from ..machine.progress import Observer
@@ -16,8 +17,8 @@ from ..plan.memory import Sizing
 class Context:
     """The inputs of a run, and the means to carry it out."""
 
-    base: Checkpoint
-    target: Checkpoint
+    base: Model
+    target: Model
     kernels: Kernels
     """Of processors; GPUs have their own."""
     device: Device
@@ -32,3 +33,10 @@ class Context:
     """Called by several threads at once: a ``SerialObserver``."""
     folder: Path
     """Where work files are kept, on a disk: ``/tmp`` may be memory."""
+
+    @property
+    def target_files(self) -> Checkpoint:
+        """The target in files, of which pass 2 copies what is not restored."""
+        if not isinstance(self.target, Checkpoint):
+            raise TypeError(f"{self.target.where}: in memory, where there is nothing to copy")
+        return self.target

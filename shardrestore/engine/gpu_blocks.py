@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..checkpoint.folder import Checkpoint, Tensor
-from ..checkpoint.source import DeviceSource
-from ..formats import FORMATS
+from ..checkpoint.model import Model
+from ..checkpoint.tensor import Tensor
 from ..kernels import gpu
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
 from .context import Context
 from .streams import Queues, Slot
-from .workspace import Workspace
+from .workspace import Workspace, as_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,8 @@ class Conveyor:
         block's buffers are used again.
         """
         context, pair = self._context, segment.pair
-        self._space.expect_tensor(context.base, pair.base, segment.start, segment.elements)
-        self._space.expect_tensor(context.target, pair.target, segment.start, segment.elements)
+        self._space.announce(context.base, pair.base, segment.start, segment.elements)
+        self._space.announce(context.target, pair.target, segment.start, segment.elements)
         for number, (start, elements) in enumerate(self._space.steps(segment)):
             slot = self._slots[number % len(self._slots)]
             with self._queues.loading(slot):
@@ -97,20 +96,18 @@ class Conveyor:
         self,
         slot: Slot,
         side: int,
-        checkpoint: Checkpoint,
+        model: Model,
         tensor: Tensor,
         start: int,
         elements: int,
     ) -> torch.Tensor:
         """Return elements as codes on the device: where they are already, or copied there."""
-        size = FORMATS[tensor.dtype].element_bytes
-        source = checkpoint.shards[tensor.shard].source
-        if isinstance(source, DeviceSource):
-            codes = source.codes(tensor.offset + start * size, elements * size)
-            if isinstance(codes, torch.Tensor) and codes.device == self._queues.device:
-                return codes
-        self._space.read(checkpoint, tensor, start, elements, slot.host[side])
-        return slot.copy_in(side, elements * size).view(gpu.code_type(tensor.dtype))
+        codes = model.reader.view(tensor, start, elements)
+        if isinstance(codes, torch.Tensor) and codes.device == self._queues.device:
+            return codes
+        model.reader.read(tensor, start, elements, as_bytes(slot.host[side]))
+        loaded = slot.copy_in(side, tensor.count_bytes(elements))
+        return loaded.view(gpu.code_type(tensor.dtype))
 
 
 def split(pair: Pair, block: Block, chunk_elements: int) -> Iterator[Chunk]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..checkpoint.source import DeviceSource
 from ..machine.workers import StopSignal
 from ..plan.segment import Segment
 from .context import Context
@@ -47,10 +46,7 @@ class ResidentEngine(ForwardingEngine):
 
     def _engine(self, segment: Segment) -> Engine:
         tensor = segment.pair.target
-        source = self._context.target.shards[tensor.shard].source
-        codes = None
-        if isinstance(source, DeviceSource):
-            codes = source.codes(tensor.offset, tensor.nbytes // tensor.elements)
+        codes = self._context.target.reader.view(tensor, 0, 1)
         name = None if codes is None else str(codes.device)
         return self._open(name if name in self._context.device.names else None)
 

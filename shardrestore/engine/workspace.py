@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.model import Model
 from ..checkpoint.source import ByteSource
+from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS, can_overflow
 from ..kernels.casting import Caster, view_codes
 from ..kernels.interface import Codes, Keys
@@ -87,12 +88,12 @@ class Workspace:
 
         The blocks' bytes are in ``base_buffer`` and ``target_buffer``.
         """
-        pair = segment.pair
-        self.expect_tensor(self._context.base, pair.base, segment.start, segment.elements)
-        self.expect_tensor(self._context.target, pair.target, segment.start, segment.elements)
+        pair, base, target = segment.pair, self._context.base, self._context.target
+        self.announce(base, pair.base, segment.start, segment.elements)
+        self.announce(target, pair.target, segment.start, segment.elements)
         for start, elements in self.steps(segment):
-            self.read(self._context.base, pair.base, start, elements, self.base_buffer)
-            self.read(self._context.target, pair.target, start, elements, self.target_buffer)
+            base.reader.read(pair.base, start, elements, as_bytes(self.base_buffer))
+            target.reader.read(pair.target, start, elements, as_bytes(self.target_buffer))
             yield start, elements
 
     def steps(self, segment: Segment) -> Iterator[tuple[int, int]]:
@@ -109,40 +110,23 @@ class Workspace:
         self, tensor: Tensor, start: int, elements: int
     ) -> Iterator[tuple[int, Codes]]:
         """Read elements of the target alone; yield each chunk's first element and its codes."""
-        step = self.block_bytes // FORMATS[tensor.dtype].element_bytes
-        self.expect_tensor(self._context.target, tensor, start, elements)
+        step = self.block_bytes // tensor.element_bytes
+        self.announce(self._context.target, tensor, start, elements)
         for first in range(start, start + elements, step):
             self._stop.check()
             count = min(step, start + elements - first)
-            self.read(self._context.target, tensor, first, count, self.target_buffer)
+            self._context.target.reader.read(tensor, first, count, as_bytes(self.target_buffer))
             for low in range(0, count, CHUNK_ELEMENTS):
                 high = min(low + CHUNK_ELEMENTS, count)
                 yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)
 
-    def expect_tensor(
-        self, checkpoint: Checkpoint, tensor: Tensor, start: int, elements: int
-    ) -> None:
+    def announce(self, model: Model, tensor: Tensor, start: int, elements: int) -> None:
         """Announce elements of a tensor that this worker will read next, in order."""
-        size = FORMATS[tensor.dtype].element_bytes
-        source = checkpoint.shards[tensor.shard].source
-        self.expect(source, tensor.offset + start * size, elements * size)
+        model.reader.announce(tensor, start, elements, self.block_bytes, self._stop.check)
 
     def expect(self, source: ByteSource, offset: int, nbytes: int) -> None:
-        """Announce bytes of a shard that this worker will read next, in order."""
+        """Announce bytes of a file that this worker will read next, in order."""
         source.expect(offset, nbytes, self.block_bytes, self._stop.check)
-
-    def read(
-        self,
-        checkpoint: Checkpoint,
-        tensor: Tensor,
-        start: int,
-        elements: int,
-        buffer: npt.NDArray[np.uint8],
-    ) -> None:
-        """Read elements of a tensor into a buffer."""
-        size = FORMATS[tensor.dtype].element_bytes
-        source = checkpoint.shards[tensor.shard].source
-        source.read_into(tensor.offset + start * size, as_bytes(buffer)[: elements * size])
 
     def chunks(self, pair: Pair, start: int, elements: int) -> Iterator[Chunk]:
         """Yield the block in the buffers chunk by chunk."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from torch.nn import Module
 
-from ..checkpoint.folder import Checkpoint
+from ..checkpoint.model import Model
 from ..engine.choice import open_engine
 from ..engine.context import Context
 from ..errors import MemoryBudgetError, OutputError, RequestError
@@ -34,9 +34,9 @@ from ..passes.scan import refuse_nonfinite, scan
 from ..plan.segment import Segment
 from ..request import Request
 from ..runs.description import describe, describe_device
-from ..runs.session import Session
+from ..runs.session import ModelSession
 from .changes import Changes, SegmentSink, project_changes
-from .module import ModuleSource, open_module
+from .module import ModuleReader, open_module
 from .sharing import list_kept
 
 __all__ = ["Edit", "Module"]
@@ -84,7 +84,7 @@ class Edit:
         base = _open_base(self._base)
         try:
             with (
-                Session(base, self._target, self._request, device) as session,
+                ModelSession(base, self._target, self._request, device) as session,
                 _work_folder() as folder,
             ):
                 editor = _Editor(session, self.changes, self._observer, Path(folder))
@@ -96,7 +96,7 @@ class Edit:
             ) from error
 
 
-def _open_target(module: object, base: object) -> Checkpoint:
+def _open_target(module: object, base: object) -> Model:
     if not isinstance(module, Module):
         raise RequestError(
             f"target {type(module).__name__}: expected a torch.nn.Module; to restore the files "
@@ -105,13 +105,12 @@ def _open_target(module: object, base: object) -> Checkpoint:
     return open_module(module, list_kept(module, base if isinstance(base, Module) else None))
 
 
-def _list_devices(target: Checkpoint) -> list[str]:
-    (shard,) = target.shards
-    assert isinstance(shard.source, ModuleSource)
-    return shard.source.devices()
+def _list_devices(target: Model) -> list[str]:
+    assert isinstance(target.reader, ModuleReader)
+    return target.reader.devices()
 
 
-def _open_base(base: object) -> Checkpoint | Reference:
+def _open_base(base: object) -> Model | Reference:
     if isinstance(base, Module):
         return open_module(base)
     if not isinstance(base, (str, os.PathLike)):
@@ -135,7 +134,7 @@ class _Editor:
     """One edit, from the opened inputs to the changed module."""
 
     def __init__(
-        self, session: Session, changes: Changes, observer: Observer | None, folder: Path
+        self, session: ModelSession, changes: Changes, observer: Observer | None, folder: Path
     ) -> None:
         self._session = session
         self._work = session.work
@@ -182,13 +181,12 @@ class _Editor:
 
     def _check_accessible(self) -> None:
         pairs = {segment.pair.name: segment.pair for segment in self._segments()}.values()
-        for checkpoint, names in (
+        for model, names in (
             (self._session.base, {pair.base.name for pair in pairs}),
             (self._session.target, {pair.target.name for pair in pairs}),
         ):
-            for shard in checkpoint.shards:
-                if isinstance(shard.source, ModuleSource):
-                    shard.source.check_accessible(names)
+            if isinstance(model.reader, ModuleReader):
+                model.reader.check_accessible(names)
 
     def _segments(self) -> list[Segment]:
         """Return all that is edited: tied heads that are parameters of their own as well."""
@@ -206,9 +204,8 @@ class _Editor:
     def _restore(self, placed: PlacedCut) -> Restored:
         """Set the selected elements of all segments to the base's."""
         ledger = Ledger([placed], {})
-        (shard,) = self._session.target.shards
-        source = shard.source
-        assert isinstance(source, ModuleSource)
+        reader = self._session.target.reader
+        assert isinstance(reader, ModuleReader)
         observer = self._context.observer
 
         def make_work(stop: StopSignal) -> Callable[[Segment], None]:
@@ -216,7 +213,7 @@ class _Editor:
             writer = self._changes.open_writer(self._context.sizing.chunk_elements)
 
             def work(segment: Segment) -> None:
-                sink = SegmentSink(writer, source.weights(segment.pair.name))
+                sink = SegmentSink(writer, reader.weights(segment.pair.name))
                 advance = in_units(observer, segment.element_bytes)
                 selected = engine.cut(segment, [placed.meet(segment)], sink, advance)
                 if not segment.pair.twin:

@@ -1,15 +1,12 @@
-"""A module as a checkpoint: the parameters of one virtual file, whose bytes are in memory.
+"""A module as a model: its parameters, read where they are in memory.
 
-Its header is what ``save_pretrained`` would write of the parameters, so whatever reads
-checkpoints reads modules. Buffers are not part of it, and tied weights are in it once,
-under the first of their names, as transformers keeps them in files.
+Buffers are not part of it, and tied weights are in it once, under the first of their names, as
+transformers keeps them in files.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,25 +14,23 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ..checkpoint.entry import shorten, show_name
-from ..checkpoint.folder import Checkpoint, Shard, collect_tensors
-from ..checkpoint.header import Header, encode_header, header_length, parse_header
-from ..checkpoint.sidefile import SideFile
-from ..checkpoint.source import ByteSource, Progress, ignore_progress
+from ..checkpoint.model import Model
+from ..checkpoint.reader import TensorReader
+from ..checkpoint.tensor import Tensor
 from ..errors import CheckpointError
 from ..formats import RANKED
-from ..names import SINGLE_FILE
 from .sharing import Span, find_obstacles
 from .weights import Weights, find_obstacle, name_format
 
 
-def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Checkpoint:
-    """Return a module's parameters as a checkpoint; no weight is read.
+def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Model:
+    """Return a module's parameters as a model; no weight is read.
 
     Parameters
     ----------
     module : torch.nn.Module
         On any device. Where it has a ``config`` as transformers' models do, that is
-        the checkpoint's.
+        the model's.
     kept : sequence of Span
         What must not change if this module is edited: see ``list_kept``.
 
@@ -45,17 +40,11 @@ def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Checkpoin
         If a parameter has no shape yet, or a format that files do not know.
     """
     with torch._C.DisableTorchFunctionSubclass():  # to look at subclasses, whatever they redefine
-        source = ModuleSource(module, kept)
-    shard = Shard(filename=SINGLE_FILE, header=source.header, source=source)
-    return Checkpoint(
-        location=_Memory(source.where),
-        shards=(shard,),
-        tensors=collect_tensors([shard]),
-        indexed=False,
-        config=_find_config(module),
-        side_files=(),
-        document_bytes=0,
-    )
+        where = f"{type(module).__name__} in memory"
+        parameters = _list_parameters(module, where)
+        reader = ModuleReader(where, parameters, kept)
+        tensors = _list_tensors(parameters, where)
+    return Model(where=where, tensors=tensors, config=_find_config(module), reader=reader)
 
 
 def _find_config(module: torch.nn.Module) -> Mapping[str, Any]:
@@ -64,38 +53,36 @@ def _find_config(module: torch.nn.Module) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-class ModuleSource:
-    """The bytes of a module's parameters, a ``ByteSource``.
+class ModuleReader(TensorReader):
+    """The elements of a module's parameters.
 
     Parameters
     ----------
-    module : torch.nn.Module
+    where : str
+        Name for messages.
+    parameters : mapping
+        By name, each memory once.
     kept : sequence of Span
         As for ``open_module``.
     """
 
-    def __init__(self, module: torch.nn.Module, kept: Sequence[Span] = ()) -> None:
-        self.where = f"{type(module).__name__} in memory"
-        parameters = _list_parameters(module, self.where)
+    def __init__(
+        self, where: str, parameters: Mapping[str, torch.Tensor], kept: Sequence[Span] = ()
+    ) -> None:
+        self._where = where
         self._obstacles = find_obstacles(parameters, kept)
         self._weights = {
             name: Weights(name, parameter)
             for name, parameter in parameters.items()
             if name_format(parameter.dtype) in RANKED and name not in self._obstacles
         }
-        self.header = _make_header(parameters, self.where)
-        self.nbytes = self.header.file_bytes
-        self._names = list(self.header.tensors)
-        self._begins = [
-            self.header.data_start + entry.begin for entry in self.header.tensors.values()
-        ]
 
     def check_accessible(self, names: Collection[str]) -> None:
         """Raise CheckpointError if the elements of one of these parameters cannot be had."""
         found = {name: text for name, text in self._obstacles.items() if name in names}
         if found:
             plural = "s" if len(found) > 1 else ""
-            lines = [f"{self.where}: {len(found)} parameter{plural} of the region out of reach:"]
+            lines = [f"{self._where}: {len(found)} parameter{plural} of the region out of reach:"]
             lines += shorten([f"  {show_name(name)}: {text}" for name, text in found.items()])
             lines.append(
                 "next step: load the whole model as ordinary tensors, restore the files of its "
@@ -112,90 +99,24 @@ class ModuleSource:
         """Return a parameter that is floating and accessible."""
         return self._weights[name]
 
-    def codes(self, offset: int, nbytes: int) -> torch.Tensor | None:
-        """Return bytes of one parameter as they lie in memory, not copied.
-
-        Parameters
-        ----------
-        offset, nbytes : int
-            As for ``read_into``; whole elements of one parameter.
+    def view(self, tensor: Tensor, start: int, elements: int) -> torch.Tensor | None:
+        """Return elements as they lie in memory, on the parameter's device, not copied.
 
         Returns
         -------
         torch.Tensor, 1-D, of int16 or int32, or None
-            On the parameter's device; None if it is not contiguous.
+            None if the parameter is not contiguous.
         """
-        weights, start, elements = self._find(offset, nbytes)
-        return weights.codes(start, elements)
+        return self._weights[tensor.name].codes(start, elements)
 
-    def _find(self, offset: int, nbytes: int) -> tuple[Weights, int, int]:
-        # Of parameters that begin at one offset all but the last are empty.
-        number = bisect_right(self._begins, offset) - 1
-        name = self._names[number]
-        entry = self.header.tensors[name]
-        size = entry.nbytes // entry.elements
-        return self._weights[name], (offset - self._begins[number]) // size, nbytes // size
-
-    @property
-    def on_disk(self) -> bool:
-        """True: nothing has to be brought here."""
-        return True
-
-    def fetch(self, advance: Progress = ignore_progress) -> Path:
-        """Raise CheckpointError: there is no file."""
-        raise CheckpointError(f"{self.where}: has no file")
-
-    def expect(self, offset: int, nbytes: int, block_bytes: int, check: Callable[[], None]) -> None:
-        """Do nothing: it is in memory already."""
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` with whole elements of one parameter."""
-        codes = Weights.read(*self._find(offset, len(buffer)))
-        np.copyto(np.frombuffer(buffer, codes.dtype), codes)
+    def read(self, tensor: Tensor, start: int, elements: int, out: memoryview) -> None:
+        """Copy elements."""
+        codes = self._weights[tensor.name].read(start, elements)
+        np.copyto(np.frombuffer(out, codes.dtype, elements), codes)
 
     def identity(self) -> dict[str, Any]:
-        """Return its size in bytes."""
-        return {"bytes": self.nbytes}
-
-    def check_unchanged(self) -> None:
-        """Do nothing: that weights are trained meanwhile shows in the counts."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class _Memory:
-    """No place with files."""
-
-    folder = Path()
-    remark = ""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def identity(self) -> dict[str, Any]:
-        return {"path": self.where}
-
-    def names(self) -> list[str]:
-        return []
-
-    def has(self, name: str) -> bool:
-        return False
-
-    def read(self, name: str) -> bytes:
-        raise CheckpointError(f"{self.where}: has no file {name}")
-
-    def open(self, names: Collection[str]) -> list[ByteSource]:
-        raise CheckpointError(f"{self.where}: has no files")
-
-    def side_files(self) -> tuple[SideFile, ...]:
-        return ()
-
-    def explain_missing(self, name: str) -> str:
-        return "there are no files"
-
-    def close(self) -> None:
-        pass
+        """Return nothing: weights in memory have no name."""
+        return {}
 
 
 def _list_parameters(module: torch.nn.Module, where: str) -> dict[str, torch.Tensor]:
@@ -221,8 +142,10 @@ def _list_parameters(module: torch.nn.Module, where: str) -> dict[str, torch.Ten
     return parameters
 
 
-def _make_header(parameters: Mapping[str, torch.Tensor], where: str) -> Header:
-    entries = []
+def _list_tensors(parameters: Mapping[str, torch.Tensor], where: str) -> dict[str, Tensor]:
+    """Return what the parameters are in canonical order, each with its place among them."""
+    tensors = []
+    offset = 0
     for name, parameter in parameters.items():
         dtype = name_format(parameter.dtype)
         if dtype is None:
@@ -230,9 +153,7 @@ def _make_header(parameters: Mapping[str, torch.Tensor], where: str) -> Header:
                 f"{where}: parameter {show_name(name)} is {parameter.dtype}, a format that "
                 "checkpoints do not have"
             )
-        entries.append((name, dtype, tuple(parameter.shape)))
-    prefix = encode_header(entries, None)
-    # Of a wrapped tensor that is as many bytes as it would have in a file.
-    file_bytes = len(prefix) + sum(p.numel() * p.element_size() for p in parameters.values())
-    length = header_length(prefix[:8], file_bytes, where)
-    return parse_header(prefix[8 : 8 + length], file_bytes, where)
+        shape = tuple(parameter.shape)
+        tensors.append(Tensor(name=name, dtype=dtype, shape=shape, shard=0, offset=offset))
+        offset += tensors[-1].nbytes
+    return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.name)}

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.source import Progress
+from ..checkpoint.model import Model
+from ..checkpoint.source import Fetchable
 from ..errors import MemoryBudgetError
 from ..machine.progress import Observer
 from ..machine.workers import POLL_SECONDS, StopSignal
@@ -20,26 +20,11 @@ Need = tuple[Path, int]
 """A place and the bytes that it will take."""
 
 
-class Remote(Protocol):
-    """A file that may not be on disk yet."""
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether there is nothing to do."""
-
-    def fetch(self, advance: Progress = ...) -> object:
-        """Bring it to disk."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downloads:
     """What two inputs lack on disk."""
 
-    files: tuple[Remote, ...]
+    files: tuple[Fetchable, ...]
     """What is to be downloaded, the largest first."""
     needs: Mapping[str, Need]
     """Folder of the cache, and the bytes it will take, of each input by its address."""
@@ -80,7 +65,7 @@ class Downloads:
             observer.end()
 
 
-def _fetch_all(files: Sequence[Remote], at_once: int, observer: Observer) -> None:
+def _fetch_all(files: Sequence[Fetchable], at_once: int, observer: Observer) -> None:
     """Fetch files on threads that are abandoned after a failure or an interruption.
 
     A download waits for its server as long as huggingface_hub has patience, a minute
@@ -133,23 +118,26 @@ def _start(thread: threading.Thread) -> None:
 
 
 def plan_downloads(
-    base: Checkpoint, target: Checkpoint, streamed: frozenset[str], *, side_files: bool
+    base: Model, target: Model, streamed: frozenset[str], *, side_files: bool
 ) -> Downloads:
     """Find what is not on disk.
 
     Parameters
     ----------
-    base, target : Checkpoint
+    base, target : Model
+        In memory there is nothing to download.
     streamed : frozenset of str
         Roles, ``base`` and ``target``, of what is not downloaded.
     side_files : bool
         Whether those of the target are needed.
     """
-    files: list[Remote] = []
+    files: list[Fetchable] = []
     needs: dict[str, Need] = {}
     streams = False
-    for role, checkpoint in (("base", base), ("target", target)):
-        wanted: list[Remote] = [shard.source for shard in checkpoint.shards]
+    inputs = {"base": base, "target": target}
+    checkpoints = {role: one for role, one in inputs.items() if isinstance(one, Checkpoint)}
+    for role, checkpoint in checkpoints.items():
+        wanted: list[Fetchable] = [shard.source for shard in checkpoint.shards]
         if role in streamed:
             streams |= not all(file.on_disk for file in wanted)
             wanted = []
@@ -164,7 +152,7 @@ def plan_downloads(
         files=tuple(sorted(files, key=lambda file: -file.nbytes)),
         needs=needs,
         streams=streams,
-        remarks=tuple(one.location.remark for one in (base, target) if one.location.remark),
+        remarks=tuple(one.location.remark for one in checkpoints.values() if one.location.remark),
     )
 
 

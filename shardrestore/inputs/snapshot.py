@@ -10,7 +10,7 @@ from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
 from ..checkpoint.entry import show
 from ..checkpoint.location import LocalFolder
 from ..checkpoint.sidefile import SideFile, is_side_file
-from ..checkpoint.source import ByteSource, LocalFile, ignore_progress
+from ..checkpoint.source import LocalFile, ShardFile, ignore_progress
 from ..errors import CheckpointError, HubError
 from ..hub.failure import explained, is_unreachable
 from ..hub.file import CachedFile, HubFile, find_blob, make_meter
@@ -85,7 +85,7 @@ class Snapshot:
             )
         return read_document(file.fetch())
 
-    def open(self, names: Sequence[str]) -> list[ByteSource]:
+    def open(self, names: Sequence[str]) -> list[ShardFile]:
         """Open shards, and read the beginning of each, several at once."""
         files = [self._open(name) for name in names]
         self._connections.map(HubFile.load_head, files)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from ..checkpoint.config import is_tied
 from ..checkpoint.entry import shorten, show_dims, show_name
-from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.model import Model
+from ..checkpoint.tensor import Tensor
 from ..documents import OMITTED, key
 from ..errors import PairingError, RequestError
 from ..formats import CASTS, FORMATS, RANKED
@@ -113,8 +114,8 @@ class Problem:
 
 
 def match(
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     admitted: Filter,
     *,
     renames: Sequence[Rename] = (),
@@ -140,8 +141,8 @@ def match(
 
 
 def survey(
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     admitted: Filter,
     *,
     renames: Sequence[Rename] = (),
@@ -182,7 +183,7 @@ def survey(
     return Pairing(pairs=tuple(pairs), twins=tuple(twins)), tuple(problems)
 
 
-def _tied_heads(target: Checkpoint, base: Mapping[str, Tensor]) -> dict[str, str]:
+def _tied_heads(target: Model, base: Mapping[str, Tensor]) -> dict[str, str]:
     """Map each tied output head that the target nevertheless holds to its embedding.
 
     Of several aliases of the embedding, one that the base holds too is taken.
@@ -240,8 +241,8 @@ _NEXT_STEPS = {
 
 def _explain(
     problems: Sequence[Problem],
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     admitted: Filter,
     rename: Rename | None,
 ) -> str:
@@ -277,8 +278,8 @@ def _list_problems(problems: Sequence[Problem]) -> list[str]:
 
 
 def _suggest_rename(
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     admitted: Filter,
     renames: Sequence[Rename],
     dtype: str,
@@ -304,7 +305,7 @@ def _suggest_rename(
     return None if left else rename
 
 
-def _explain_absence(target: Checkpoint, admitted: Filter) -> str:
+def _explain_absence(target: Model, admitted: Filter) -> str:
     elements = dict.fromkeys(REGIONS, 0)
     for tensor in target.tensors.values():
         for region in REGIONS:

@@ -19,7 +19,7 @@ from ..errors import NonFiniteError
 from ..machine.progress import in_units
 from ..machine.workers import StopSignal, run_tasks
 from ..output.staging import Staging
-from ..plan.layout import OutputShard
+from ..plan.layout import OutputShard, OutputTensor
 from ..plan.segment import Segment
 from ..plan.tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
 from ..selection.histogram import Histogram, SparseHistogram
@@ -95,7 +95,7 @@ def restore(
         If a shard cannot be written.
     """
     everything = plan_tasks(
-        context.target, shards, [*segments, *twins], workers=context.sizing.workers
+        context.target_files, shards, [*segments, *twins], workers=context.sizing.workers
     )
     tasks = [task for task in everything if task.shard not in finished]
     left = [number for number in range(len(shards)) if number not in finished]
@@ -193,7 +193,7 @@ class _Restorer:
         stop: StopSignal,
     ) -> None:
         self._engine = open_engine(context, stop)
-        self._target = context.target
+        self._target = context.target_files
         self._observer = context.observer
         self._allow_nonfinite = context.allow_nonfinite
         self._shards = shards
@@ -232,7 +232,6 @@ class _Restorer:
     def _cast(self, task: CastTask) -> None:
         space, tensor = self._engine.space, task.tensor
         output = self._shards[task.shard].tensors[tensor.name]
-        out_size = output.nbytes // tensor.elements
         for start, chunk in space.target_chunks(tensor, task.start, task.elements):
             codes = space.cast(chunk, tensor.dtype, output.dtype, 0)
             overflows = space.count_overflows(chunk, tensor.dtype, codes, output.dtype)
@@ -243,17 +242,13 @@ class _Restorer:
                     "(they then become infinite)"
                 )
             parts = [as_bytes(codes)] * len(self._cuts)
-            self._write(task.shard, output.offset + start * out_size, parts)
+            self._write(task.shard, output.locate(start), parts)
             self._observer.advance(chunk.nbytes)
 
     def _restore(self, segment: Segment) -> None:
         pair = segment.pair
         output = self._shards[pair.target.shard].tensors[pair.name]
-        sink = _ShardSink(
-            partial(self._write, pair.target.shard),
-            output.offset,
-            output.nbytes // pair.target.elements,
-        )
+        sink = _ShardSink(partial(self._write, pair.target.shard), output)
         cuts = [placed.meet(segment) for placed in self._cuts]
         advance = in_units(self._observer, segment.element_bytes)
         selected = self._engine.cut(segment, cuts, sink, advance)
@@ -265,15 +260,14 @@ class _ShardSink:
     """Where a tensor's blocks go: to their place in the shard of each output."""
 
     def __init__(
-        self, write: Callable[[int, Sequence[memoryview]], None], offset: int, out_bytes: int
+        self, write: Callable[[int, Sequence[memoryview]], None], output: OutputTensor
     ) -> None:
         self._write = write
-        self._offset = offset
-        self._out_bytes = out_bytes
+        self._output = output
 
     def write(self, start: int, elements: int, parts: Sequence[memoryview]) -> None:
         """Write a block of each output."""
-        self._write(self._offset + start * self._out_bytes, parts)
+        self._write(self._output.locate(start), parts)
 
     def restart(self) -> None:
         """Do nothing: blocks that come again are written over themselves."""

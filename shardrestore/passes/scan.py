@@ -129,14 +129,11 @@ class _Scanner:
     def compare_twin(self, segment: Segment) -> None:
         pair, target = segment.pair, self._target
         embedding = target.tensors[pair.twin or ""]
-        source = target.shards[embedding.shard].source
-        size = pair.target.nbytes // pair.target.elements
-        begin = embedding.offset + segment.start * size
         space = self._engine.space
-        space.expect(source, begin, segment.elements * size)
+        space.announce(target, embedding, segment.start, segment.elements)
         for start, head in space.target_chunks(pair.target, segment.start, segment.elements):
             embedded = space.base_buffer[: head.nbytes].view(head.dtype)
-            source.read_into(embedding.offset + start * size, as_bytes(embedded))
+            target.reader.read(embedding, start, head.size, as_bytes(embedded))
             if not np.array_equal(embedded, head):
                 raise PairingError(
                     f"{pair.name} differs from {embedding.name} near element {start}, although "

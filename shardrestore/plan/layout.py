@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.folder import Checkpoint
 from ..checkpoint.header import encode_header, header_length, parse_header
+from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS, cast_dtype
 
 
@@ -18,6 +19,10 @@ class OutputTensor:
     offset: int
     """First byte, from the start of the file."""
     nbytes: int
+
+    def locate(self, start: int) -> int:
+        """Return where an element goes that begins a byte."""
+        return self.offset + FORMATS[self.dtype].count_bytes(start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

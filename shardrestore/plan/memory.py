@@ -114,6 +114,8 @@ class Workload:
     """Files that are downloaded before anything is read."""
     pages: int
     """Regions of whose models pages are written."""
+    reader_bytes: int = 0
+    """What each worker's reading of both inputs holds besides its buffers."""
     gpus: int = 0
     """GPUs that score and cut; none if processors do."""
     unified: bool = False
@@ -182,7 +184,7 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     counters = (LANES + 1 + load.random) * BINS * 4
     # Scores are refined before random keys are: the two never coexist.
     lows = max(load.refined, load.random) * LOWS * 4 * 2
-    worker = WORKER_BYTES + buffers + CHUNK_SCRATCH_BYTES + counters + lows
+    worker = WORKER_BYTES + load.reader_bytes + buffers + CHUNK_SCRATCH_BYTES + counters + lows
     streaming = STREAMING_BYTES * load.streamed
     pages = load.pages * PAGE_BYTES
     opened = _project_opened(load)

@@ -34,8 +34,7 @@ class Segment:
     @property
     def element_bytes(self) -> int:
         """Bytes that an element has in both inputs together."""
-        tensors = (self.pair.base, self.pair.target)
-        return sum(tensor.nbytes // max(tensor.elements, 1) for tensor in tensors)
+        return self.pair.base.element_bytes + self.pair.target.element_bytes
 
     @property
     def nbytes(self) -> int:

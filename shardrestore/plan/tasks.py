@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.folder import Checkpoint
+from ..checkpoint.tensor import Tensor
 from ..selection.stream import SEGMENT_ELEMENTS
 from .layout import OutputShard
 from .segment import Segment
@@ -29,8 +30,7 @@ class SegmentTask:
     @property
     def offset(self) -> int:
         """Position in the target's shard, for the order of work."""
-        tensor = self.segment.pair.target
-        return tensor.offset + self.segment.start * (tensor.nbytes // tensor.elements)
+        return self.segment.pair.target.locate(self.segment.start)
 
     @property
     def nbytes(self) -> int:
@@ -64,12 +64,12 @@ class CastTask:
     @property
     def offset(self) -> int:
         """Position in the target's shard, for the order of work."""
-        return self.tensor.offset + self.start * (self.tensor.nbytes // self.tensor.elements)
+        return self.tensor.locate(self.start)
 
     @property
     def nbytes(self) -> int:
         """Bytes to read."""
-        return self.elements * (self.tensor.nbytes // self.tensor.elements)
+        return self.tensor.count_bytes(self.elements)
 
 
 Task = SegmentTask | CopyTask | CastTask

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.model import Model
 from ..documents import key
 from ..errors import MemoryBudgetError, RequestError
 from ..inputs.download import Downloads
@@ -84,8 +84,8 @@ class Work:
 
 
 def plan_work(
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     filters: Sequence[Filter],
     *,
     renames: Sequence[Rename],
@@ -105,7 +105,7 @@ def plan_work(
 
     Parameters
     ----------
-    base, target : Checkpoint
+    base, target : Model
     filters : sequence of Filter
         The regions.
     renames, strategies, percents, dtype, cast, approximate
@@ -145,7 +145,7 @@ def plan_work(
         for percent in percents
     )
     refined = sum(goal.refines and not goal.random for goal in goals)
-    shards = lay_out(target, cast)
+    shards, side_bytes = _lay_out_files(target, cast)
     outside = target.nbytes - sum(
         segment.pair.target.nbytes for segment in (*segments, *twin_parts) if segment.index == 0
     )
@@ -183,9 +183,7 @@ def plan_work(
         sizing=sizing,
         read_bytes=inside * (1 + scans) + (0 if scans else heads) + refining + outside,
         outside_bytes=outside,
-        output_bytes=written
-        + sum(file.nbytes for file in target.side_files)
-        + PAGE_DISK_BYTES * pages,
+        output_bytes=written + side_bytes + PAGE_DISK_BYTES * pages,
         spool_bytes=_estimate_spools(segments, len(open_segments) * refined),
     )
 
@@ -203,8 +201,8 @@ class ScanWork:
 
 
 def plan_scan(
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     pairing: Pairing,
     *,
     downloads: Downloads,
@@ -280,12 +278,20 @@ def _make_goal(region: Region, strategy: Strategy, percent: float, *, approximat
     )
 
 
-def _weigh_inputs(base: Checkpoint, target: Checkpoint) -> dict[str, int]:
-    headers = [shard.header for shard in (*base.shards, *target.shards)]
+def _lay_out_files(target: Model, cast: str | None) -> tuple[tuple[OutputShard, ...], int]:
+    """Return the shards of an output, and the bytes of side files; a module has neither."""
+    if not isinstance(target, Checkpoint):
+        return (), 0
+    return lay_out(target, cast), sum(file.nbytes for file in target.side_files)
+
+
+def _weigh_inputs(base: Model, target: Model) -> dict[str, int]:
+    footprints = base.footprint(), target.footprint()
     return {
-        "tensors": sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
-        "header_bytes": sum(len(header.raw) * character_bytes(header.raw) for header in headers),
-        "document_bytes": base.document_bytes + target.document_bytes,
+        "tensors": sum(part.tensors for part in footprints),
+        "header_bytes": sum(part.header_bytes for part in footprints),
+        "document_bytes": sum(part.document_bytes for part in footprints),
+        "reader_bytes": base.reader.held_bytes + target.reader.held_bytes,
     }
 
 
@@ -341,8 +347,8 @@ class RegionSurvey:
 
 
 def survey_regions(
-    base: Checkpoint,
-    target: Checkpoint,
+    base: Model,
+    target: Model,
     admitted: Filter,
     *,
     renames: Sequence[Rename],

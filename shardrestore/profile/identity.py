@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..checkpoint.entry import show_name
-from ..checkpoint.folder import Checkpoint, Tensor
+from ..checkpoint.model import Model
+from ..checkpoint.reader import TensorReader
+from ..checkpoint.tensor import Tensor
 from ..errors import ProfileError
+from ..formats import FORMATS
 from .file import Profile
 
 SAMPLE_BYTES = 1024
@@ -21,23 +25,20 @@ SAMPLES_AT_ONCE = 16
 """Samples that are requested at once from the Hub."""
 
 
-def identify(checkpoint: Checkpoint) -> dict[str, Any]:
+def identify(model: Model) -> dict[str, Any]:
     """Return what tells a checkpoint's weights from others, as JSON values."""
-    return {**checkpoint.identity(), "sample_sha256": _hash_sample(checkpoint)}
+    return {**model.identity(), "sample_sha256": _hash_sample(model)}
 
 
-def _hash_sample(checkpoint: Checkpoint) -> str:
+def _hash_sample(model: Model) -> str:
     """Hash a kilobyte from the middle of every tensor, in canonical order."""
     digest = hashlib.sha256()
-    tensors = checkpoint.tensors.values()
+    tensors = model.tensors.values()
 
     def read_sample(tensor: Tensor) -> bytes:
-        sample = bytearray(min(SAMPLE_BYTES, tensor.nbytes))
-        begin = tensor.offset + (tensor.nbytes - len(sample)) // 2
-        checkpoint.shards[tensor.shard].source.read_into(begin, memoryview(sample))
-        return bytes(sample)
+        return _read_middle(model.reader, tensor)
 
-    if all(shard.source.on_disk for shard in checkpoint.shards):
+    if model.on_disk:
         for tensor in tensors:
             digest.update(read_sample(tensor))
         return digest.hexdigest()
@@ -47,9 +48,23 @@ def _hash_sample(checkpoint: Checkpoint) -> str:
             for sample in pool.map(read_sample, tensors):
                 digest.update(sample)
         except BaseException:
-            checkpoint.hang_up()  # the pool's exit waits for those who read
+            model.hang_up()  # the pool's exit waits for those who read
             raise
     return digest.hexdigest()
+
+
+def _read_middle(reader: TensorReader, tensor: Tensor) -> bytes:
+    """Read the bytes in the middle, out of the fewest elements that are whole bytes."""
+    nbytes = min(SAMPLE_BYTES, tensor.nbytes)
+    begin = (tensor.nbytes - nbytes) // 2
+    unit_bits = math.lcm(FORMATS[tensor.dtype].bits, 8)
+    unit, unit_bytes = unit_bits // FORMATS[tensor.dtype].bits, unit_bits // 8
+    first = begin // unit_bytes * unit
+    last = -(-(begin + nbytes) // unit_bytes) * unit
+    around = bytearray(tensor.count_bytes(last - first))
+    reader.read(tensor, first, last - first, memoryview(around))
+    skipped = begin - tensor.count_bytes(first)
+    return bytes(around[skipped : skipped + nbytes])
 
 
 def find_difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
@@ -92,7 +107,7 @@ def _show_renames(renames: Sequence[str]) -> str:
 
 
 def check_profile(
-    profile: Profile, base: Checkpoint, target: Checkpoint, dtype: str, rename: Sequence[str]
+    profile: Profile, base: Model, target: Model, dtype: str, rename: Sequence[str]
 ) -> None:
     """Refuse a profile that was made of other weights, or made otherwise.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Self
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.model import Model
 from ..errors import InputChangedError, MemoryBudgetError, ProfileError
 from ..inputs.download import Downloads, plan_downloads
 from ..inputs.reference import Reference, open_checkpoint
@@ -19,14 +21,14 @@ from ..profile.identity import check_profile
 from ..request import Request
 
 
-class Session:
+class ModelSession:
     """Base, target and profile of a request, open; use it as a context manager.
 
     Parameters
     ----------
-    base, target : str, path-like or Checkpoint
-        The two checkpoints: folders, repositories on the Hub, or opened ones, which
-        are closed with the session.
+    base, target : str, path-like or Model
+        The two models: folders, repositories on the Hub, or opened ones, which are
+        closed with the session.
     request : Request
     device : Device, optional
         Where to compute, whatever the request says.
@@ -39,16 +41,16 @@ class Session:
         nothing is downloaded but an index and a configuration.
     """
 
-    base: Checkpoint
-    target: Checkpoint
+    base: Model
+    target: Model
     profile: Profile | None
     downloads: Downloads
     work: Work
 
     def __init__(
         self,
-        base: Reference | Checkpoint,
-        target: Reference | Checkpoint,
+        base: Reference | Model,
+        target: Reference | Model,
         request: Request,
         device: Device | None = None,
     ) -> None:
@@ -68,8 +70,8 @@ class Session:
                 check_profile(self.profile, self.base, self.target, request.dtype, request.rename)
             self._opened = stack.pop_all()
 
-    def _open(self, given: Reference | Checkpoint, role: str) -> Checkpoint:
-        if isinstance(given, Checkpoint):
+    def _open(self, given: Reference | Model, role: str) -> Model:
+        if isinstance(given, Model):
             return given
         limit = self.request.limits.max_memory_bytes
         return open_checkpoint(given, role, max_memory_bytes=limit)
@@ -125,8 +127,26 @@ class Session:
                 )
             raise InputChangedError(f"{inputs} changed while it was read: {counts}")
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._opened.close()
+
+
+class Session(ModelSession):
+    """Base and target in files, as a run that writes files has them.
+
+    Parameters
+    ----------
+    base, target : str, path-like or Checkpoint
+    request : Request
+    """
+
+    base: Checkpoint
+    target: Checkpoint
+
+    def __init__(
+        self, base: Reference | Checkpoint, target: Reference | Checkpoint, request: Request
+    ) -> None:
+        super().__init__(base, target, request)

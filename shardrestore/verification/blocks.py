@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..checkpoint.folder import Checkpoint, Tensor
-from ..checkpoint.source import ByteSource
+from ..checkpoint.model import Model
+from ..checkpoint.reader import read_stored
+from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS
 from ..kernels.casting import Caster, view_codes
 from ..kernels.interface import Codes, Kernels, Keys
@@ -27,6 +28,9 @@ More than in the passes: each of NumPy's short calls takes the interpreter's loc
 Measured on 61 million elements with two workers: 0.074 s, 0.08 to 0.13 s with half
 as many, 0.09 to 0.16 s with a quarter; with one worker 0.12 to 0.13 s each.
 """
+
+_UNIT_BYTES = 24
+"""Divided by the size of every element, of 4 and 6 bits too: blocks hold whole ones."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -50,7 +54,7 @@ class Blocks:
 
     Parameters
     ----------
-    base, target : Checkpoint
+    base, target : Model
     kernels : Kernels
         For the definitions of score, random keys and casts alone.
     seed : int or None
@@ -62,8 +66,8 @@ class Blocks:
 
     def __init__(
         self,
-        base: Checkpoint,
-        target: Checkpoint,
+        base: Model,
+        target: Model,
         kernels: Kernels,
         seed: int | None,
         block_bytes: int,
@@ -108,14 +112,14 @@ class Blocks:
                     keys,
                     self._caster.cast(base, pair.base.dtype, pair.out_dtype, 0),
                     self._caster.cast(target, pair.target.dtype, pair.out_dtype, 1),
-                    view_codes(self._output_buffer, placed.dtype, low, high),
+                    view_codes(self._output_buffer, placed.tensor.dtype, low, high),
                 )
 
     def cast_chunks(
         self, tensor: Tensor, placed: PlacedTensor, start: int, elements: int
     ) -> Iterator[tuple[int, Codes, Codes]]:
         """Yield first element, the target's codes in the output's format, the output's codes."""
-        step = self._block_bytes // _widest(tensor.dtype, placed.dtype)
+        step = self._block_bytes // _widest(tensor.dtype, placed.tensor.dtype)
         for begin, end in _spans(elements, step):
             self._stop.check()
             self._read_target(tensor, start + begin, end - begin)
@@ -124,25 +128,22 @@ class Blocks:
                 codes = view_codes(self._target_buffer, tensor.dtype, low, high)
                 yield (
                     start + begin + low,
-                    self._caster.cast(codes, tensor.dtype, placed.dtype, 1),
-                    view_codes(self._output_buffer, placed.dtype, low, high),
+                    self._caster.cast(codes, tensor.dtype, placed.tensor.dtype, 1),
+                    view_codes(self._output_buffer, placed.tensor.dtype, low, high),
                 )
 
-    def byte_blocks(
-        self, tensor: Tensor, placed: PlacedTensor, begin: int, nbytes: int, unit: int
+    def raw_blocks(
+        self, tensor: Tensor, placed: PlacedTensor, start: int, elements: int
     ) -> Iterator[tuple[int, Bytes, Bytes]]:
-        """Yield position within the tensor, the target's bytes and the output's bytes.
-
-        Blocks are whole multiples of `unit` bytes, but for the last one.
-        """
-        source = self._target.shards[tensor.shard].source
-        for low, high in _spans(nbytes, max(self._block_bytes // unit * unit, unit)):
+        """Yield first element, the target's bytes and the output's bytes, of any format."""
+        step = max(self._block_bytes // _UNIT_BYTES, 1) * _UNIT_BYTES * 8
+        step //= FORMATS[tensor.dtype].bits
+        for begin, end in _spans(elements, step):
             self._stop.check()
-            wanted = self._target_buffer[: high - low]
-            found = self._output_buffer[: high - low]
-            source.read_into(tensor.offset + begin + low, wanted.data)
-            placed.source.read_into(placed.offset + begin + low, found.data)
-            yield begin + low, wanted, found
+            self._read_target(tensor, start + begin, end - begin)
+            self._read_output(placed, start + begin, end - begin)
+            nbytes = tensor.count_bytes(end - begin)
+            yield start + begin, self._target_buffer[:nbytes], self._output_buffer[:nbytes]
 
     def _read_blocks(
         self, segment: Segment, placed: PlacedTensor | None
@@ -153,19 +154,18 @@ class Blocks:
         for low, high in _spans(segment.elements, step):
             self._stop.check()
             start, elements = segment.start + low, high - low
-            source = self._base.shards[pair.base.shard].source
-            _read(source, pair.base.offset, pair.base.dtype, start, elements, self._base_buffer)
+            self._base.reader.read(pair.base, start, elements, self._base_buffer.data)
             self._read_target(pair.target, start, elements)
             if placed is not None:
                 self._read_output(placed, start, elements)
             yield start, elements
 
     def _read_target(self, tensor: Tensor, start: int, elements: int) -> None:
-        source = self._target.shards[tensor.shard].source
-        _read(source, tensor.offset, tensor.dtype, start, elements, self._target_buffer)
+        self._target.reader.read(tensor, start, elements, self._target_buffer.data)
 
     def _read_output(self, placed: PlacedTensor, start: int, elements: int) -> None:
-        _read(placed.source, placed.offset, placed.dtype, start, elements, self._output_buffer)
+        out = self._output_buffer.data
+        read_stored(placed.source, placed.tensor, start, elements, out)
 
     def _score_keys(self, pair: Pair, low: int, high: int) -> Keys:
         """Return the keys of elements in the buffers, scored as the pair is."""
@@ -199,11 +199,3 @@ def _spans(total: int, step: int) -> Iterator[tuple[int, int]]:
 
 def _widest(*dtypes: str) -> int:
     return max(FORMATS[dtype].element_bytes for dtype in dtypes)
-
-
-def _read(
-    source: ByteSource, offset: int, dtype: str, start: int, elements: int, buffer: Bytes
-) -> None:
-    """Read elements of a tensor that begins at `offset` of its file."""
-    size = FORMATS[dtype].element_bytes
-    source.read_into(offset + start * size, buffer[: elements * size].data)

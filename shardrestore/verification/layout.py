@@ -15,10 +15,13 @@ from pathlib import Path
 
 from ..checkpoint.document import read_document, weigh_document
 from ..checkpoint.entry import show_name
-from ..checkpoint.folder import Checkpoint, Shard
+from ..checkpoint.folder import Checkpoint, weigh_headers
 from ..checkpoint.header import Header, header_length, parse_header
 from ..checkpoint.index import parse_index
+from ..checkpoint.model import Footprint
+from ..checkpoint.shard import Shard
 from ..checkpoint.source import ByteSource, LocalFile
+from ..checkpoint.tensor import Tensor
 from ..errors import CheckpointError
 from ..formats import FORMATS, cast_dtype
 from ..names import INDEX_FILE, SINGLE_FILE
@@ -37,10 +40,7 @@ class PlacedTensor:
     """Where a tensor of the output lies; its dtype and shape are as expected."""
 
     source: ByteSource
-    dtype: str
-    offset: int
-    """First byte, from the start of the file."""
-    nbytes: int
+    tensor: Tensor
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +54,10 @@ class OutputFolder:
     """Headers held besides the target's."""
     document_bytes: int = 0
     """Memory that parsing the index takes."""
+
+    def footprint(self) -> Footprint:
+        """Return the memory that headers and index take besides the target's."""
+        return weigh_headers(self.headers, self.document_bytes)
 
     def __enter__(self) -> OutputFolder:
         return self
@@ -188,12 +192,14 @@ def _place(
                 f"shape {list(wanted.shape)}: not compared"
             )
         else:
-            opened.tensors[name] = PlacedTensor(
-                source=source,
+            placed = Tensor(
+                name=name,
                 dtype=dtype,
+                shape=entry.shape,
+                shard=len(opened.sources) - 1,
                 offset=header.data_start + entry.begin,
-                nbytes=entry.nbytes,
             )
+            opened.tensors[name] = PlacedTensor(source=source, tensor=placed)
     for name in header.tensors.keys() - shard.header.tensors.keys():
         findings.add(f"{source.where}: tensor {show_name(name)}: the target's shard has none")
 

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.folder import Tensor
+from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS
 from ..selection.stream import SEGMENT_ELEMENTS
 from .blocks import Blocks
 from .elements import show_code
 from .findings import Difference, Findings
 from .layout import PlacedTensor
-
-_UNIT_BYTES = 24
-"""Divided by the size of every element, of 4 and 6 bits too: blocks hold whole ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +29,7 @@ class Piece:
     @property
     def nbytes(self) -> int:
         """Bytes to read of target and output together."""
-        sides = self.tensor.dtype, self.placed.dtype
+        sides = self.tensor.dtype, self.placed.tensor.dtype
         return sum(FORMATS[dtype].count_bytes(self.elements) for dtype in sides)
 
 
@@ -53,7 +50,7 @@ class OutsideCheck:
 
     def compare(self, piece: Piece) -> None:
         """Compare a piece with the target's."""
-        if piece.tensor.dtype == piece.placed.dtype:
+        if piece.tensor.dtype == piece.placed.tensor.dtype:
             self._compare_bytes(piece)
         else:
             self._compare_cast(piece)
@@ -64,13 +61,10 @@ class OutsideCheck:
             self._compare(piece, start, wanted, found)
 
     def _compare_bytes(self, piece: Piece) -> None:
-        row = FORMATS[piece.tensor.dtype]
-        begin, nbytes = row.count_bytes(piece.start), row.count_bytes(piece.elements)
-        blocks = self._blocks.byte_blocks(piece.tensor, piece.placed, begin, nbytes, _UNIT_BYTES)
+        blocks = self._blocks.raw_blocks(piece.tensor, piece.placed, piece.start, piece.elements)
         # Elements smaller than a byte are compared, counted and shown as bytes.
-        code_type = row.code_type
-        for position, wanted, found in blocks:
-            start = position * 8 // row.bits
+        code_type = FORMATS[piece.tensor.dtype].code_type
+        for start, wanted, found in blocks:
             self._compare(piece, start, wanted.view(code_type), found.view(code_type))
 
     def _compare(self, piece: Piece, start: int, wanted: Any, found: Any) -> None:
@@ -83,7 +77,7 @@ class OutsideCheck:
                 file=piece.placed.source.where,
                 name=piece.tensor.name,
                 count=int(np.count_nonzero(wrong)),
-                element=start + at * found.itemsize * 8 // FORMATS[piece.placed.dtype].bits,
+                element=start + at * found.itemsize * 8 // FORMATS[piece.placed.tensor.dtype].bits,
                 text=f"is {show_code(found, at)} (target {show_code(wanted, at)}): outside the "
                 "region everything is the target's",
             )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..checkpoint.document import character_bytes
 from ..checkpoint.folder import Checkpoint
 from ..documents import rounded
 from ..errors import CheckpointError, MemoryBudgetError
@@ -154,7 +153,7 @@ def verify_folder(
         ties=verifier.tally.ties,
         ties_taken=record.ties_taken,
         tensors=len(opened.tensors),
-        compared_bytes=sum(placed.nbytes for placed in opened.tensors.values()),
+        compared_bytes=sum(placed.tensor.nbytes for placed in opened.tensors.values()),
         seconds=time.perf_counter() - started,
         peak_rss_bytes=peak_resident_bytes(),
     )
@@ -224,15 +223,12 @@ class _Verifier:
         return [*self.segments, *compared, *pieces]
 
     def _measure(self, tasks: int) -> Load:
-        inputs = [shard.header for shard in (*self.base.shards, *self.target.shards)]
-        headers = [*inputs, *self.output.headers]
-        documents = (self.base, self.target, self.output)
+        parts = [self.base.footprint(), self.target.footprint(), self.output.footprint()]
         return Load(
             runtime_bytes=measure_runtime(),
-            tensors=len(self.output.tensors)
-            + sum(len(header.tensors) + len(header.metadata or ()) for header in headers),
-            header_bytes=sum(len(header.raw) * character_bytes(header.raw) for header in headers),
-            document_bytes=sum(document.document_bytes for document in documents),
+            tensors=len(self.output.tensors) + sum(part.tensors for part in parts),
+            header_bytes=sum(part.header_bytes for part in parts),
+            document_bytes=sum(part.document_bytes for part in parts),
             tasks=tasks,
         )
 
@@ -274,7 +270,7 @@ class _Verifier:
         pair = task.pair
         sides: Sequence[int] = (pair.base.nbytes, pair.target.nbytes)
         placed = self.output.tensors.get(pair.name)
-        total = sum(sides) + (placed.nbytes if placed else 0)
+        total = sum(sides) + (placed.tensor.nbytes if placed else 0)
         return total * task.elements // pair.target.elements
 
 

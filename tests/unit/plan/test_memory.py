@@ -31,6 +31,7 @@ LOAD = Workload(
     streamed=False,
     downloads=0,
     pages=0,
+    reader_bytes=0,
 )
 
 
@@ -79,6 +80,16 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + 3 * (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+        ),
+        (  # inputs that are computed from others, with scratch for each worker
+            {"reader_bytes": 17_000_023},
+            2,
+            101 * MIB
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 107 * (1_100_009 + 1 * 1_200_007)
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
+            + 2 * (17_000_023 + 11_000_027 + 3 * 13_000_027 + 5_000_011)
+            + 2 * (7 + 1) * 2_000_003 * 4,
         ),
         (  # from a profile, five cuts, three of them of float32 scores
             {"cuts": 5, "refined": 3, "profile_bytes": 30_011},
@@ -140,7 +151,17 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (11_000_027 + 4 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
         ),
     ],
-    ids=["plain", "workers", "profile", "random", "regions", "streams", "sweep", "pages"],
+    ids=[
+        "plain",
+        "workers",
+        "computed",
+        "profile",
+        "random",
+        "regions",
+        "streams",
+        "sweep",
+        "pages",
+    ],
 )
 @pytest.mark.usefixtures("primes")
 def test_the_projection_is_the_sum_of_what_is_held(
@@ -188,6 +209,7 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "streamed",
         "downloads",
         "pages",
+        "reader_bytes",
         "gpus",
         "unified",
     }

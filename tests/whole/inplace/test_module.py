@@ -23,7 +23,7 @@ from shardrestore import (
     PairingError,
     RequestError,
 )
-from shardrestore.inplace.module import ModuleSource, open_module
+from shardrestore.inplace.module import open_module
 from tests.support.checkpoints import Units, store, using
 from tests.support.modules import build, state
 from tests.support.oracle import Stored
@@ -110,24 +110,23 @@ def test_parameters_made_in_inference_mode_are_restored(base: nn.Module, model: 
 
 
 def test_the_memory_of_a_contiguous_parameter_is_given_as_it_is(model: nn.Module) -> None:
-    source = ModuleSource(model)
-    tensor = open_module(model).tensors[UP]
-    codes = source.codes(tensor.offset + 40, 80)
+    opened = open_module(model)
+    codes = opened.reader.view(opened.tensors[UP], 10, 20)
     assert codes is not None
     assert (codes.dtype, tuple(codes.shape)) == (torch.int32, (20,))
     assert codes.data_ptr() == model.get_parameter(UP).data_ptr() + 40
     replace(model, UP, nn.Parameter(strided(model.get_parameter(UP).detach())))
-    assert ModuleSource(model).codes(tensor.offset + 40, 80) is None
+    assert open_module(model).reader.view(opened.tensors[UP], 10, 20) is None
 
 
-def test_a_source_reads_the_bytes_that_a_file_would_hold(model: nn.Module) -> None:
-    checkpoint = open_module(model)
-    (shard,) = checkpoint.shards
+def test_a_module_reads_the_bytes_that_a_file_would_hold(model: nn.Module) -> None:
+    opened = open_module(model)
     for name, stored in state(model).items():
-        buffer = bytearray(checkpoint.tensors[name].nbytes)
-        shard.source.read_into(checkpoint.tensors[name].offset, memoryview(buffer))
-        assert bytes(buffer) == stored.data
-    assert shard.source.nbytes == checkpoint.nbytes == shard.header.file_bytes
+        tensor = opened.tensors[name]
+        buffer = bytearray(tensor.nbytes + 1)
+        opened.reader.read(tensor, 0, tensor.elements, memoryview(buffer))
+        assert bytes(buffer) == stored.data + b"\0"
+    assert opened.nbytes == sum(len(stored.data) for stored in state(model).values())
 
 
 @pytest.mark.parametrize("same_parameter", [True, False])
