@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from ..errors import RequestError
 
+HUB_ADDRESS = "hf://"
+"""Beginning of the path that names a repository at a commit in records."""
+
 _LIKE_A_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+(@.+)?")
 
 

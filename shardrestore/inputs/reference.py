@@ -9,6 +9,7 @@ from pathlib import Path
 from ..checkpoint.folder import Checkpoint, read_checkpoint
 from ..checkpoint.location import LocalFolder, Location
 from ..errors import CheckpointError, RequestError
+from ..hub.cache import is_cached
 from ..hub.repository import Repository, looks_like_repository, parse_repository
 from .snapshot import open_snapshot
 
@@ -58,10 +59,7 @@ def locate(reference: Reference, role: str) -> Location:
     text = _check_reference(reference, role)
     folder = find_folder(reference, role)
     if folder is not None:
-        remark = ""
-        if isinstance(reference, str) and looks_like_repository(reference):
-            remark = f"{role} {text}: the local folder, not the Hub's repository of that name"
-        return LocalFolder(folder, remark)
+        return LocalFolder(folder, _remark_on_namesake(reference, role))
     repository = _find_repository(reference)
     if repository is None:
         raise CheckpointError(f"{role} {text}: no such folder")
@@ -76,6 +74,18 @@ def _check_reference(reference: object, role: str) -> str:
     if not text:
         raise RequestError(f"{role} is empty: name a folder, or a repository on the Hub")
     return text
+
+
+def _remark_on_namesake(reference: Reference, role: str) -> str:
+    """Say that a folder was preferred to a repository, where its user has used that one too.
+
+    Most relative paths of two parts have no such namesake.
+    """
+    if not isinstance(reference, str) or not looks_like_repository(reference):
+        return ""
+    if not is_cached(reference.partition("@")[0]):
+        return ""
+    return f"{role} {reference}: the local folder, not the Hub's repository of that name"
 
 
 def _find_repository(reference: Reference) -> Repository | None:

@@ -1,32 +1,21 @@
-"""A repository at one commit: what files it has, and where they are read from."""
+"""A repository at one commit, as a location of a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
-from ..checkpoint.entry import show
 from ..checkpoint.location import LocalFolder
 from ..checkpoint.sidefile import SideFile, is_side_file
-from ..checkpoint.source import LocalFile, ShardFile, ignore_progress
-from ..errors import CheckpointError, HubError
-from ..hub.failure import explained, is_unreachable
-from ..hub.file import CachedFile, HubFile, find_blob, make_meter
-from ..hub.ranges import Place
+from ..checkpoint.source import LocalFile, ShardFile
+from ..errors import CheckpointError
+from ..hub.cache import cache_folder
+from ..hub.file import CachedFile, HubFile
+from ..hub.listing import Listing, find_cached_folder, list_files
 from ..hub.readahead import Connections
-from ..hub.repository import Repository
-from ..names import CONFIG_FILE
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoFile
-
-ANSWER_SECONDS = 10.0
-"""How long the Hub may take to answer before the cache is looked at."""
-
-HUB_ADDRESS = "hf://"
-"""Beginning of the path that names a repository at a commit in records."""
+from ..hub.repository import HUB_ADDRESS, Repository
 
 
 class Snapshot:
@@ -34,34 +23,26 @@ class Snapshot:
 
     Parameters
     ----------
-    repository : Repository
-    commit : str
-        Its revision, resolved: whatever is read is of this commit.
-    places : sequence of Place
-        Its files.
-    remark : str
-        What its user should know.
+    listing : Listing
+        Of which the files are known.
     """
 
-    def __init__(
-        self, repository: Repository, commit: str, places: Sequence[Place], remark: str = ""
-    ) -> None:
-        self._repository = repository
-        self._commit = commit
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
         self._connections = Connections()
-        self._places = {place.name: place for place in places}
+        self._places = {place.name: place for place in listing.places or ()}
         self._opened: list[HubFile] = []
-        self.where = str(repository)
-        self.remark = remark
+        self.where = str(listing.repository)
+        self.remark = listing.remark
 
     @property
     def folder(self) -> Path:
         """Folder of the repository in the cache."""
-        return cache_folder(self._repository.id)
+        return cache_folder(self._listing.repository.id)
 
     def identity(self) -> dict[str, Any]:
         """Return repository, revision as it was asked for, and commit."""
-        return identify(self._repository, self._commit)
+        return _identify(self._listing)
 
     def names(self) -> list[str]:
         """Return the names of its files, sorted."""
@@ -111,18 +92,15 @@ class CachedSnapshot(LocalFolder):
 
     Parameters
     ----------
-    repository : Repository
-    commit : str
+    listing : Listing
     folder : Path
         Its folder in the cache.
-    remark : str
-        What its user should know.
     """
 
-    def __init__(self, repository: Repository, commit: str, folder: Path, remark: str) -> None:
-        super().__init__(folder, f"{remark}, without the files that were never downloaded")
-        self._identity = identify(repository, commit)
-        self.where = f"{repository} (cached)"
+    def __init__(self, listing: Listing, folder: Path) -> None:
+        super().__init__(folder, listing.remark)
+        self._identity = _identify(listing)
+        self.where = f"{listing.repository} (cached)"
 
     def identity(self) -> dict[str, Any]:
         """Return repository, revision as it was asked for, and commit."""
@@ -136,112 +114,26 @@ class CachedSnapshot(LocalFolder):
         return "it is not in the cache: run again when the Hub can be reached"
 
 
-def identify(repository: Repository, commit: str) -> dict[str, Any]:
+def _identify(listing: Listing) -> dict[str, Any]:
     """Return what names a repository at a commit, as JSON values."""
+    repository = listing.repository
     return {
-        "path": f"{HUB_ADDRESS}{repository.id}@{commit}",
+        "path": f"{HUB_ADDRESS}{repository.id}@{listing.commit}",
         "repository": repository.id,
         "revision": repository.revision,
-        "commit": commit,
+        "commit": listing.commit,
     }
 
 
 def open_snapshot(repository: Repository) -> Snapshot | CachedSnapshot:
-    """Resolve a revision to its commit, and list its files.
-
-    If the Hub cannot be reached, what is in the cache serves.
+    """Return a repository at the commit that its revision means now.
 
     Raises
     ------
     HubError
         If there is no such repository or revision, or it cannot be had.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
-    where, name, revision = str(repository), repository.id, repository.revision
-    with explained(where, name):
-        api = HfApi()
-        try:
-            # Once, and not for long: what follows tries again for half a minute.
-            api.model_info(name, revision=revision, timeout=ANSWER_SECONDS)
-        except Exception as error:
-            if not is_unreachable(error):
-                raise
-            cached = api.resolve_revision(name, revision=revision, local_files_only=True)
-            return _open_cached(repository, cached.resolved)
-        commit = api.resolve_revision(name, revision=revision).resolved
-        listed = api.list_repo_tree(name, recursive=True, revision=commit)
-        files = [file for file in listed if isinstance(file, RepoFile)]
-        _keep_list(name, commit)
-    etags = [file.lfs.sha256 if file.lfs else file.blob_id for file in files]
-    return Snapshot(repository, commit, _make_places(repository, commit, files, etags))
-
-
-def _keep_list(name: str, commit: str) -> None:
-    """Have the cache keep the list of files, for when the Hub is away; with the configuration."""
-    from huggingface_hub import snapshot_download
-
-    silent = make_meter(ignore_progress)
-    snapshot_download(name, revision=commit, allow_patterns=[CONFIG_FILE], tqdm_class=silent)
-
-
-def _open_cached(repository: Repository, commit: str) -> Snapshot | CachedSnapshot:
-    """Return what the cache has; with the list of files, what it lacks is missed."""
-    from huggingface_hub import get_cached_repo_tree, snapshot_download
-    from huggingface_hub.errors import CachedRepoTreeNotFoundError
-
-    remark = (
-        f"{repository}: the Hub is not asked, or cannot be reached: commit {commit[:12]} is read "
-        "from the cache"
-    )
-    try:
-        files = get_cached_repo_tree(repository.id, revision=commit)
-    except CachedRepoTreeNotFoundError:
-        folder = snapshot_download(
-            repository.id, revision=commit, local_files_only=True, allow_patterns=[]
-        )
-        return CachedSnapshot(repository, commit, Path(folder), remark)
-    # The kept list has no SHA-256, but the cache names its files so.
-    etags = [find_blob(repository.id, commit, file.path) for file in files]
-    places = _make_places(repository, commit, files, etags)
-    return Snapshot(repository, commit, places, remark)
-
-
-def _make_places(
-    repository: Repository, commit: str, files: Sequence[RepoFile], etags: Sequence[str]
-) -> list[Place]:
-    where = str(repository)
-    return [
-        Place(
-            repository=repository.id,
-            commit=commit,
-            name=_check_name(file.path, where),
-            nbytes=_check_size(file.size, file.path, where),
-            etag=etag,
-        )
-        for file, etag in zip(files, etags, strict=True)
-    ]
-
-
-def _check_name(name: str, where: str) -> str:
-    """Return a name that stays inside the output's folder; a Hub of one's own may list any."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or "\0" in name:
-        raise HubError(f"{where}: lists a file named {show(name)}, which no model has")
-    return name
-
-
-def _check_size(nbytes: object, name: str, where: str) -> int:
-    if not isinstance(nbytes, int) or nbytes < 0:
-        raise HubError(f"{where}: lists {show(name)} with a size of {nbytes} bytes")
-    return nbytes
-
-
-def cache_folder(repository: str) -> Path:
-    """Return the folder that a repository has in the cache of huggingface_hub."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    name = repo_folder_name(repo_id=repository, repo_type="model")
-    return Path(constants.HF_HUB_CACHE).expanduser() / name
+    listing = list_files(repository)
+    if listing.places is None:
+        return CachedSnapshot(listing, find_cached_folder(repository, listing.commit))
+    return Snapshot(listing)

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..errors import CheckpointError, RequestError
+from ..hub.repository import HUB_ADDRESS
 from ..inputs.reference import Reference, open_checkpoint
-from ..inputs.snapshot import HUB_ADDRESS
 from ..pairing.pairs import Pairing, make_filter, match
 from ..pairing.rename import parse_rename
 from .record import InputIdentity, Record

@@ -18,7 +18,7 @@ SOURCES = sorted(
 
 HOMES = {
     "httpx2": ["shardrestore/hub/*.py"],
-    "huggingface_hub": ["shardrestore/hub/*.py", "shardrestore/inputs/snapshot.py"],
+    "huggingface_hub": ["shardrestore/hub/*.py"],
     "numba": ["shardrestore/kernels/cpu.py"],
     "torch": [
         f"shardrestore/{place}.py"

@@ -90,10 +90,16 @@ def test_a_plan_says_what_would_be_downloaded(desk: Desk) -> None:
     assert "download  2 B" in streamed, "the tokenizer alone"
 
 
-def test_a_local_folder_of_that_name_is_told_on_stderr(desk: Desk) -> None:
+def test_a_local_folder_is_noted_where_the_cache_holds_a_repository_of_its_name(
+    desk: Desk,
+) -> None:
     (desk.folder / "alice").mkdir()
     (desk.folder / "alice" / "base").symlink_to(desk.folder / "pair" / "base")
     status, _, err = desk.run(*RUN, "--stream", "both")
+    assert (status, err) == (0, ""), "nobody has used that repository"
+    folder = Path(desk.environment["HF_HOME"]) / "hub" / "models--alice--base"
+    folder.mkdir(parents=True)
+    status, _, err = desk.run(*RUN, "--overwrite", "--stream", "both")
     expected = "note: base alice/base: the local folder, not the Hub's repository of that name\n"
     assert (status, err) == (0, expected)
     assert desk.run(*RUN, "--overwrite", "--quiet", "--stream", "both")[2] == ""

@@ -241,14 +241,18 @@ def test_a_side_file_that_is_not_cached_is_not_left_out_in_silence(
 
 
 @pytest.mark.usefixtures("sft")
-def test_a_local_folder_wins_and_says_so(
+def test_a_local_folder_wins_and_says_so_where_the_repository_was_used(
     tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    unused, used = Notes(), Notes()
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(pair / "base", tmp_path / "acme" / "other")
+    restore(tmp_path, "first", base="acme/other", observer=unused)
+    assert not [remark for remark in unused.remarks if "local folder" in remark]
+    restore(tmp_path, "second")
     shutil.copytree(pair / "base", tmp_path / "acme" / "base")
-    notes = Notes()
-    found = restore(tmp_path, observer=notes)
-    assert [r for r in notes.remarks if "acme/base: the local folder, not the Hub's" in r]
+    found = restore(tmp_path, observer=used)
+    assert [r for r in used.remarks if "acme/base: the local folder, not the Hub's" in r]
     record = json.loads((found / "shardrestore.json").read_bytes())
     assert record["base"]["path"] == str(tmp_path / "acme" / "base")
     assert record["target"]["repository"] == "acme/sft"
