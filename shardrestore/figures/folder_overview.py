@@ -13,6 +13,7 @@ from ..checkpoint.entry import show
 from ..errors import CheckpointError
 from ..names import RECORD_FILE, SHARES_FILE, SUMMARY_FILE
 from ..pairing.regions import locate
+from ..pairing.towers import Towers, find_towers
 from ..verification.record import Record, read_record
 from .model import Choice, CutFigures
 from .overview import Overview, OverviewCut, TensorOverview, make_cells
@@ -128,10 +129,11 @@ def _read_tensors(folder: Path) -> tuple[TensorOverview, ...]:
             f"{folder / SHARES_FILE}: its tensors are not those of {SUMMARY_FILE}: one of the two "
             f"is damaged or another run's; {_COPY_AGAIN}"
         )
+    towers = find_towers(row[0] for row in stats)
     tensors = []
     for number, (mean, stat) in enumerate(zip(means, stats, strict=True), start=2):
         try:
-            tensors.append(_read_tensor(stat[0], mean[2], stat[2], stat[3]))
+            tensors.append(_read_tensor(stat[0], towers, mean[2], stat[2], stat[3]))
         except ValueError as error:
             raise CheckpointError(
                 f"{folder}: line {number} of {SUMMARY_FILE} or {SHARES_FILE} is damaged: "
@@ -163,8 +165,10 @@ def _read_table(path: Path, head: Sequence[str]) -> list[list[str]]:
     return rows[1:]
 
 
-def _read_tensor(name: str, mean: str, restored: str, elements: str) -> TensorOverview:
-    place = locate(name, ())
+def _read_tensor(
+    name: str, towers: Towers, mean: str, restored: str, elements: str
+) -> TensorOverview:
+    place = locate(name, (), towers)
     counts = _read_count(restored), _read_count(elements)
     if counts[0] > counts[1]:
         raise ValueError(f"{counts[0]:,} of {counts[1]:,} elements")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ProfileError
 from ..pairing.regions import REGIONS, Place, in_region, locate
+from ..pairing.towers import find_towers
 from ..profile.contents import ProfiledTensor
 from ..profile.file import Profile
 from ..selection.histogram import Histogram, describe_scores
@@ -70,14 +71,16 @@ def locate_members(profile: Profile) -> list[Member]:
     """Return a profile's tensors in canonical order, as they lie in it."""
     members = []
     first = 0
-    for tensor in profile.contents.tensors:
+    contents = profile.contents
+    towers = find_towers([*(tensor.name for tensor in contents.tensors), *contents.unpaired])
+    for tensor in contents.tensors:
         name, shape = tensor.name, tensor.shape
         count = -(-tensor.elements // SEGMENT_ELEMENTS)
         members.append(
             Member(
                 tensor=tensor,
-                place=locate(name, shape),
-                regions=tuple(region for region in REGIONS if in_region(name, shape, region)),
+                place=locate(name, shape, towers),
+                regions=tuple(one for one in REGIONS if in_region(name, shape, one, towers)),
                 segments=range(first, first + count),
             )
         )

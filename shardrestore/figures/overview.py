@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import INLINE, key
+from ..pairing.towers import TOWERS
 from .model import Choice, CutFigures
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
@@ -15,9 +16,6 @@ QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
 
 KINDS = ("attention", "mlp", "norm", "embedding", "other")
 """Kinds of modules, in the order of tables."""
-
-TOWERS = ("language", "vision", "audio", "projector")
-"""Parts of a model that number their layers by themselves, in the order of tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,7 @@ class TensorOverview:
 
     name: str
     tower: str
-    """One of ``TOWERS``."""
+    """One of ``pairing.towers.TOWERS``."""
     layer: int | None
     """Index of its transformer block; None outside the blocks."""
     kind: str

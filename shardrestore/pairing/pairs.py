@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..checkpoint.config import is_tied
 from ..checkpoint.entry import shorten, show_dims, show_name
@@ -22,6 +22,7 @@ from .regions import (
     locate,
 )
 from .rename import Rename, compile_pattern, parse_rename, rename_all, suggest_prefix
+from .towers import Towers, find_towers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,11 @@ class Filter:
     exclude: tuple[re.Pattern[str], ...]
     """The name must not contain a match of any of them."""
 
-    def admits(self, tensor: Tensor) -> bool:
-        """Return whether a tensor of the target takes part."""
-        return in_region(tensor.name, tensor.shape, self.region) and self.admits_name(tensor.name)
+    def admits(self, tensor: Tensor, towers: Towers) -> bool:
+        """Return whether a tensor of the target, which has these towers, takes part."""
+        return self.admits_name(tensor.name) and in_region(
+            tensor.name, tensor.shape, self.region, towers
+        )
 
     def admits_name(self, name: str) -> bool:
         """Return whether the patterns admit a name, whatever its region."""
@@ -150,6 +153,7 @@ def survey(
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair what can be paired, and say of the rest of the region why it cannot."""
     cast = CASTS[dtype]
+    towers = find_towers(target.tensors)
     base_by_name = {
         new: base.tensors[old] for new, old in rename_all(base.tensors.keys(), renames).items()
     }
@@ -162,7 +166,7 @@ def survey(
         embedding = twin_of.get(tensor.name)
         # A tied head is its embedding under another name: it takes part if and
         # only if the embedding does, and its elements count once.
-        if not admitted.admits(target.tensors[embedding] if embedding else tensor):
+        if not admitted.admits(target.tensors[embedding] if embedding else tensor, towers):
             continue
         partner = base_by_name.get(embedding or tensor.name)
         if partner is None and is_output_head(tensor.name):
@@ -174,7 +178,7 @@ def survey(
         pair = Pair(
             base=partner,
             target=tensor,
-            place=locate(tensor.name, tensor.shape),
+            place=locate(tensor.name, tensor.shape, towers),
             out_dtype=cast or tensor.dtype,
             cast=cast is not None,
             twin=embedding,
@@ -306,10 +310,11 @@ def _suggest_rename(
 
 
 def _explain_absence(target: Model, admitted: Filter) -> str:
+    towers = find_towers(target.tensors)
     elements = dict.fromkeys(REGIONS, 0)
     for tensor in target.tensors.values():
         for region in REGIONS:
-            if admitted.admits_name(tensor.name) and in_region(tensor.name, tensor.shape, region):
+            if replace(admitted, region=region).admits(tensor, towers):
                 elements[region] += tensor.elements
     others = [f"{region} ({count:,} elements)" for region, count in elements.items() if count]
     patterns = " with these --include/--exclude" if admitted.include or admitted.exclude else ""

@@ -5,7 +5,8 @@ architectures, so a model published tomorrow is classified by the words it share
 others, and on the Llama family the answer equals ParamRestore's substrings.
 
 Two stretches of a name matter: what comes before the block index says which *tower* the
-tensor belongs to, what comes after it says which *part* of the block it is::
+tensor belongs to (`towers`; there a name's neighbours have a say), what comes after it says
+which *part* of the block it is::
 
     model.vision_tower.encoder.layers.3.self_attn.q_proj.weight
     ----------- tower ---------------- layer ------ part ------
@@ -18,14 +19,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..errors import RequestError
+from .towers import BLOCK, NO_TOWERS, Towers
 
 __all__ = ["REGIONS", "Place", "in_region", "is_input_embedding", "is_output_head", "locate"]
 
 REGIONS: tuple[str, ...] = ("transformer", "attention", "mlp", "embedding", "all")
 
-# Containers that number the blocks: layers (Llama), layer (BERT), h (GPT-2), block (T5), blocks
-# (MPT), resblocks (CLIP), albert_layer_groups. wav2vec2's conv_layers are a feature extractor.
-_BLOCK = re.compile(r"(?:^|\.)(?:h|(?!conv)\w*(?:layers?|blocks?|layer_groups))\.(\d+)\.")
 _EXPERT_INDEX = re.compile(r"expert_\d+")  # Switch Transformers: experts.expert_3.wi
 # gamma and beta are LayerNorm's weight and bias in BERT files from before 2019.
 _LEAVES = frozenset({"weight", "bias", "weight_scale", "weight_scale_inv", "gamma", "beta"})
@@ -36,56 +35,51 @@ _NORM = re.compile(r"norm|(?:^|_)ln(?:_|\d|$)|^bn\d*$", re.IGNORECASE)
 # rel_attn.layer_norm in XLNet): the block's norms, unlike q_norm inside self_attn.
 _RESIDUAL_NORMS = frozenset({"LayerNorm", "layer_norm"})
 
+_PARTS = frozenset({"attentions", "ffns", "self_attends"})
+
 # Containers, wherever they stand: self_attn, attn, attention, self_attention, linear_attn,
 # crossattention, SelfAttention, EncDecAttention; mlp, ffn, feed_forward, block_sparse_moe ...
 _CONTAINERS = {
-    "attention": re.compile(r"\w*(?:attn|attention)s?\d*|relative_attention_bias", re.IGNORECASE),
+    "attention": re.compile(
+        r"\w*(?:attn|attention)s?\d*|self_attends|relative_attention_bias", re.IGNORECASE
+    ),
     "mlp": re.compile(
         r"(?:\w+_)?(?:mlps?|ffn?s?|feed_?forward|moe)(?:_block|_output|_in|_out|\d)?"
         r"|(?:shared_)?experts?|router|DenseReluDense"
     ),
-    "embedding": re.compile(r"(?:\w+_)?(?:embed|emb|embeddings?)(?:_\w+)?|wte|wpe|lm_head"),
+    "embedding": re.compile(r"(?:\w+_)?(?:embed|emb|embeddings?)(?:_\w+)?|wte|wpe|lm_heads?"),
 }
 # Modules that hang in the block, or in a mixer, without a container of their own: OPT and BART
 # (fc1), BERT (intermediate.dense, output.dense), OLMo-1 (att_proj, ff_out), Nemotron-H
-# (mixer.q_proj, mixer.up_proj, mixer.gate). Not Mamba's in_proj, x_proj, dt_proj and out_proj.
+# (mixer.q_proj, mixer.up_proj, mixer.gate), NeMo (first_sub_layer.key_net). Not Mamba's in_proj,
+# x_proj, dt_proj and out_proj.
 _IN_BLOCK = {
-    "attention": re.compile(r"(?:[qkvo]|qkv|att)_proj|[qkv]_lin|Wqkv|attn_out"),
+    "attention": re.compile(
+        r"(?:[qkvo]|qkv|att)_proj|[qkv]_lin|Wqkv|attn_out|(?:query|key|value)_net|out_projection"
+    ),
     "mlp": re.compile(
-        r"fc\d|fc_in|fc_out|lin\d|intermediate\w*|output(?:_query)?"
+        r"fc\d|fc_in|fc_out|lin\d|dense_in|dense_out|intermediate\w*|output(?:_query)?"
         r"|(?:gate|up|down|gate_up)_proj|ff_proj|ff_out|gate"
     ),
+    "embedding": re.compile(r"shared_head"),  # DeepSeek's block for multi-token prediction
 }
 # Without these two modules of one block would share a name (intermediate.dense, output.dense).
 _QUALIFIERS = frozenset({"experts", "shared_expert", "shared_experts", "intermediate", "output"})
 
-# Words before the block that mark a tower. Collected from the child modules of every multimodal
-# model in transformers 5.23, and from remote code (InternVL's mlp1, MiniCPM's vpm and apm). Not
-# visual_bert and audio_spectrogram_transformer: those prefixes name a whole single-tower model.
-# A projector wins over the tower that holds it (visual.merger, vision_model.vision_adapter).
-_TOWERS = {
-    "projector": re.compile(
-        r"(?:multi_?modal_|mm_|patch_|image_|audio_|speech_|vision_)?projector"
-        r"|(?:modality|language|visual|vision|audio|image|img|speech|sound)_projection\w*"
-        r"|\w*(?:connector|resampler|qformer|aligner)|\w*merger(?:_list)?"
-        r"|vision_adapter|embed_(?:vision|audio)|query_tokens|mlp1"
-    ),
-    "vision": re.compile(
-        r"(?!visual_bert)(?:high_res_)?(?:vision|visual|image|img|video)(?:_\w+)?|vpm|vqmodel"
-    ),
-    "audio": re.compile(r"(?!audio_spectrogram)(?:audio|speech|sound)(?:_\w+)?|apm|\w+2wav"),
-}
-
 # Ends of names that named_parameters() does not list, though older checkpoints hold them.
 _BUFFER = re.compile(
     r"(?:.*\.)?(?:"
-    r"\w*inv_freq|rotary_\w+\.\w+|rope\.freqs|(?:cos|sin)_cached"  # rotary tables
+    r"\w*inv_freq|rotary_\w+\.\w+|rope\.freqs|lerope\.alpha|(?:cos|sin)_cached"  # rotary tables
     r"|masked_bias|causal_mask|attn_mask|relative_position_index"  # masks
     r"|position_ids|token_type_ids|embed_positions(?:\.weights)?"  # (sinusoidal) positions
     r"|num_batches_tracked|running_(?:mean|var)|global_(?:mean|invstd)"  # statistics
     r"|(?:input|output)_(?:min|max)"  # Gemma 4's clipping bounds
     r"|e_score_correction_bias|expert_bias|tid2eid"  # routing state, not trained by gradients
     r"|final_logits_bias|embed_scale|layer_scalar|normalizer|mup_vector"  # constants
+    r"|pos_idx_to_embed|summary_idxs|layer_multipliers|codebook\.\w+"  # tables of integers, codecs
+    r"|balancing_biases|router_bias"  # routing state under other names
+    r"|(?:act|fc|weight|bias|norm)_scaling_factor|x_(?:min|max)|LayerNorm\.shift"  # I-BERT
+    r"|(?:weight|bias)_integer"
     r"|slope_rate|(?:query|key|diagonal)_decay|act_fn\.(?:beta|eps)"  # MiniMax, Apertus
     r")"
 )
@@ -96,14 +90,17 @@ _LONGEST_NAME = 512
 _CAUSAL_MASK_DIMENSIONS = 4  # attn.bias of GPT-2 and GPT-NeoX is a mask [1, 1, n, n]
 
 _OUTPUT_HEAD = re.compile(
-    r"(?:.*\.)?(?:lm_head(?:\.decoder|\.linear)?|generator_lm_head|embed_out|output_layer"
-    r"|vocab_projector|lm_loss|predictions(?:\.decoder)?)\.(?:weight|bias)"
-    r"|(?:(?:language_model|model)\.)?output\.weight"  # Meta's Llama files, InternLM2
-    r"|decoder\.(?:weight|bias)|proj_out\.weight"  # ModernBERT, Whisper
+    r"(?:.*\.)?(?:lm_head(?:\.decoder|\.linear|\.out_proj)?|generator_lm_head|embed_out|output_layer"
+    r"|vocab_projector|lm_loss|predictions(?:\.decoder)?|head\.decoder"
+    r"|output_projection|pred_layer\.proj|unembed)\.(?:weight|bias)"
+    r"|(?:(?:language_model|model)\.)?output\.(?:weight|bias)"  # Meta's Llama files, InternLM2
+    r"|(?:decoder|proj_out|head|cls)\.(?:weight|bias)"  # ModernBERT, Whisper, RWKV, UltraBERT
+    r"|log_softmax\.mlp\.layer\d+\.(?:weight|bias)"  # NeMo
 )
 _INPUT_EMBEDDING = re.compile(
-    r"(?:.*\.)?(?:embed_tokens|wte|embed_in|word_embeddings?|tok_embeddings|tokens_embed"
-    r"|token_embedding|embeddings?|shared)\.weight"
+    r"(?:.*\.)?(?:embed_tokens|wte|embed_in|(?:word|input)_embeddings?|tok_embeddings"
+    r"|tokens_embed|token_embedding|embeddings?|shared)\.weight"
+    r"|transformer\.w\.weight"  # CTRL
 )
 
 
@@ -114,7 +111,7 @@ class Place:
     kind: str
     """``attention``, ``mlp``, ``embedding``, ``norm`` or ``other``."""
     tower: str
-    """``language``, ``vision``, ``audio`` or ``projector``."""
+    """One of ``TOWERS``."""
     layer: int | None
     """Index of the transformer block within its tower; None outside the blocks."""
     module: str
@@ -123,7 +120,7 @@ class Place:
     """Not a trained parameter: in no region, not even ``all``."""
 
 
-def locate(name: str, shape: tuple[int, ...]) -> Place:
+def locate(name: str, shape: tuple[int, ...], towers: Towers = NO_TOWERS) -> Place:
     """Say what the tensor called `name` is.
 
     Parameters
@@ -132,6 +129,8 @@ def locate(name: str, shape: tuple[int, ...]) -> Place:
         Full name, as it stands in the checkpoint or in ``named_parameters()``.
     shape : tuple of int
         Its shape; only tells a 4-dimensional causal mask called ``bias`` from a bias.
+    towers : Towers
+        What the other names of its checkpoint say, see ``find_towers``.
 
     Examples
     --------
@@ -144,17 +143,18 @@ def locate(name: str, shape: tuple[int, ...]) -> Place:
     module = ".".join(path[-2:] if len(path) > 1 and path[-2] in _QUALIFIERS else path[-1:])
     return Place(
         kind="norm" if _role(path[-1], layer is not None) == "norm" else owner,
-        tower=_tower(head),
+        tower=towers.locate(head),
         layer=layer,
         module=module,
         buffer=_is_buffer(name, shape),
     )
 
 
-def in_region(name: str, shape: tuple[int, ...], region: str) -> bool:
+def in_region(name: str, shape: tuple[int, ...], region: str, towers: Towers = NO_TOWERS) -> bool:
     """Say whether the tensor takes part when `region` is restored.
 
-    ``transformer`` is everything in the language model's blocks but norms. ``attention`` and
+    ``transformer`` is everything in the language model's blocks except norms, and except the
+    tables and heads that blocks for multi-token prediction hold. ``attention`` and
     ``mlp`` include the norms inside them (``q_norm``), not those around them. ``all`` is every
     parameter of every tower.
 
@@ -176,12 +176,13 @@ def in_region(name: str, shape: tuple[int, ...], region: str) -> bool:
     if region == "all":
         return True
     head, layer, path = _split(name)
-    if _tower(head) != "language":
+    if towers.locate(head) != "language":
         return False
     in_block = layer is not None
+    owner = _owner(name, in_block, path)
     if region == "transformer":
-        return in_block and _role(path[-1], in_block) != "norm"
-    return _owner(name, in_block, path) == region
+        return in_block and owner != "embedding" and _role(path[-1], in_block) != "norm"
+    return owner == region
 
 
 def is_output_head(name: str) -> bool:
@@ -202,22 +203,29 @@ def _fits_outside_blocks(pattern: re.Pattern[str], name: str) -> bool:
     if len(name) > _LONGEST_NAME:
         return False
     head, layer, _ = _split(name)
-    return layer is None and _tower(head) == "language" and pattern.fullmatch(name) is not None
+    return (
+        layer is None
+        and NO_TOWERS.locate(head) == "language"
+        and pattern.fullmatch(name) is not None
+    )
 
 
 def _split(name: str) -> tuple[str, int | None, list[str]]:
     """Return what marks the tower, the block's index, and the module's path in the block.
 
-    The path holds neither indices nor a trailing ``weight`` or ``bias``, and is never empty.
+    The path holds neither indices nor a trailing ``weight`` or ``bias``, and is never empty. It
+    begins with the blocks' container where that is a part of a block (XLM's ``attentions``).
     """
-    block = _BLOCK.search(name)
+    block = BLOCK.search(name)
     components = (name[block.end() :] if block else name).split(".")
+    if block and block[1] in _PARTS:
+        components.insert(0, block[1])
     path = [c for c in components if not (c.isdecimal() or _EXPERT_INDEX.fullmatch(c))]
     while len(path) > 1 and path[-1] in _LEAVES:
         path.pop()
     if block is None:
         return name, None, path or components
-    return name[: block.start()], int(block[1]), path or components
+    return name[: block.end(1)], int(block[2]), path or components
 
 
 def _owner(name: str, in_block: bool, path: list[str]) -> str:
@@ -234,11 +242,17 @@ def _owner(name: str, in_block: bool, path: list[str]) -> str:
 def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
     if len(shape) == _CAUSAL_MASK_DIMENSIONS and name.endswith(".bias"):
         return True
-    return _BUFFER.fullmatch(name) is not None
+    tail = name[name.rfind(".", 0, name.rfind(".")) + 1 :]  # nothing in the table is longer
+    return _ends_as_buffer(tail)
 
 
 # A checkpoint of 46,000 tensors has a few hundred different components and a handful of towers,
 # so these answers are kept: 0.2 s instead of 0.4 s for all of them.
+
+
+@lru_cache(maxsize=4096)
+def _ends_as_buffer(tail: str) -> bool:
+    return _BUFFER.fullmatch(tail) is not None
 
 
 @lru_cache(maxsize=4096)
@@ -250,12 +264,3 @@ def _role(component: str, in_block: bool) -> str:
             if pattern.fullmatch(component):
                 return role
     return "other"
-
-
-@lru_cache(maxsize=4096)
-def _tower(head: str) -> str:
-    components = head.split(".")
-    for tower, pattern in _TOWERS.items():
-        if any(pattern.fullmatch(component) for component in components):
-            return tower
-    return "language"

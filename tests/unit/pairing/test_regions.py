@@ -85,7 +85,38 @@ NAMES = {
         M model.layers.3.mlp.shared_experts.up_proj.weight
         X model.layers.3.mlp.gate.e_score_correction_bias
         - model.layers.61.enorm.weight
-        T model.layers.61.eh_proj.weight""",
+        T model.layers.61.eh_proj.weight
+        E model.layers.61.embed_tokens.weight
+        E model.layers.61.shared_head.head.weight
+        - model.layers.61.shared_head.norm.weight""",
+    "XLM, Perceiver: lists of parts": """
+        A transformer.attentions.0.q_lin.weight
+        M transformer.ffns.0.lin1.weight
+        E pred_layer.proj.weight
+        A perceiver.encoder.self_attends.0.attention.self.query.weight""",
+    "NeMo": """
+        A model.transf_decoder._decoder.layers.0.first_sub_layer.key_net.weight
+        M model.transf_decoder._decoder.layers.0.third_sub_layer.dense_in.weight
+        E log_softmax.mlp.layer0.weight""",
+    "heads and tables by other names": """
+        E head.weight
+        E model.llm.unembed.weight
+        E output_projection.weight
+        E transformer.w.weight
+        E lm_head.out_proj.weight
+        E lm_heads.0.weight""",
+    "generators, codecs and others": """
+        - talker.model.layers.0.self_attn.q_proj.weight
+        - talker.model.embed_tokens.weight
+        - model.diffusion_head.layers.0.ffn.down_proj.weight
+        - model.dit.layers.0.mlp.up_proj.weight
+        - codec_model.decoder_transformer.layers.0.mlp.fc1.weight
+        - perception.encoder.layers.0.feed_forward1.linear1.weight
+        - model.semantic_tokenizer_encoder.stem.conv.weight
+        - model.sam_model.blocks.0.attn.qkv.weight
+        - model.protein_encoder.model.layers.0.fc1.weight
+        - model.patcher.layers.0.mlp.up_proj.weight
+        A thinker.model.layers.0.self_attn.q_proj.weight""",
     "gpt-oss": """
         A model.layers.0.self_attn.sinks
         M model.layers.0.mlp.router.weight
