@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -381,18 +381,29 @@ def test_an_unknown_region_is_refused_with_the_choices() -> None:
         in_region("lm_head.weight", (8, 8), "layers")
 
 
-def test_a_checkpoint_of_46_000_tensors_is_classified_in_half_a_second() -> None:
+def test_a_name_is_classified_in_a_bounded_number_of_calls() -> None:
+    """Mixture-of-Experts models have 46,000 names: calls are counted, time is the machine's."""
     names = [
         f"model.layers.{layer}.mlp.experts.{expert}.{projection}_proj.weight"
-        for layer in range(60)
-        for expert in range(256)
+        for layer in range(4)
+        for expert in range(16)
         for projection in ("gate", "up", "down")
     ]
-    start = time.process_time()
-    for name in names:
-        locate(name, (2048, 7168))
-    assert len(names) > 46_000
-    assert time.process_time() - start < 0.5
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    locate(names[0], (2048, 7168))  # what is made once, for all names
+    previous = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        for name in names:
+            locate(name, (2048, 7168))
+    finally:
+        sys.setprofile(previous)
+    assert calls <= 64 * len(names)  # 31 when this was written
 
 
 # Models of transformers, built without storage, are the judge of everything below.
