@@ -171,7 +171,7 @@ def _front(components: list[str]) -> str | None:
 
 
 # A checkpoint of 46,000 tensors has a few hundred different components and a handful of towers,
-# so these answers are kept: 0.2 s instead of 0.4 s for all of them.
+# so these answers are kept.
 
 
 @lru_cache(maxsize=4096)
