@@ -2,8 +2,8 @@
 
 A dataclass becomes an object with a member for each of its fields, in their order. Where a
 document's key, order or rounding differs, the field says so in its metadata: see ``key``,
-``rounded``, ``INLINE`` and ``OMITTED``. So the dataclass is the document's description, and
-nothing else names its keys.
+``rounded``, ``unless``, ``INLINE`` and ``OMITTED``. So the dataclass is the document's
+description, and nothing else names its keys.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from typing import Any
 
 _RULE = "shardrestore.documents"
 """Where in a field's metadata its rule is."""
+
+_UNLESS = object()
+"""In the place of a key: the field is given unless it has a certain value."""
 
 Convert = Callable[[Any], object]
 Rule = Mapping[str, object]
@@ -45,6 +48,14 @@ def key(name: str, convert: Convert | None = None) -> Rule:
 def rounded(digits: int) -> Rule:
     """Return the metadata of a number that is given to so many decimal places."""
     return {_RULE: (None, lambda value: round(value, digits))}
+
+
+def unless(default: object) -> Rule:
+    """Return the metadata of a field that is given only where it differs from `default`.
+
+    So a document without the member is read as one with `default`.
+    """
+    return {_RULE: (_UNLESS, default)}
 
 
 def to_json(value: object) -> Any:
@@ -92,24 +103,27 @@ def encode_json(value: object) -> bytes:
 def _to_object(value: object) -> dict[str, Any]:
     kind: Any = type(value)  # mypy knows no hash of a type
     members: dict[str, Any] = {}
-    for attribute, name, convert in _list_members(kind):
+    for attribute, rule in _list_members(kind):
         item = getattr(value, attribute)
-        if name is None:
+        if rule is INLINE:
             members |= _to_object(item)
+            continue
+        name, detail = rule[_RULE]
+        if name is _UNLESS:
+            if item != detail:
+                members[attribute] = to_json(item)
         else:
-            members[name] = to_json(convert(item) if convert else item)
+            members[name or attribute] = to_json(detail(item) if detail else item)
     return members
 
 
 @lru_cache
-def _list_members(kind: type) -> tuple[tuple[str, str | None, Convert | None], ...]:
-    """Return attribute, key and conversion of each member; those without a key are inline."""
-    members: list[tuple[str, str | None, Convert | None]] = []
-    for field in fields(kind):
-        rule = field.metadata.get(_RULE, (None, None))
-        if rule == "inline":
-            members.append((field.name, None, None))
-        elif rule != "omitted":
-            name, convert = rule
-            members.append((field.name, name or field.name, convert))
-    return tuple(members)
+def _list_members(kind: type) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Return each field that is in a document, and its rule."""
+    plain: Rule = {_RULE: (None, None)}
+    rules = [(field.name, field.metadata) for field in fields(kind)]
+    return tuple(
+        (name, INLINE if rule.get(_RULE) == INLINE[_RULE] else rule if _RULE in rule else plain)
+        for name, rule in rules
+        if rule.get(_RULE) != OMITTED[_RULE]
+    )

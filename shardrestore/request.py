@@ -16,8 +16,9 @@ from .errors import RequestError
 from .formats import CASTS
 from .machine.meter import measure_excess
 from .pairing.pairs import Filter, make_filter
-from .pairing.rename import Rename, parse_rename
+from .pairing.rename import parse_rename
 from .plan.memory import Limits
+from .scoring import Scoring
 from .selection.cut import STRATEGIES, Strategy
 
 DEFAULT_MAX_MEMORY = "512MiB"
@@ -99,10 +100,9 @@ class Request:
     percents: tuple[float, ...]
     filters: tuple[Filter, ...]
     """One for each region, all with the same patterns."""
-    renames: tuple[Rename, ...]
+    scoring: Scoring
     strategies: tuple[Strategy, ...]
     seed: int
-    dtype: str
     approximate: bool
     allow_nonfinite: bool
     profile: Path | None
@@ -119,12 +119,6 @@ class Request:
     report: bool
     include: tuple[str, ...]
     exclude: tuple[str, ...]
-    rename: tuple[str, ...]
-
-    @property
-    def cast(self) -> str | None:
-        """Format that tensors are cast to; None for their own."""
-        return CASTS[self.dtype]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -147,15 +141,16 @@ class Request:
 
     def record(self, region: str, strategy: str, percent: float) -> dict[str, object]:
         """Return the options that decide one result, as JSON values."""
+        scoring = self.scoring.record()
         return {
             "percent": percent,
             "region": region,
             "include": list(self.include),
             "exclude": list(self.exclude),
-            "rename": list(self.rename),
+            "rename": scoring["rename"],
             "strategy": strategy,
             "seed": self.seed if strategy == "random" else None,
-            "dtype": self.dtype,
+            "dtype": scoring["dtype"],
             "approximate": self.approximate,
             "allow_nonfinite": self.allow_nonfinite,
         }
@@ -203,19 +198,17 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
     _refuse_unknown(options, Options)
     include = _check_texts("include", options.get("include", ()))
     exclude = _check_texts("exclude", options.get("exclude", ()))
-    rename = _check_texts("rename", options.get("rename", ()))
     return Request(
         percents=_check_percents(percents),
         filters=tuple(
             make_filter(region, include, exclude)
             for region in _check_choices("region", options.get("region", "transformer"))
         ),
-        renames=tuple(parse_rename(text) for text in rename),
+        scoring=_check_scoring(options),
         strategies=tuple(
             map(_check_strategy, _check_choices("strategy", options.get("strategy", "top")))
         ),
         seed=_check_integer("seed", options.get("seed", DEFAULT_SEED)),
-        dtype=_check_dtype(options.get("dtype", "auto")),
         approximate=check_flag("approximate", options.get("approximate", False)),
         allow_nonfinite=check_flag("allow_nonfinite", options.get("allow_nonfinite", False)),
         profile=_check_profile(options.get("profile")),
@@ -232,7 +225,6 @@ def make_request(percents: Sequence[float], options: Options) -> Request:
         report=check_flag("report", options.get("report", True)),
         include=include,
         exclude=exclude,
-        rename=rename,
     )
 
 
@@ -328,10 +320,14 @@ def _check_strategy(strategy: str) -> Strategy:
     raise RequestError(f"strategy {strategy!r}: choose one of {', '.join(get_args(Strategy))}")
 
 
-def _check_dtype(dtype: object) -> str:
+def _check_scoring(options: Options) -> Scoring:
+    dtype: object = options.get("dtype", "auto")
     if not isinstance(dtype, str) or dtype not in CASTS:
         raise RequestError(f"dtype {dtype!r}: choose one of {', '.join(CASTS)}")
-    return dtype
+    renames = _check_texts("rename", options.get("rename", ()))
+    for text in renames:
+        parse_rename(text)
+    return Scoring(cast=CASTS[dtype], renames=renames)
 
 
 def check_workers(workers: int | None) -> int:

@@ -66,11 +66,7 @@ def plan(
             base_bytes=session.base.nbytes,
             target_bytes=session.target.nbytes,
             regions=survey_regions(
-                session.base,
-                session.target,
-                request.filters[0],
-                renames=request.renames,
-                dtype=request.dtype,
+                session.base, session.target, request.filters[0], request.scoring
             ),
             models=tuple(
                 PlannedModel(

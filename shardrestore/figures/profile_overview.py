@@ -103,7 +103,7 @@ def _describe(profile: Profile, look: _Look) -> Overview:
         source=profile.path,
         origin="profile",
         inputs=contents.inputs,
-        options={"dtype": contents.dtype, "rename": list(contents.rename)},
+        options=contents.scoring.record(),
         elements=elements,
         unchanged_share=everything.scores.unchanged() / elements,
         zero_base_share=everything.zero_base / elements,

@@ -12,7 +12,8 @@ from ..checkpoint.model import Model
 from ..checkpoint.tensor import Tensor
 from ..documents import OMITTED, key
 from ..errors import PairingError, RequestError
-from ..formats import CASTS, FORMATS, RANKED
+from ..formats import FORMATS, RANKED
+from ..scoring import Scoring
 from .regions import (
     REGIONS,
     Place,
@@ -21,7 +22,7 @@ from .regions import (
     is_output_head,
     locate,
 )
-from .rename import Rename, compile_pattern, parse_rename, rename_all, suggest_prefix
+from .rename import compile_pattern, rename_all, suggest_prefix
 from .towers import Towers, find_towers
 
 
@@ -72,9 +73,9 @@ class Pair:
     target: Tensor
     place: Place
     out_dtype: str
-    """Format in the output: the target's, or what ``--dtype`` asks for."""
+    """Format in the output: the target's, or that of a cast."""
     cast: bool
-    """Whether ``--dtype`` asks for `out_dtype`: both are then scored in it."""
+    """Whether both sides are cast to `out_dtype`, and scored in it."""
     twin: str | None = None
     """For a tied output head: the embedding whose selection it repeats, uncounted."""
 
@@ -120,9 +121,7 @@ def match(
     base: Model,
     target: Model,
     admitted: Filter,
-    *,
-    renames: Sequence[Rename] = (),
-    dtype: str = "auto",
+    scoring: Scoring,
 ) -> Pairing:
     """Pair every tensor of the region with its partner in the base.
 
@@ -134,9 +133,9 @@ def match(
     RequestError
         If the region has no tensor, naming the regions that have.
     """
-    pairing, problems = survey(base, target, admitted, renames=renames, dtype=dtype)
+    pairing, problems = survey(base, target, admitted, scoring)
     if problems:
-        rename = _suggest_rename(base, target, admitted, renames, dtype, problems)
+        rename = _suggest_rename(base, target, admitted, scoring, problems)
         raise PairingError(_explain(problems, base, target, admitted, rename))
     if not pairing.elements:
         raise RequestError(_explain_absence(target, admitted))
@@ -147,16 +146,12 @@ def survey(
     base: Model,
     target: Model,
     admitted: Filter,
-    *,
-    renames: Sequence[Rename] = (),
-    dtype: str = "auto",
+    scoring: Scoring,
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair what can be paired, and say of the rest of the region why it cannot."""
-    cast = CASTS[dtype]
     towers = find_towers(target.tensors)
-    base_by_name = {
-        new: base.tensors[old] for new, old in rename_all(base.tensors.keys(), renames).items()
-    }
+    originals = rename_all(base.tensors.keys(), scoring.renames)
+    base_by_name = {new: base.tensors[old] for new, old in originals.items()}
     base_head_twin = _base_head_twin(base_by_name)
     twin_of = _tied_heads(target, base_by_name)
     pairs: list[Pair] = []
@@ -179,8 +174,8 @@ def survey(
             base=partner,
             target=tensor,
             place=locate(tensor.name, tensor.shape, towers),
-            out_dtype=cast or tensor.dtype,
-            cast=cast is not None,
+            out_dtype=scoring.cast or tensor.dtype,
+            cast=scoring.cast is not None,
             twin=embedding,
         )
         (twins if embedding else pairs).append(pair)
@@ -248,7 +243,7 @@ def _explain(
     base: Model,
     target: Model,
     admitted: Filter,
-    rename: Rename | None,
+    rename: str | None,
 ) -> str:
     plural = "s" if len(problems) > 1 else ""
     lines = [
@@ -257,8 +252,7 @@ def _explain(
     ]
     lines += _list_problems(problems)
     if rename:
-        text = f"{rename.pattern.pattern}={rename.replacement}"
-        lines.append(f"next step: one prefix differs; --rename '{text}' pairs all of them")
+        lines.append(f"next step: one prefix differs; --rename '{rename}' pairs all of them")
     else:
         kinds = {problem.kind: None for problem in problems}
         lines += [f"next step: {_NEXT_STEPS[kind]}" for kind in kinds]
@@ -285,15 +279,14 @@ def _suggest_rename(
     base: Model,
     target: Model,
     admitted: Filter,
-    renames: Sequence[Rename],
-    dtype: str,
+    scoring: Scoring,
     problems: Sequence[Problem],
-) -> Rename | None:
+) -> str | None:
     """Return one more renaming that pairs every missing tensor and breaks no other."""
     wanted = [problem.name for problem in problems if problem.kind == "missing"]
     if not wanted or len(wanted) < len(problems):
         return None
-    names = rename_all(base.tensors.keys(), renames)
+    names = rename_all(base.tensors.keys(), scoring.renames)
 
     def fits(base_name: str, name: str) -> bool:
         return base.tensors[names[base_name]].shape == target.tensors[name].shape
@@ -301,12 +294,12 @@ def _suggest_rename(
     suggestion = suggest_prefix(names.keys(), wanted, fits)
     if suggestion is None:
         return None
-    rename = parse_rename(suggestion)
+    widened = replace(scoring, renames=(*scoring.renames, suggestion))
     try:
-        _, left = survey(base, target, admitted, renames=[*renames, rename], dtype=dtype)
+        _, left = survey(base, target, admitted, widened)
     except PairingError:
         return None
-    return None if left else rename
+    return None if left else suggestion
 
 
 def _explain_absence(target: Model, admitted: Filter) -> str:

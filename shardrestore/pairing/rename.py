@@ -52,18 +52,21 @@ def compile_pattern(expression: str, option: str) -> re.Pattern[str]:
         ) from error
 
 
-def rename_all(names: Collection[str], renames: Sequence[Rename]) -> dict[str, str]:
+def rename_all(names: Collection[str], renames: Sequence[str]) -> dict[str, str]:
     """Return each name after all renames, mapped to the original name.
 
     Raises
     ------
+    RequestError
+        See ``parse_rename``.
     PairingError
         If two names become one.
     """
     originals: dict[str, str] = {}
+    parsed = [parse_rename(text) for text in renames]
     for name in names:
         new = name
-        for rename in renames:
+        for rename in parsed:
             new = rename.pattern.sub(rename.replacement, new)
         if new in originals:
             raise PairingError(

@@ -15,6 +15,7 @@ from ..pairing.pairs import Pair, Problem
 from ..plan.segment import Segment
 from ..profile.contents import Contents, ProfiledTensor
 from ..profile.file import Profile, Tallies, write_profile
+from ..scoring import Scoring
 from ..selection.histogram import SparseHistogram
 from .scan import Scan
 
@@ -24,9 +25,8 @@ def remember(
     scan: Scan,
     pairs: Sequence[Pair],
     inputs: Mapping[str, Any],
+    scoring: Scoring,
     *,
-    dtype: str,
-    rename: Sequence[str],
     problems: Sequence[Problem] = (),
 ) -> None:
     """Write what a scan found as the new file `path`.
@@ -39,8 +39,8 @@ def remember(
         What was scanned, empty tensors included, in canonical order.
     inputs : mapping
         Identities of ``base`` and ``target``.
-    dtype, rename
-        Options that decided what was scanned.
+    scoring : Scoring
+        How it was scanned.
     problems : sequence of Problem
         Tensors that could not be paired.
 
@@ -51,8 +51,7 @@ def remember(
     """
     contents = Contents(
         inputs=inputs,
-        dtype=dtype,
-        rename=tuple(rename),
+        scoring=scoring,
         tensors=tuple(
             ProfiledTensor(
                 name=pair.name,

@@ -16,7 +16,7 @@ from ..inputs.download import Downloads
 from ..machine.device import Device
 from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
-from ..pairing.rename import Rename
+from ..scoring import Scoring
 from ..selection.cut import Strategy, selected_count
 from ..selection.histogram import BIN_BYTES
 from ..selection.stream import SEGMENT_ELEMENTS
@@ -87,12 +87,10 @@ def plan_work(
     base: Model,
     target: Model,
     filters: Sequence[Filter],
+    scoring: Scoring,
     *,
-    renames: Sequence[Rename],
     strategies: Sequence[Strategy],
     percents: Sequence[float],
-    dtype: str,
-    cast: str | None,
     approximate: bool,
     profile_bytes: int | None,
     downloads: Downloads,
@@ -108,7 +106,8 @@ def plan_work(
     base, target : Model
     filters : sequence of Filter
         The regions.
-    renames, strategies, percents, dtype, cast, approximate
+    scoring : Scoring
+    strategies, percents, approximate
         As in the request.
     profile_bytes : int or None
         Memory of the profile that makes pass 1 needless; None without one.
@@ -129,7 +128,7 @@ def plan_work(
     MemoryBudgetError
         If the budget is too small.
     """
-    pairings = [match(base, target, one, renames=renames, dtype=dtype) for one in filters]
+    pairings = [match(base, target, one, scoring) for one in filters]
     pairs, twins = _unite(pairings)
     _check_size(pairs, limits)
     segments = split_pairs(pairs)
@@ -145,7 +144,7 @@ def plan_work(
         for percent in percents
     )
     refined = sum(goal.refines and not goal.random for goal in goals)
-    shards, side_bytes = _lay_out_files(target, cast)
+    shards, side_bytes = _lay_out_files(target, scoring.cast)
     outside = target.nbytes - sum(
         segment.pair.target.nbytes for segment in (*segments, *twin_parts) if segment.index == 0
     )
@@ -350,15 +349,13 @@ def survey_regions(
     base: Model,
     target: Model,
     admitted: Filter,
-    *,
-    renames: Sequence[Rename],
-    dtype: str,
+    scoring: Scoring,
 ) -> tuple[RegionSurvey, ...]:
     """Return what each region would mean, with the patterns of `admitted`."""
     surveys = []
     for region in REGIONS:
         narrowed = Filter(region=region, include=admitted.include, exclude=admitted.exclude)
-        pairing, problems = survey(base, target, narrowed, renames=renames, dtype=dtype)
+        pairing, problems = survey(base, target, narrowed, scoring)
         surveys.append(
             RegionSurvey(
                 region=region,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from ..documents import key, to_json
+from ..documents import INLINE, key, to_json
+from ..scoring import Scoring
 from ..selection.stream import SEGMENT_ELEMENTS
 
 FORMAT = 1
@@ -45,10 +46,8 @@ class Contents:
 
     inputs: Mapping[str, Any]
     """Identities of ``base`` and ``target``, see ``profile.identity``."""
-    dtype: str
-    """What ``--dtype`` said when it was made."""
-    rename: tuple[str, ...]
-    """What ``--rename`` said."""
+    scoring: Scoring = field(metadata=INLINE)
+    """How the weights were scored."""
     tensors: tuple[ProfiledTensor, ...] = field(metadata=key("tensors", convert=_list_values))
     """In canonical order."""
     unpaired: Mapping[str, str]
@@ -96,8 +95,7 @@ def decode_contents(text: str) -> Contents:
     try:
         contents = Contents(
             inputs={role: dict(document["inputs"][role]) for role in ("base", "target")},
-            dtype=_text(document["dtype"]),
-            rename=_texts(document["rename"]),
+            scoring=Scoring.parse(document),
             tensors=tuple(map(_decode_tensor, document["tensors"])),
             unpaired={_text(name): _text(why) for name, why in document["unpaired"].items()},
         )
@@ -121,12 +119,6 @@ def _decode_tensor(values: Any) -> ProfiledTensor:
         dtypes=(_text(base_dtype), _text(target_dtype)),
         exact=exact,
     )
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError
-    return tuple(map(_text, values))
 
 
 def _text(value: Any) -> str:

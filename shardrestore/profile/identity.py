@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..checkpoint.reader import TensorReader
 from ..checkpoint.tensor import Tensor
 from ..errors import ProfileError
 from ..formats import FORMATS
+from ..scoring import Scoring
 from .file import Profile
 
 SAMPLE_BYTES = 1024
@@ -101,14 +102,15 @@ def _short(recorded: Any) -> str:
     return f"{int(recorded[:12], 16):012x}"
 
 
-def _show_renames(renames: Sequence[str]) -> str:
+def _show(scoring: Scoring) -> dict[str, str]:
     """Return the options as a shell takes them: two lists that differ look different."""
-    return shlex.join(renames) or "none"
+    return {
+        option: value if isinstance(value, str) else shlex.join(value) or "none"
+        for option, value in scoring.record().items()
+    }
 
 
-def check_profile(
-    profile: Profile, base: Model, target: Model, dtype: str, rename: Sequence[str]
-) -> None:
+def check_profile(profile: Profile, base: Model, target: Model, scoring: Scoring) -> None:
     """Refuse a profile that was made of other weights, or made otherwise.
 
     Raises
@@ -117,15 +119,12 @@ def check_profile(
         Saying what differs.
     """
     contents = profile.contents
-    for option, made, asked in (
-        ("--dtype", contents.dtype, dtype),
-        ("--rename", _show_renames(contents.rename), _show_renames(rename)),
-    ):
-        if made != asked:
+    made, asked = _show(contents.scoring), _show(scoring)
+    for option in made:
+        if made[option] != asked[option]:
             raise ProfileError(
-                f"profile {profile.path}: was made with {option} {show_name(made)}, this run has "
-                f"{asked}: "
-                "scan again, or run with the same"
+                f"profile {profile.path}: was made with --{option} {show_name(made[option])}, "
+                f"this run has {asked[option]}: scan again, or run with the same"
             )
     for role, checkpoint in (("base", base), ("target", target)):
         recorded = contents.inputs[role]

@@ -89,8 +89,7 @@ def make_profile(
                     scan,
                     pairing.pairs,
                     inputs,
-                    dtype=request.dtype,
-                    rename=request.rename,
+                    request.scoring,
                     problems=problems,
                 )
             finally:
@@ -104,8 +103,7 @@ def _pair(
     base: Checkpoint, target: Checkpoint, request: Request
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair whatever can be paired; nothing at all is an error that says why."""
-    admitted, renames, dtype = request.filters[0], request.renames, request.dtype
-    pairing, problems = survey(base, target, admitted, renames=renames, dtype=dtype)
+    pairing, problems = survey(base, target, request.filters[0], request.scoring)
     if not pairing.elements:
-        match(base, target, admitted, renames=renames, dtype=dtype)
+        match(base, target, request.filters[0], request.scoring)
     return pairing, problems

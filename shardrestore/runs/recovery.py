@@ -198,8 +198,7 @@ class Recovery:
             scan,
             list(pairs.values()),
             inputs,
-            dtype=session.request.dtype,
-            rename=session.request.rename,
+            session.request.scoring,
         )
         lead.complete(SCAN_FILE)
         self.has_scan = True

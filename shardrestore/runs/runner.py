@@ -219,7 +219,7 @@ class Runner:
         """What the pages show of each region; empty before the scan, or without pages."""
         self.times: Times | None = None
         """What the passes took; None before the end of the second."""
-        self.config = recast_config(session.target.config, session.request.cast)
+        self.config = recast_config(session.target.config, session.request.scoring.cast)
         self.context = Context(
             base=session.base,
             target=session.target,

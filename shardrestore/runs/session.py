@@ -67,7 +67,7 @@ class ModelSession:
             )
             self.work = self._plan(device)
             if self.profile is not None:
-                check_profile(self.profile, self.base, self.target, request.dtype, request.rename)
+                check_profile(self.profile, self.base, self.target, request.scoring)
             self._opened = stack.pop_all()
 
     def _open(self, given: Reference | Model, role: str) -> Model:
@@ -92,11 +92,9 @@ class ModelSession:
             self.base,
             self.target,
             request.filters,
-            renames=request.renames,
+            request.scoring,
             strategies=request.strategies,
             percents=request.percents,
-            dtype=request.dtype,
-            cast=request.cast,
             approximate=request.approximate,
             profile_bytes=self.profile.memory_bytes if self.profile else None,
             downloads=self.downloads,

@@ -106,7 +106,7 @@ def find_weights(output: Path) -> tuple[str, ...]:
         if not path.is_file():
             raise CheckpointError(f"{path}: missing: the model is not whole: restore again")
         found = path.stat().st_size
-        if record.cast is None and found != nbytes:
+        if record.scoring.cast is None and found != nbytes:
             raise CheckpointError(
                 f"{path}: has {found:,} bytes, {nbytes:,} are right: restore again"
             )

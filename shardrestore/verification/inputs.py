@@ -60,10 +60,11 @@ def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing
     """
     try:
         admitted = make_filter(record.region, record.include, record.exclude)
-        renames = [parse_rename(text) for text in record.rename]
+        for text in record.scoring.renames:
+            parse_rename(text)
     except RequestError as error:
         raise CheckpointError(f"{record.where}: damaged: {error}") from error
-    return match(base, target, admitted, renames=renames, dtype=record.dtype)
+    return match(base, target, admitted, record.scoring)
 
 
 def _open_input(

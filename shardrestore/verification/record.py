@@ -19,6 +19,7 @@ from ..errors import CheckpointError
 from ..formats import CASTS
 from ..names import RECORD_FILE, STAGING_FOLDER
 from ..pairing.regions import REGIONS
+from ..scoring import Scoring
 from ..selection.score import KEYS
 
 RECORD_FORMAT = 1
@@ -62,12 +63,10 @@ class Record:
     region: str
     include: tuple[str, ...]
     exclude: tuple[str, ...]
-    rename: tuple[str, ...]
     strategy: str
     seed: int | None
     """Of the random strategy; None for the others."""
-    dtype: str
-    """A key of ``CASTS``."""
+    scoring: Scoring
     region_elements: int
     selected_elements: int
     threshold: float | None
@@ -76,11 +75,6 @@ class Record:
     tie_keys: int
     ties: int
     ties_taken: int
-
-    @property
-    def cast(self) -> str | None:
-        """Format that tensors were cast to; None for their own."""
-        return CASTS[self.dtype]
 
 
 def read_record(folder: Path) -> Record:
@@ -145,10 +139,12 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
         region=options.take("region", _one_of(REGIONS)),
         include=options.take("include", _texts),
         exclude=options.take("exclude", _texts),
-        rename=options.take("rename", _texts),
         strategy=strategy,
         seed=options.take("seed", _integer if strategy == "random" else _nothing),
-        dtype=options.take("dtype", _one_of(CASTS)),
+        scoring=Scoring(
+            cast=CASTS[options.take("dtype", _one_of(CASTS))],
+            renames=options.take("rename", _texts),
+        ),
         region_elements=cut.take("region_elements", _count),
         selected_elements=cut.take("selected_elements", _count),
         threshold=cut.take("threshold", _number_or_null),

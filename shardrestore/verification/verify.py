@@ -126,7 +126,7 @@ def verify_folder(
                 opened_base,
                 opened_target,
             ),
-            open_output(folder, opened_target, record.cast, findings) as opened,
+            open_output(folder, opened_target, record.scoring.cast, findings) as opened,
         ):
             downloads = plan_downloads(opened_base, opened_target, streamed, side_files=False)
             watched = SerialObserver(observer or SilentObserver())

@@ -17,6 +17,7 @@ import shardrestore
 from shardrestore import MemoryBudgetError, Options, OutputError, RequestError, parse_size
 from shardrestore.hub.destination import parse_destination
 from shardrestore.machine import meter
+from shardrestore.pairing.rename import rename_all
 from shardrestore.plan.work import _count
 from shardrestore.request import make_request
 from shardrestore.selection.cut import selected_count
@@ -151,15 +152,19 @@ def test_texts_may_come_from_any_iterable() -> None:
         [1],
         {"include": (text for text in ["a", "b"]), "exclude": {"c"}, "rename": ("d=e",)},  # type: ignore[typeddict-item]
     )
-    assert (request.include, request.exclude, request.rename) == (("a", "b"), ("c",), ("d=e",))
+    assert (request.include, request.exclude, request.scoring.renames) == (
+        ("a", "b"),
+        ("c",),
+        ("d=e",),
+    )
 
 
 @pytest.mark.parametrize(
     "text", [r"(?i)^MODEL\.=m.", r"(?x) ^ model \. # a comment=m.", r"(?s)^model.=m."]
 )
 def test_flags_may_stand_in_an_expression(text: str) -> None:
-    (rename,) = make_request([1], {"rename": [text]}).renames
-    assert rename.pattern.sub(rename.replacement, "model.w") == "m.w"
+    (rename,) = make_request([1], {"rename": [text]}).scoring.renames
+    assert rename_all(["model.w"], [rename]) == {"m.w": "model.w"}
 
 
 def test_an_unknown_option_is_a_type_error(scene: Scene) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import shardrestore
-from shardrestore.documents import INLINE, OMITTED, encode_json, key, rounded, to_json
+from shardrestore.documents import INLINE, OMITTED, encode_json, key, rounded, to_json, unless
 from tests.support.checkpoints import store, write_checkpoint
 
 # Conversion
@@ -34,6 +34,11 @@ class Outer:
     shares: dict[float, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    mode: str = field(default="plain", metadata=unless("plain"))
+
+
 INNER = Inner(count=3, seconds=1.23456)
 
 
@@ -49,6 +54,10 @@ def test_members_follow_the_fields_and_what_their_metadata_says() -> None:
         ("nested", {"elements": 3, "seconds": 1.235}),
         ("shares", {"0.5": 1.0}),
     ]
+
+
+def test_a_member_may_be_left_out_where_it_has_its_default() -> None:
+    assert (to_json(Mode()), to_json(Mode(mode="other"))) == ({}, {"mode": "other"})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -31,6 +31,7 @@ from shardrestore.figures.profile_overview import overview_of_profile
 from shardrestore.profile import contents as profile_contents
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Profile, Tallies, write_profile
+from shardrestore.scoring import Scoring
 from shardrestore.selection.histogram import SparseHistogram
 from tests.support import oracle
 from tests.support.checkpoints import UNITS, Case, Units, cases, store, using, write_checkpoint
@@ -90,8 +91,7 @@ def write(
     odd = [nonfinite.get(name, 0) if nonfinite and at == 0 else 0 for name, at in starts]
     contents = Contents(
         inputs={"base": IDENTITY, "target": IDENTITY},
-        dtype="auto",
-        rename=(),
+        scoring=Scoring(),
         tensors=tuple(
             ProfiledTensor(
                 name=name,
@@ -315,8 +315,7 @@ def test_ties_are_spread_without_overflow(tmp_path: Path) -> None:
 
     contents = Contents(
         inputs={"base": IDENTITY, "target": IDENTITY},
-        dtype="auto",
-        rename=(),
+        scoring=Scoring(),
         tensors=tuple(
             ProfiledTensor(name=n, shape=(1 << 33,), dtypes=("BF16", "BF16"), exact=True)
             for n in names

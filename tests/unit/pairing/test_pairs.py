@@ -12,10 +12,12 @@ import pytest
 
 import shardrestore
 from shardrestore.errors import PairingError, RequestError
+from shardrestore.formats import CASTS
 from shardrestore.inputs.reference import open_checkpoint
 from shardrestore.pairing.pairs import Pairing, is_tied, make_filter, match, survey
 from shardrestore.pairing.regions import REGIONS
 from shardrestore.pairing.rename import parse_rename, rename_all, suggest_prefix
+from shardrestore.scoring import Scoring
 from tests.support import oracle
 from tests.support.checkpoints import Layout, Stored, Units, store, using, write_checkpoint
 
@@ -79,8 +81,7 @@ class Pair:
                 base,
                 target,
                 make_filter(region, include, exclude),
-                renames=[parse_rename(text) for text in rename],
-                dtype=dtype,
+                Scoring(cast=CASTS[dtype], renames=tuple(rename)),
             )
 
     def refusal(self, kind: type[Exception] = PairingError, **options: Any) -> str:
@@ -286,7 +287,7 @@ def test_a_renamed_base_gives_the_values(pair: Pair) -> None:
 
 def test_two_names_that_become_one_are_refused() -> None:
     with pytest.raises(PairingError, match=r"'a\.w' and 'b\.w', into 'w'"):
-        rename_all(["a.w", "b.w"], [parse_rename(r"^[ab]\.=")])
+        rename_all(["a.w", "b.w"], [r"^[ab]\.="])
 
 
 @pytest.mark.parametrize("text", ["no separator", "(=x", r"a=\1", r"a=\g<x>", "[=b"])
@@ -296,8 +297,7 @@ def test_renames_that_cannot_be_meant_are_refused(text: str) -> None:
 
 
 def test_the_last_equals_sign_separates() -> None:
-    rename = parse_rename(r"^(?=model)(?!x)=y.")
-    assert rename_all(["model.w"], [rename]) == {"y.model.w": "model.w"}
+    assert rename_all(["model.w"], [r"^(?=model)(?!x)=y."]) == {"y.model.w": "model.w"}
 
 
 def test_a_prefix_is_suggested_for_tens_of_thousands_of_names_at_once() -> None:
@@ -346,7 +346,7 @@ def test_a_survey_says_what_can_be_paired_and_why_the_rest_cannot(pair: Pair) ->
         open_checkpoint(pair.folder / "base", "base") as opened_base,
         open_checkpoint(pair.folder / "target", "target") as target,
     ):
-        pairing, problems = survey(opened_base, target, make_filter("transformer"))
+        pairing, problems = survey(opened_base, target, make_filter("transformer"), Scoring())
     assert names(pairing) == [DOWN]
     assert {problem.name: problem.kind for problem in problems} == {Q: "missing", UP: "shape"}
 

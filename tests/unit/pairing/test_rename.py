@@ -111,7 +111,7 @@ def test_a_prefix_that_a_replacement_cannot_spell_hides_no_list_of_problems(
     ],
 )
 def test_flags_and_groups_mean_what_they_mean_in_python(text: str, name: str, new: str) -> None:
-    assert rename_all([name], [parse_rename(text)]) == {new: name}
+    assert rename_all([name], [text]) == {new: name}
 
 
 @pytest.mark.parametrize("text", [r"(?i)a=\1", r"(?x)a # b=\g<c>", "(?i=x", "a(?i)=x"])

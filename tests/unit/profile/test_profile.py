@@ -29,6 +29,7 @@ from shardrestore import ProfileError
 from shardrestore.checkpoint.header import encode_header
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Profile, Tallies, write_profile
+from shardrestore.scoring import Scoring
 from shardrestore.selection.histogram import SparseHistogram
 from tests.support import oracle
 from tests.support.checkpoints import (
@@ -156,8 +157,10 @@ def contents(draw: st.DrawFn) -> Contents:
         inputs={
             role: draw(st.dictionaries(TEXTS, JSON, max_size=3)) for role in ("base", "target")
         },
-        dtype=draw(TEXTS),
-        rename=tuple(draw(st.lists(TEXTS, max_size=2))),
+        scoring=Scoring(
+            cast=draw(st.sampled_from([None, "BF16", "F16", "F32"])),
+            renames=tuple(draw(st.lists(TEXTS, max_size=2))),
+        ),
         tensors=tuple(
             ProfiledTensor(
                 name=name,
