@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.hub import Hub
 from tests.support.hub.client import HubClient, turned_client
+from tests.support.process.command import stop_server
 from tests.support.scene import Scene
 
 
@@ -30,3 +31,7 @@ def hub_client(hub: Hub, tmp_path: Path) -> Iterator[HubClient]:
     """huggingface_hub in this process, turned to `hub`: see `tests.support.hub.client`."""
     with turned_client(hub, tmp_path / "huggingface") as client:
         yield client
+
+
+def pytest_sessionfinish() -> None:
+    stop_server()

@@ -11,7 +11,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from safetensors import deserialize
 
 from shardrestore.checkpoint.header import encode_header
 from shardrestore.synthetic import LlamaShape, write_pair
+from tests.support.process.command import run_cli, start_cli
 
 TINY = LlamaShape(
     num_hidden_layers=2,
@@ -53,28 +53,6 @@ Tensor = tuple[str, tuple[int, ...], bytes]
 Tensors = dict[str, Tensor]
 
 _ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4, "I8": 1, "U8": 1, "F8_E4M3": 1, "I64": 8}
-
-MAIN = "from shardrestore_cli.main import main; main()"
-
-
-def offline(**extra: str) -> dict[str, str]:
-    """Return an environment without network, of a terminal 80 columns wide."""
-    return os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "80", "PYTHONWARNINGS": "error"} | extra
-
-
-def cli(
-    *args: str | Path, cwd: Path | None = None, prelude: str = "", **popen: Any
-) -> subprocess.CompletedProcess[str]:
-    """Run ``shardrestore`` as a process of its own; `prelude` is Python to run first in it."""
-    command = ["-c", f"{prelude}\n{MAIN}"] if prelude else ["-m", "shardrestore_cli.main"]
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 120}
-    return subprocess.run(
-        [sys.executable, *command, *map(str, args)],
-        cwd=cwd,
-        check=False,
-        encoding="utf-8",
-        **options | {"env": offline()} | popen,
-    )
 
 
 def alter(value: Any, changes: Mapping[str, object]) -> Any:
@@ -142,7 +120,7 @@ class Scene:
         self, *args: str | Path, command: str = "run", **options: Any
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the pair; see `words`."""
-        return cli(command, *self.words(*args), **{"cwd": self.root} | options)
+        return run_cli(command, *self.words(*args), **{"cwd": self.root} | options)
 
     def words(self, *args: str | Path) -> list[str]:
         """Return the arguments of a command on the pair, into ``out`` unless they say else."""
@@ -222,19 +200,10 @@ def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, objec
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def start(scene: Scene, *args: str | Path, command: str = "run") -> subprocess.Popen[str]:
+def start(scene: Scene, *args: str | Path, command: str = "run") -> Any:
     """Begin a command on the pair, which the test will stop."""
-    # A shell that runs tests in the background would have SIGINT ignored. Not -m, where
-    # CPython 3.11 kills itself with SIGINT at times although KeyboardInterrupt was handled.
-    prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    return subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\n{MAIN}", command, *scene.words(*args)],
-        cwd=scene.root,
-        env=offline(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return start_cli(command, *scene.words(*args), cwd=scene.root, **streams)
 
 
 def make_large_pair(scene: Scene) -> None:
@@ -260,7 +229,7 @@ GROWING = Path(".unfinished", SINGLE)
 
 
 def stop_at(
-    milestone: Path, sent: signal.Signals, begin: Callable[[], subprocess.Popen[str]]
+    milestone: Path, sent: signal.Signals, begin: Callable[[], Any]
 ) -> tuple[int, str, str]:
     """Send a signal as soon as a path exists; begin again if the run was faster."""
     for _ in range(5):

@@ -22,14 +22,13 @@ import pytest
 
 from tests.support.hostile.corpus import GENERATED, SEED, Case, generated, hand_made, named
 from tests.support.places import HOSTILE_DRIVER
+from tests.support.process.command import MAIN, offline
 from tests.support.scene import (
     INDEX,
-    MAIN,
     SIDE_FILES,
     STAGING,
     Scene,
     Tensors,
-    offline,
     read_shard,
     read_tensors,
     snapshot,

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 import shardrestore
-from tests.support.scene import cli
+from tests.support.process.command import run_cli
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 PUBLISHED_REGIONS = {
@@ -47,7 +47,7 @@ class Pair:
 
     def restore(self, output: str, *args: str) -> dict[str, Any]:
         """Run the command line; return its JSON document."""
-        done = cli("run", "--base", "base", "--target", "target", "--output", output, "--json",
+        done = run_cli("run", "--base", "base", "--target", "target", "--output", output, "--json",
                    *args, cwd=self.root)  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         document: dict[str, Any] = json.loads(done.stdout)

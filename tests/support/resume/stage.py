@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.checkpoints import read_tree
-from tests.support.scene import INDEX, STAGING, Scene, offline
+from tests.support.process.command import offline
+from tests.support.scene import INDEX, STAGING, Scene
 
 DRIVER = Path(__file__).with_name("driver.py")
 Tree = dict[str, bytes]

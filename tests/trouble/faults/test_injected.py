@@ -25,8 +25,9 @@ from tests.support.inject import (
     open_descriptors,
     visible,
 )
+from tests.support.process.command import run_cli
 from tests.support.runs import BUDGET, scratch
-from tests.support.scene import Scene, cli
+from tests.support.scene import Scene
 
 SEED = int(os.environ.get("SHARDRESTORE_TEST_SEED", "9"))
 
@@ -337,6 +338,6 @@ def test_a_failure_ends_in_one_message_and_the_command_it_prints_goes_on(
     assert visible(scene.output) == {}
     program, *arguments = shlex.split(command)
     assert program == "shardrestore"
-    resumed = cli(*arguments, cwd=scene.root)
+    resumed = run_cli(*arguments, cwd=scene.root)
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert read_tree(scene.output) == read_tree(scene.root / "reference")

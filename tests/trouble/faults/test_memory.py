@@ -15,8 +15,8 @@ import pytest
 
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.support.checkpoints import read_tree
+from tests.support.process.command import MAIN, offline, run_cli
 from tests.support.runs import scratch
-from tests.support.scene import MAIN, cli, offline
 
 MIB = 1 << 20
 
@@ -72,7 +72,7 @@ def words(pairs: Path, case: str) -> list[str]:
 
 
 def project(arguments: list[str]) -> int:
-    done = cli("plan", *arguments, "--json")
+    done = run_cli("plan", *arguments, "--json")
     assert done.returncode == 0, done.stderr
     return int(json.loads(done.stdout)["projected_bytes"])
 
@@ -90,7 +90,7 @@ def test_a_run_succeeds_inside_its_projection_and_the_stated_margin(
 ) -> None:
     arguments = words(pairs, case)
     prelude = limit(kind, project(arguments) + margin)
-    done = cli("run", *arguments, "--output", output, "--quiet", prelude=prelude)
+    done = run_cli("run", *arguments, "--output", output, "--quiet", prelude=prelude)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -168,7 +168,7 @@ def test_memory_that_the_system_refuses_is_one_message_and_the_run_can_go_on(
 ) -> None:
     arguments = [*words(pairs, "bfloat16"), "--output", str(output), "--quiet"]
     prelude = f"import warnings; warnings.simplefilter('ignore')\n{TOO_SMALL}"
-    failed = cli("run", *arguments, prelude=prelude.format(call=call, more=more))
+    failed = run_cli("run", *arguments, prelude=prelude.format(call=call, more=more))
     assert (failed.returncode, failed.stdout) == (1, "")
     message, *rest = failed.stderr.splitlines()
     begins = ("error: the system refused memory", "error: can't start new thread")
@@ -176,6 +176,6 @@ def test_memory_that_the_system_refuses_is_one_message_and_the_run_can_go_on(
     assert "lower --workers" in message
     assert "Traceback" not in failed.stderr
     assert bool(rest) == (call == "write_models")
-    resumed = cli("run", *arguments, "--resume")
+    resumed = run_cli("run", *arguments, "--resume")
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert "model.safetensors.index.json" in read_tree(output)

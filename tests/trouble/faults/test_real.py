@@ -19,8 +19,9 @@ from shardrestore.errors import CheckpointError, InputChangedError, OutputError
 from shardrestore.names import STAGING_FOLDER
 from tests.support.checkpoints import Units, read_tree, using
 from tests.support.inject import visible
+from tests.support.process.command import run_cli
 from tests.support.runs import BUDGET, scratch
-from tests.support.scene import SINGLE, Scene, cli, shard_names
+from tests.support.scene import SINGLE, Scene, shard_names
 
 UNITS = Units(segment_elements=2048, chunk_elements=256, block_bytes=1024, copy_bytes=1024)
 NOBODY = 65534
@@ -209,7 +210,7 @@ def test_a_limit_on_file_sizes_is_one_message_and_without_it_the_run_goes_on(
         assert shlex.split(rest[1])[2:] == arguments
     else:
         assert rest == []
-    resumed = cli("run", *arguments, cwd=scene.root)
+    resumed = run_cli("run", *arguments, cwd=scene.root)
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert read_tree(scene.output) == read_tree(scene.root / "reference")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import read_tree
+from tests.support.process.command import offline
 from tests.support.resume.stage import Driver, End, Play
-from tests.support.scene import STAGING, Scene, offline
+from tests.support.scene import STAGING, Scene
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 SECONDS = 2.0

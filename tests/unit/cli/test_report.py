@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 import shardrestore
 from shardrestore_cli.main import app
-from tests.support.scene import Scene, cli
+from tests.support.process.command import run_cli
+from tests.support.scene import Scene
 
 PROFILE = "p.profile.safetensors"
 
@@ -57,7 +58,7 @@ def test_report_is_one_call_into_the_library(
 
 
 def test_report_prints_each_file_with_its_size(scene: Scene, profile: Path) -> None:
-    done = cli("report", profile, "--png", cwd=scene.root)
+    done = run_cli("report", profile, "--png", cwd=scene.root)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     names = ["report.html", "report.distribution.png", "report.layers.png"]
@@ -68,7 +69,7 @@ def test_report_prints_each_file_with_its_size(scene: Scene, profile: Path) -> N
 
 def test_a_report_that_is_there_is_kept(scene: Scene, profile: Path) -> None:
     (scene.root / "report.html").write_text("mine")
-    done = cli("report", profile, cwd=scene.root)
+    done = run_cli("report", profile, cwd=scene.root)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "error: report.html: exists: choose another --output, or pass --overwrite\n"

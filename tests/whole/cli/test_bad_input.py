@@ -23,17 +23,16 @@ import pytest
 
 import shardrestore
 from tests.support.checkpoints import read_tree
+from tests.support.process.command import offline, run_cli
 from tests.support.scene import (
     INDEX,
     SINGLE,
     STAGING,
     Scene,
     Tensor,
-    cli,
     edit,
     entry,
     header_file,
-    offline,
     read_shard,
     read_tensors,
     shard_names,
@@ -471,7 +470,7 @@ def test_wrong_usage_exits_with_2(scene: Scene, command: str, args: tuple[str, .
 def test_a_missing_option_or_an_unknown_command_exits_with_2(
     tmp_path: Path, args: tuple[str, ...]
 ) -> None:
-    done = cli(*args, cwd=tmp_path)
+    done = run_cli(*args, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Usage: " in done.stderr
     assert "Traceback" not in done.stderr

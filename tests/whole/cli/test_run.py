@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import shardrestore
 from shardrestore_cli.main import app
 from shardrestore_cli.summary import describe
+from tests.support.process.command import offline, run_cli
 from tests.support.scene import (
     GROWING,
     INDEX,
@@ -31,9 +32,7 @@ from tests.support.scene import (
     STAGING,
     Scene,
     alter,
-    cli,
     make_large_pair,
-    offline,
     read_tensors,
     shard_names,
     snapshot,
@@ -314,11 +313,11 @@ def test_plan_says_what_cannot_be_paired_outside_the_region(scene: Scene) -> Non
 
 
 def test_demo_works_twice_and_makes_its_models_once(tmp_path: Path) -> None:
-    first = cli("demo", "d", cwd=tmp_path)
+    first = run_cli("demo", "d", cwd=tmp_path)
     assert (first.returncode, first.stderr) == (0, "")
     models = snapshot(tmp_path / "d" / "base") | snapshot(tmp_path / "d" / "target")
     output = data_of(tmp_path / "d" / "restored")
-    second = cli("demo", "d", cwd=tmp_path)
+    second = run_cli("demo", "d", cwd=tmp_path)
     assert (second.returncode, second.stderr) == (0, "")
     assert snapshot(tmp_path / "d" / "base") | snapshot(tmp_path / "d" / "target") == models
     assert data_of(tmp_path / "d" / "restored") == output
@@ -686,7 +685,7 @@ def test_a_plan_of_a_push_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_is_of_one_target() -> None:
-    done = cli("plan", *PATHS, "--target", "T2")
+    done = run_cli("plan", *PATHS, "--target", "T2")
     assert done.returncode == 2
     assert "plan one at a time" in done.stderr
 
@@ -698,7 +697,7 @@ def test_every_promised_option_is_in_the_help() -> None:
     run = plan | {"--quiet"}
     push |= {"--quiet", "--json"}
     for command, options in {"run": run, "plan": plan, "push": push, "demo": {"[DIR]"}}.items():
-        done = cli(command, "--help")
+        done = run_cli(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         words = set(re.findall(r"[\[\w\]-]+", done.stdout))
         assert options - words == set()
@@ -706,10 +705,10 @@ def test_every_promised_option_is_in_the_help() -> None:
 
 
 def test_help_and_version_list_the_commands() -> None:
-    done = cli("--help")
+    done = run_cli("--help")
     for command in ("run", "plan", "report", "push", "demo"):
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
-    assert cli("--version").stdout == f"shardrestore {shardrestore.__version__}\n"
+    assert run_cli("--version").stdout == f"shardrestore {shardrestore.__version__}\n"
 
 
 # What is imported ----------------------------------------------------------------------------

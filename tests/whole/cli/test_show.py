@@ -16,7 +16,8 @@ import pytest
 import shardrestore
 from shardrestore_cli.distribution import describe_distribution, format_score
 from shardrestore_cli.show import describe
-from tests.support.scene import Scene, cli, offline, shard_names, snapshot
+from tests.support.process.command import offline, run_cli
+from tests.support.scene import Scene, shard_names, snapshot
 
 PROFILE = "p.profile.safetensors"
 ELEMENTS = 18_432  # of the tiny pair's blocks
@@ -27,7 +28,7 @@ def scan(scene: Scene, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def show(scene: Scene, *args: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
-    return cli("show", *args, **{"cwd": scene.root} | options)
+    return run_cli("show", *args, **{"cwd": scene.root} | options)
 
 
 @pytest.fixture

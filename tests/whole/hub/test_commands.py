@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.support.checkpoints import read_tree
 from tests.support.hub import Fault, Hub
-from tests.support.scene import MAIN
+from tests.support.process.command import start_cli
 
 SHAPE = LlamaShape(
     num_hidden_layers=2,
@@ -37,11 +36,8 @@ class Desk:
         self.environment = hub.environment(folder, token=TOKEN) | {"COLUMNS": "80"}
 
     def start(self, *args: str) -> subprocess.Popen[str]:
-        # A test session that runs in the background may ignore Ctrl-C.
-        prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-        command = [sys.executable, "-W", "error", "-c", f"{prelude}; {MAIN}", *args]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **pipes)
+        return start_cli(*args, cwd=self.folder, env=self.environment, **pipes)
 
     def run(self, *args: str) -> tuple[int, str, str]:
         with self.start(*args) as process:

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -21,8 +20,8 @@ import shardrestore
 from shardrestore.names import UPLOADED_FILE
 from tests.support.hub import Fault, Hub
 from tests.support.hub.client import HubClient
-from tests.support.places import ROOT
-from tests.support.scene import INDEX, MAIN, SINGLE, Scene, shard_names, snapshot
+from tests.support.process.command import run_cli, start_cli
+from tests.support.scene import INDEX, SINGLE, Scene, shard_names, snapshot
 
 TOKEN = "hf_secretOfAlice"
 BUDGET = "16GiB"
@@ -654,16 +653,8 @@ def test_a_damaged_note_is_named(hub: Hub, alice: HubClient, model: Path) -> Non
 
 
 def cli(hub: Hub, scene: Scene, *args: str, token: str | None = TOKEN) -> tuple[int, str, str]:
-    environment = {**hub.environment(scene.root, token), "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "shardrestore_cli.main", *args],
-        cwd=scene.root,
-        env=environment,
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        timeout=120,
-    )
+    environment = {**hub.environment(scene.root, token), "COLUMNS": "80"}
+    done = run_cli(*args, cwd=scene.root, env=environment)
     assert TOKEN not in done.stdout + done.stderr
     return done.returncode, done.stdout, done.stderr
 
@@ -795,15 +786,8 @@ def test_a_run_whose_weights_were_deleted_names_no_push_that_would_fail(
 def test_an_interrupted_push_can_be_repeated(hub: Hub, alice: HubClient, scene: Scene) -> None:
     restore(scene)
     hub.fail(Fault(path=".", method="PUT", server="storage", after=1, delay_seconds=60))
-    # A shell that runs tests in the background would have SIGINT ignored.
-    prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\n{MAIN}", "push", "out", ID],
-        cwd=scene.root,
-        env={**hub.environment(scene.root, TOKEN), "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
+    environment = hub.environment(scene.root, TOKEN)
+    process = start_cli("push", "out", ID, cwd=scene.root, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not (ID in hub.repositories and hub.repositories[ID].objects):
         assert time.monotonic() < deadline

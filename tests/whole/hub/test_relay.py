@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -27,8 +26,8 @@ from tests.support.hub import Fault, Hub
 from tests.support.hub.blobs import Blob
 from tests.support.hub.client import HubClient
 from tests.support.hub.repository import Repository
-from tests.support.places import ROOT
-from tests.support.scene import INDEX, MAIN, SIDE_FILES, STAGING, TINY, Scene, shard_names, snapshot
+from tests.support.process.command import run_cli, start_cli
+from tests.support.scene import INDEX, SIDE_FILES, STAGING, TINY, Scene, shard_names, snapshot
 
 TOKEN = "hf_secretOfAlice"
 BUDGET = "16GiB"
@@ -708,15 +707,7 @@ RUN = ("run", "--base", "base", "--target", "target", "--output", "out", "--push
 def cli(hub: Hub, alice: HubClient, scene: Scene) -> Iterator[Callable[..., tuple[int, str, str]]]:
     def run(*args: str) -> tuple[int, str, str]:
         environment = {**hub.environment(scene.root, TOKEN), "COLUMNS": "80"}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "shardrestore_cli.main", *args],
-            cwd=scene.root,
-            env={**environment, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            timeout=120,
-        )
+        done = run_cli(*args, cwd=scene.root, env=environment)
         assert TOKEN not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
@@ -768,13 +759,12 @@ def test_ctrl_c_stops_an_upload_at_once_and_says_how_to_go_on(
     hub: Hub, scene: Scene, cli: Callable[..., tuple[int, str, str]]
 ) -> None:
     hub.fail(Fault(**PUT, after=1, delay_seconds=60))
-    prelude = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\n{MAIN}", *RUN, "--delete-after-upload"],
+    process = start_cli(
+        *RUN,
+        "--delete-after-upload",
         cwd=scene.root,
-        env={**hub.environment(scene.root, TOKEN), "PYTHONPATH": str(ROOT)},
+        env=hub.environment(scene.root, TOKEN),
         stderr=subprocess.PIPE,
-        encoding="utf-8",
     )
     deadline = time.monotonic() + 60
     while put_shards(hub) < 2:

@@ -219,6 +219,6 @@ def test_the_command_line_exits_with_1_and_names_the_file(scene: Scene) -> None:
 
 
 def scene_verify(scene: Scene) -> subprocess.CompletedProcess[str]:
-    from tests.support.scene import cli
+    from tests.support.process.command import run_cli
 
-    return cli("verify", scene.output, "--json", "--quiet")
+    return run_cli("verify", scene.output, "--json", "--quiet")

@@ -1,0 +1,1 @@
+"""Command lines as processes of their own."""
