@@ -28,9 +28,11 @@ import torch
 import shardrestore
 from shardrestore.checkpoint.source import LocalFile
 from shardrestore.engine.workspace import as_bytes
-from shardrestore.machine.workers import StopSignal, run_tasks
+from shardrestore.machine.executor import Control, Stage, running
+from shardrestore.machine.progress import SilentObserver
+from shardrestore.machine.threads import ThreadExecutor
+from shardrestore.output.files import SYNC_BYTES
 from shardrestore.output.writer import ShardWriter
-from shardrestore.passes.writers import SYNC_BYTES
 
 from .device import measure_seconds, open_device
 from .figures import Links
@@ -116,7 +118,7 @@ class Bench:
         folder.mkdir(parents=True)
         with ExitStack() as stack:
             writers = [
-                stack.enter_context(closing(ShardWriter(folder / str(number), b"", size)))
+                stack.enter_context(closing(ShardWriter.create(folder / str(number), b"", size)))
                 for number, size in enumerate(sizes)
             ]
             disk = stack.enter_context(_Disk(writers))
@@ -136,12 +138,18 @@ class Bench:
         """Return the seconds in which the workers have moved all blocks of files."""
         unused = iter(self._buffers)
 
-        def make_work(stop: StopSignal) -> Callable[[_Piece], None]:
-            buffer = as_bytes(next(unused).numpy())
-            return lambda piece: move(piece, buffer[: piece.nbytes])
+        def take_buffer(control: Control) -> memoryview:
+            return as_bytes(next(unused).numpy())
 
+        def work(buffer: memoryview, piece: _Piece) -> None:
+            move(piece, buffer[: piece.nbytes])
+
+        stage = Stage(name="move", open_worker=take_buffer, work=work)
+        pieces = _cut_up(sizes, self._block_bytes)
         started = time.perf_counter()
-        run_tasks(_cut_up(sizes, self._block_bytes), self._workers, make_work)
+        with running(ThreadExecutor(), stage, pieces, self._workers, SilentObserver()) as moved:
+            for _ in moved:
+                pass
         finish()
         return time.perf_counter() - started
 

@@ -17,12 +17,13 @@ from typing import Any
 from unittest.mock import patch
 
 from shardrestore.checkpoint.source import LocalFile
+from shardrestore.engine import job
 from shardrestore.kernels import load_kernels
 from shardrestore.kernels.interface import Kernels
+from shardrestore.output.files import ShardFiles
+from shardrestore.output.syncing import SyncThread
 from shardrestore.output.writer import ShardWriter
-from shardrestore.passes import refine, restore, scan
-from shardrestore.passes.writers import Writers
-from shardrestore.runs import runner
+from shardrestore.passes import context
 
 KERNELS = {"score_keys": "score", "count_bins": "count", "count_lows": "count", "select": "restore"}
 """Activity of each kernel; the others are casts."""
@@ -33,8 +34,8 @@ ACTIVITIES = ("read", "score", "count", "restore", "cast", "write", "wait for th
 SYNC = "sync"
 """What the thread that syncs does."""
 
-PASSES = {scan: "scan", refine: "refine", restore: "restore"}
-"""Modules that run tasks, and the name of their phase."""
+PHASES = {"random": "refine"}
+"""Stages that belong to the phase of another one."""
 
 LAST_SYNC = "last sync"
 """The phase after pass 2 in which the last shards reach the disk."""
@@ -65,21 +66,18 @@ class Trace:
 
         return wrapper
 
-    def phased(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that does the same, as a phase; its second argument: the workers."""
-
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            started, self.phase = time.perf_counter(), phase
-            try:
-                return function(*args, **kwargs)
-            finally:
-                seconds = time.perf_counter() - started
-                self.phase = ""
-                self.wall_seconds[phase] += seconds
-                if phase != LAST_SYNC:
-                    self.worker_seconds[phase] += args[1] * seconds
-
-        return wrapper
+    @contextmanager
+    def phased(self, phase: str, workers: int) -> Iterator[None]:
+        """Count what happens meanwhile to a phase."""
+        started, self.phase = time.perf_counter(), phase
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            self.phase = ""
+            self.wall_seconds[phase] += seconds
+            if workers:
+                self.worker_seconds[phase] += workers * seconds
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Return the seconds of all threads together: by phase, by activity."""
@@ -111,14 +109,23 @@ def tracing(trace: Trace) -> Iterator[None]:
         wrap(ShardWriter, "write", "write")
         wrap(ShardWriter, "flush", SYNC)
         wrap(ShardWriter, "finish", SYNC)
-        wrap(Writers, "wrote", "wait for the disk")
-        last = trace.phased(LAST_SYNC, Writers.wait)
-        stack.enter_context(patch.object(Writers, "wait", last))
-        for module, phase in PASSES.items():
-            wrapped = trace.phased(phase, vars(module)["run_tasks"])
-            stack.enter_context(patch.object(module, "run_tasks", wrapped))
+        wrap(ShardFiles, "wrote", "wait for the disk")
+        wait, running = SyncThread.wait, vars(context)["running"]
+
+        def wait_last(sync: SyncThread) -> None:
+            with trace.phased(LAST_SYNC, 0):
+                wait(sync)
+
+        @contextmanager
+        def run_stage(executor: Any, stage: Any, tasks: Any, workers: int, *rest: Any) -> Any:
+            phase = PHASES.get(stage.name, stage.name)
+            with trace.phased(phase, workers), running(executor, stage, tasks, workers, *rest) as r:
+                yield r
+
+        stack.enter_context(patch.object(SyncThread, "wait", wait_last))
+        stack.enter_context(patch.object(context, "running", run_stage))
         kernels = _time_kernels(trace)
-        stack.enter_context(patch.object(runner, "load_kernels", lambda: kernels))
+        stack.enter_context(patch.object(job, "load_kernels", lambda _: kernels))
         yield
 
 

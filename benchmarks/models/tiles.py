@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,9 @@ import numpy.typing as npt
 from shardrestore.checkpoint.header import encode_header
 from shardrestore.checkpoint.index import encode_index
 from shardrestore.kernels import reference
-from shardrestore.machine.workers import StopSignal, run_tasks
+from shardrestore.machine.executor import Control, Stage, running
+from shardrestore.machine.progress import SilentObserver
+from shardrestore.machine.threads import ThreadExecutor
 from shardrestore.names import INDEX_FILE
 from shardrestore.selection.cut import selected_count
 
@@ -101,13 +102,18 @@ def write_sides(folder: Path, model: LargeModel, tiles: Tiles, *, workers: int) 
             (place / INDEX_FILE).write_bytes(encode_index(weight_map, model.side_bytes))
         tasks += [(place / file, shard, patterns) for file, shard in shards.items()]
 
-    def make_work(stop: StopSignal) -> Callable[[tuple[Path, Tensors, Patterns]], None]:
-        return lambda task: _write_shard(*task, stop)
+    stage = Stage(name="write", open_worker=_keep, work=_write_shard)
+    with running(ThreadExecutor(), stage, tasks, workers, SilentObserver()) as written:
+        for _ in written:
+            pass
 
-    run_tasks(tasks, workers, make_work)
+
+def _keep(control: Control) -> Control:
+    return control
 
 
-def _write_shard(path: Path, tensors: Tensors, patterns: Patterns, stop: StopSignal) -> None:
+def _write_shard(control: Control, task: tuple[Path, Tensors, Patterns]) -> None:
+    path, tensors, patterns = task
     with open(path, "xb", buffering=0) as file:
         _write(file.fileno(), encode_header([(n, "BF16", s) for n, s in tensors], {"format": "pt"}))
         for name, shape in tensors:
@@ -116,7 +122,7 @@ def _write_shard(path: Path, tensors: Tensors, patterns: Patterns, stop: StopSig
             buffer = np.tile(patterns[tile_number(name)], repeats)
             step = buffer.size // TILE_ELEMENTS * TILE_ELEMENTS
             while left:
-                stop.check()
+                control.check()
                 count = min(left, step)
                 _write(file.fileno(), buffer[:count].data.cast("B"))
                 left -= count

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from ..machine.workers import StopSignal
-from .context import Context
+from ..machine.executor import Control
 from .cpu import CpuEngine
 from .interface import Engine
+from .job import Job
 
 
-def open_engine(context: Context, stop: StopSignal) -> Engine:
-    """Open an engine for one worker; called in the worker's thread.
+def open_engine(job: Job, control: Control) -> Engine:
+    """Open an engine for one worker; called where that works.
 
     What imports torch is imported where a GPU is meant.
     """
-    if context.device.in_place:
+    if job.device.in_place:
         from .in_memory import ResidentEngine
 
-        return ResidentEngine(context, stop)
-    name = context.device.take_turn()
+        return ResidentEngine(job, control)
+    name = job.device.name_for(control.number)
     if name is not None:
         from .fallback import FallbackEngine
 
-        return FallbackEngine(context, stop, name)
-    return CpuEngine(context, stop)
+        return FallbackEngine(job, control, name)
+    return CpuEngine(job, control)

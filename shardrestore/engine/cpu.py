@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from ..formats import FORMATS
 from ..kernels.interface import LANES, Codes, Counts, Keys
-from ..machine.workers import StopSignal
+from ..machine.executor import Control
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
-from .context import Context
 from .interface import Advance, Counted, SegmentCut, Selected, Sink
+from .job import Job
 from .workspace import Chunk, Workspace, as_bytes
 
 
@@ -24,17 +24,17 @@ class CpuEngine:
 
     Parameters
     ----------
-    context : Context
-    stop : StopSignal
-        Checked between blocks.
+    job : Job
+    control : Control
+        Asked between blocks.
     space : Workspace, optional
         Its buffers, if there are such already.
     """
 
-    def __init__(self, context: Context, stop: StopSignal, space: Workspace | None = None) -> None:
-        self.space = space or Workspace(context, stop)
-        self._kernels = context.kernels
-        self._block_bytes = context.sizing.block_bytes
+    def __init__(self, job: Job, control: Control, space: Workspace | None = None) -> None:
+        self.space = space or Workspace(job, control)
+        self._kernels = job.kernels
+        self._block_bytes = job.sizing.block_bytes
         self._bins = np.zeros((LANES, BINS), np.uint32)
         self._lows = np.zeros((0, LOWS), np.uint32)
         self._selected_bins: dict[int, Counts] = {}
@@ -103,19 +103,19 @@ class CpuEngine:
         advance: Advance,
     ) -> Selected:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
-        job = _Job(cuts)
-        counters = self._clear_counters(job.random)
+        state = _CutState(cuts)
+        counters = self._clear_counters(state.random)
         out_bytes = FORMATS[segment.pair.out_dtype].element_bytes
         while len(self._out) < len(cuts):
             self._out.append(np.empty(self._block_bytes, np.uint8))
         for start, elements in self.space.blocks(segment):
             for chunk in self.space.chunks(segment.pair, start, elements):
-                self._cut_chunk(segment, chunk, job)
+                self._cut_chunk(segment, chunk, state)
             parts = [as_bytes(out)[: elements * out_bytes] for out in self._out[: len(cuts)]]
             sink.write(start, elements, parts)
             advance(elements)
         scores = {number: sparse(counts) for number, counts in counters.items()}
-        return Selected(elements=job.selected, scores=scores)
+        return Selected(elements=state.selected, scores=scores)
 
     def _clear_counters(self, random: Sequence[int]) -> dict[int, Counts]:
         """Return cleared counters of the scores that random cuts select."""
@@ -123,39 +123,39 @@ class CpuEngine:
             self._selected_bins.setdefault(number, np.zeros((1, BINS), np.uint32)).fill(0)
         return {number: self._selected_bins[number] for number in random}
 
-    def _cut_chunk(self, segment: Segment, chunk: Chunk, job: _Job) -> None:
+    def _cut_chunk(self, segment: Segment, chunk: Chunk, state: _CutState) -> None:
         scores, _ = self.space.score_keys(chunk)
         randoms = scores
-        if job.random:
+        if state.random:
             randoms = self.space.random_keys(segment, chunk.start, chunk.elements)
         out_bytes = chunk.target_codes.itemsize
         low = chunk.block_start * out_bytes
         high = low + chunk.elements * out_bytes
-        for number, found in enumerate(job.cuts):
+        for number, found in enumerate(state.cuts):
             out: Codes = self._out[number][low:high].view(chunk.target_codes.dtype)
             if found is None:
                 out[:] = chunk.target_codes
                 continue
             if found.random:
-                self._count_selected(number, randoms, scores, job)
+                self._count_selected(number, randoms, scores, state)
             cut = found.cut
-            count, job.remainders[number] = self._kernels.select(
+            count, state.remainders[number] = self._kernels.select(
                 randoms if found.random else scores,
                 cut.first,
                 cut.span,
                 cut.tie_first,
                 cut.tie_span,
-                job.remainders[number],
+                state.remainders[number],
                 cut.ties_taken,
                 cut.ties,
                 chunk.base_codes,
                 chunk.target_codes,
                 out,
             )
-            job.selected[number] += count
+            state.selected[number] += count
 
-    def _count_selected(self, number: int, keys: Keys, scores: Keys, job: _Job) -> None:
-        found = job.cuts[number]
+    def _count_selected(self, number: int, keys: Keys, scores: Keys, state: _CutState) -> None:
+        found = state.cuts[number]
         assert found is not None
         cut = found.cut
         self._kernels.count_selected(
@@ -164,7 +164,7 @@ class CpuEngine:
             cut.span,
             cut.tie_first,
             cut.tie_span,
-            job.remainders[number],
+            state.remainders[number],
             cut.ties_taken,
             cut.ties,
             scores,
@@ -172,7 +172,7 @@ class CpuEngine:
         )
 
 
-class _Job:
+class _CutState:
     """What is asked of a segment, and how far it is done: one entry for each cut."""
 
     def __init__(self, cuts: Sequence[SegmentCut | None]) -> None:

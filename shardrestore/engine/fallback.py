@@ -12,13 +12,13 @@ from contextlib import nullcontext
 
 from ..errors import DeviceError
 from ..machine.device import is_out_of_memory
-from ..machine.workers import StopSignal
+from ..machine.executor import Control
 from ..plan.segment import Segment
-from .context import Context
 from .cpu import CpuEngine
 from .delegating import ForwardingEngine, Result
 from .gpu import GpuEngine
 from .interface import Advance, Engine
+from .job import Job
 from .workspace import Workspace
 
 
@@ -27,20 +27,20 @@ class FallbackEngine(ForwardingEngine):
 
     Parameters
     ----------
-    context : Context
-    stop : StopSignal
+    job : Job
+    control : Control
     name : str
         The device, as torch names it.
     """
 
-    def __init__(self, context: Context, stop: StopSignal, name: str) -> None:
-        self._context = context
-        self._stop = stop
+    def __init__(self, job: Job, control: Control, name: str) -> None:
+        self._job = job
+        self._control = control
         self._name = name
         self._processor: CpuEngine | None = None
         self._gpu: GpuEngine | None = None
         try:
-            self._gpu = GpuEngine(context, stop, name)
+            self._gpu = GpuEngine(job, control, name)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise self._explain(error) from error
@@ -91,18 +91,17 @@ class FallbackEngine(ForwardingEngine):
 
     def _give_up(self, space: Workspace | None = None) -> None:
         """Go on with a processor, in the buffers that there are."""
-        self._processor = CpuEngine(self._context, self._stop, space)
+        self._processor = CpuEngine(self._job, self._control, space)
         self._note("going on with processors")
 
     def _explain(self, error: RuntimeError) -> DeviceError:
         reason = str(error).partition("\n")[0]
-        in_place = self._context.device.in_place
+        in_place = self._job.device.in_place
         advice = "move the model to the processor" if in_place else "go on with --device cpu"
         return DeviceError(f"{self._name} failed: {reason}: {advice}")
 
     def _note(self, remedy: str) -> None:
-        context = self._context
-        context.device.note(context.observer, f"{self._name} is out of memory: {remedy}")
+        self._control.note(f"{self._name} is out of memory: {remedy}")
 
 
 class _Progress:

@@ -19,15 +19,15 @@ from ..formats import FORMATS, can_overflow
 from ..kernels import gpu
 from ..kernels.device import load_block_kernels
 from ..kernels.interface import Counts
-from ..machine.workers import StopSignal
+from ..machine.executor import Control
 from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
-from .context import Context
 from .gpu_blocks import Block, Chunk, Conveyor, split
 from .interface import Advance, Counted, SegmentCut, Selected, Sink
+from .job import Job
 from .streams import Queues
 from .workspace import Workspace
 
@@ -40,24 +40,24 @@ class GpuEngine:
 
     Parameters
     ----------
-    context : Context
-    stop : StopSignal
-        Checked between blocks.
+    job : Job
+    control : Control
+        Asked between blocks.
     name : str
         The device, as torch names it.
     """
 
-    def __init__(self, context: Context, stop: StopSignal, name: str) -> None:
-        self._context = context
-        self._stop = stop
+    def __init__(self, job: Job, control: Control, name: str) -> None:
+        self._job = job
+        self._control = control
         self._device = torch.device(name)
         self._kernels = load_block_kernels(self._device)
         self._queues = Queues(self._device)
         with self._queues.computing():
-            slots = self._queues.make_slots(context.sizing.block_bytes)
-        self.space = Workspace(context, stop, slots[0].host)
-        self._conveyor = Conveyor(context, self.space, self._queues, slots)
-        self._chunk_elements = context.sizing.chunk_elements
+            slots = self._queues.make_slots(job.sizing.block_bytes)
+        self.space = Workspace(job, control, slots[0].host)
+        self._conveyor = Conveyor(job, self.space, self._queues, slots)
+        self._chunk_elements = job.sizing.chunk_elements
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -151,13 +151,13 @@ class GpuEngine:
     def _random_keys(self, segment: Segment) -> Iterator[torch.Tensor]:
         """Yield a segment's random keys chunk by chunk; no weight is read."""
         for start in range(0, segment.elements, self._chunk_elements):
-            self._stop.check()
+            self._control.check()
             elements = min(self._chunk_elements, segment.elements - start)
             yield self._draw(segment, start, elements)
 
     def _draw(self, segment: Segment, start: int, elements: int) -> torch.Tensor:
         """Return random keys, `start` counted within the segment."""
-        words = stream_words(self._context.seed, segment.stream, segment.index)
+        words = stream_words(self._job.seed, segment.stream, segment.index)
         return gpu.random_keys(*words, start, elements, self._device)
 
     def count_random_bins(self, segment: Segment, advance: Advance) -> SparseHistogram:
@@ -178,7 +178,7 @@ class GpuEngine:
         """Restore what each cut selects in a segment, and hand the results over block by block."""
         out_dtype = segment.pair.out_dtype
         size = FORMATS[out_dtype].element_bytes
-        job = _Job(cuts, self._device)
+        state = _CutState(cuts, self._device)
 
         def hand_over(block: Block) -> None:
             block.slot.returned.wait()
@@ -194,8 +194,8 @@ class GpuEngine:
             ]
             for chunk in self._chunks(segment, block):
                 places = [out[chunk.low : chunk.high] for out in outs]
-                self._cut_chunk(segment, block.start - segment.start, chunk, job, places)
-            if self._context.device.in_place:
+                self._cut_chunk(segment, block.start - segment.start, chunk, state, places)
+            if self._job.device.in_place:
                 sink.write(block.start, block.elements, outs)
                 advance(block.elements)
                 continue
@@ -205,27 +205,27 @@ class GpuEngine:
             leaving = block
         if leaving is not None:
             hand_over(leaving)
-        return job.fetch()
+        return state.fetch()
 
     def _cut_chunk(
         self,
         segment: Segment,
         block_start: int,
         chunk: Chunk,
-        job: _Job,
+        state: _CutState,
         outs: Sequence[torch.Tensor],
     ) -> None:
         kernels, exact = self._kernels, segment.pair.exact
         scores = randoms = None
-        if job.random or len(job.cuts) > 1:
+        if state.random or len(state.cuts) > 1:
             scores = gpu.score_keys(chunk.base_scored, chunk.target_scored, exact=exact)
-        if job.random:
+        if state.random:
             randoms = self._draw(segment, block_start + chunk.low, chunk.high - chunk.low)
-        for number, (found, out) in enumerate(zip(job.cuts, outs, strict=True)):
+        for number, (found, out) in enumerate(zip(state.cuts, outs, strict=True)):
             if found is None:
                 out.copy_(chunk.target_codes)
                 continue
-            remainder = job.remainders[number]
+            remainder = state.remainders[number]
             codes = chunk.base_codes, chunk.target_codes
             if scores is None:  # a single cut: its keys need not be kept
                 scored = chunk.base_scored, chunk.target_scored
@@ -235,14 +235,14 @@ class GpuEngine:
             else:
                 keys = randoms if found.random and randoms is not None else scores
                 if found.random:
-                    bins = job.scores[number]
+                    bins = state.scores[number]
                     gpu.count_selected(keys, found.cut, remainder, scores, bins)
                 done = gpu.select(keys, found.cut, remainder, *codes, out)
-            count, job.remainders[number] = done
-            job.selected[number] += count
+            count, state.remainders[number] = done
+            state.selected[number] += count
 
 
-class _Job:
+class _CutState:
     """What is asked of a segment, and how far it is done; all of it on the device."""
 
     def __init__(self, cuts: Sequence[SegmentCut | None], device: torch.device) -> None:

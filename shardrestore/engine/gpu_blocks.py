@@ -12,7 +12,7 @@ from ..checkpoint.tensor import Tensor
 from ..kernels import gpu
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
-from .context import Context
+from .job import Job
 from .streams import Queues, Slot
 from .workspace import Workspace, as_bytes
 
@@ -59,7 +59,7 @@ class Conveyor:
 
     Parameters
     ----------
-    context : Context
+    job : Job
     space : Workspace
         Reads the files.
     queues : Queues
@@ -67,10 +67,8 @@ class Conveyor:
         Used in turn.
     """
 
-    def __init__(
-        self, context: Context, space: Workspace, queues: Queues, slots: Sequence[Slot]
-    ) -> None:
-        self._context = context
+    def __init__(self, job: Job, space: Workspace, queues: Queues, slots: Sequence[Slot]) -> None:
+        self._job = job
         self._space = space
         self._queues = queues
         self._slots = slots
@@ -81,14 +79,14 @@ class Conveyor:
         What the caller queues for a block before it asks for the next one is done before the
         block's buffers are used again.
         """
-        context, pair = self._context, segment.pair
-        self._space.announce(context.base, pair.base, segment.start, segment.elements)
-        self._space.announce(context.target, pair.target, segment.start, segment.elements)
+        job, pair = self._job, segment.pair
+        self._space.announce(job.base, pair.base, segment.start, segment.elements)
+        self._space.announce(job.target, pair.target, segment.start, segment.elements)
         for number, (start, elements) in enumerate(self._space.steps(segment)):
             slot = self._slots[number % len(self._slots)]
             with self._queues.loading(slot):
-                base = self._load(slot, 0, context.base, pair.base, start, elements)
-                target = self._load(slot, 1, context.target, pair.target, start, elements)
+                base = self._load(slot, 0, job.base, pair.base, start, elements)
+                target = self._load(slot, 1, job.target, pair.target, start, elements)
             yield Block(start, base, target, slot)
             slot.computed.record()
 

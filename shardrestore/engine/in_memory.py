@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..machine.workers import StopSignal
+from ..machine.executor import Control
 from ..plan.segment import Segment
-from .context import Context
 from .cpu import CpuEngine
 from .delegating import ForwardingEngine, Result
 from .fallback import FallbackEngine
 from .interface import Advance, Engine
+from .job import Job
 from .workspace import Workspace
 
 
@@ -21,13 +21,13 @@ class ResidentEngine(ForwardingEngine):
 
     Parameters
     ----------
-    context : Context
-    stop : StopSignal
+    job : Job
+    control : Control
     """
 
-    def __init__(self, context: Context, stop: StopSignal) -> None:
-        self._context = context
-        self._stop = stop
+    def __init__(self, job: Job, control: Control) -> None:
+        self._job = job
+        self._control = control
         self._engines: dict[str | None, Engine] = {}
 
     @property
@@ -46,15 +46,15 @@ class ResidentEngine(ForwardingEngine):
 
     def _engine(self, segment: Segment) -> Engine:
         tensor = segment.pair.target
-        codes = self._context.target.reader.view(tensor, 0, 1)
+        codes = self._job.target.reader.view(tensor, 0, 1)
         name = None if codes is None else str(codes.device)
-        return self._open(name if name in self._context.device.names else None)
+        return self._open(name if name in self._job.device.names else None)
 
     def _open(self, name: str | None) -> Engine:
         if name not in self._engines:
             self._engines[name] = (
-                CpuEngine(self._context, self._stop)
+                CpuEngine(self._job, self._control)
                 if name is None
-                else FallbackEngine(self._context, self._stop, name)
+                else FallbackEngine(self._job, self._control, name)
             )
         return self._engines[name]

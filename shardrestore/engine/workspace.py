@@ -20,12 +20,12 @@ from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS, can_overflow
 from ..kernels.casting import Caster, view_codes
 from ..kernels.interface import Codes, Keys
-from ..machine.workers import StopSignal
+from ..machine.executor import Control
 from ..pairing.pairs import Pair
 from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.segment import Segment
 from ..selection.stream import stream_words
-from .context import Context
+from .job import Job
 
 Buffers = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """For a block of the base, and one of the target."""
@@ -62,25 +62,25 @@ class Workspace:
 
     Parameters
     ----------
-    context : Context
-    stop : StopSignal
-        Checked before each block.
+    job : Job
+    control : Control
+        Asked before each block.
     buffers : tuple of ndarray of uint8, optional
         Where blocks are read to, if there are such already.
     """
 
-    def __init__(self, context: Context, stop: StopSignal, buffers: Buffers | None = None) -> None:
-        self._context = context
-        self._kernels = context.kernels
-        self._stop = stop
-        self.block_bytes = context.sizing.block_bytes
+    def __init__(self, job: Job, control: Control, buffers: Buffers | None = None) -> None:
+        self._job = job
+        self._kernels = job.kernels
+        self._control = control
+        self.block_bytes = job.sizing.block_bytes
         self.base_buffer, self.target_buffer = buffers or (
             np.empty(self.block_bytes, np.uint8),
             np.empty(self.block_bytes, np.uint8),
         )
         self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
         self._random_keys = np.empty(CHUNK_ELEMENTS, np.uint32)
-        self._caster = Caster(context.kernels, CHUNK_ELEMENTS)
+        self._caster = Caster(job.kernels, CHUNK_ELEMENTS)
         self.cast = self._caster.cast
 
     def blocks(self, segment: Segment) -> Iterator[tuple[int, int]]:
@@ -88,7 +88,7 @@ class Workspace:
 
         The blocks' bytes are in ``base_buffer`` and ``target_buffer``.
         """
-        pair, base, target = segment.pair, self._context.base, self._context.target
+        pair, base, target = segment.pair, self._job.base, self._job.target
         self.announce(base, pair.base, segment.start, segment.elements)
         self.announce(target, pair.target, segment.start, segment.elements)
         for start, elements in self.steps(segment):
@@ -103,7 +103,7 @@ class Workspace:
         step = self.block_bytes // max(FORMATS[dtype].element_bytes for dtype in dtypes)
         end = segment.start + segment.elements
         for start in range(segment.start, end, step):
-            self._stop.check()
+            self._control.check()
             yield start, min(step, end - start)
 
     def target_chunks(
@@ -111,22 +111,22 @@ class Workspace:
     ) -> Iterator[tuple[int, Codes]]:
         """Read elements of the target alone; yield each chunk's first element and its codes."""
         step = self.block_bytes // tensor.element_bytes
-        self.announce(self._context.target, tensor, start, elements)
+        self.announce(self._job.target, tensor, start, elements)
         for first in range(start, start + elements, step):
-            self._stop.check()
+            self._control.check()
             count = min(step, start + elements - first)
-            self._context.target.reader.read(tensor, first, count, as_bytes(self.target_buffer))
+            self._job.target.reader.read(tensor, first, count, as_bytes(self.target_buffer))
             for low in range(0, count, CHUNK_ELEMENTS):
                 high = min(low + CHUNK_ELEMENTS, count)
                 yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)
 
     def announce(self, model: Model, tensor: Tensor, start: int, elements: int) -> None:
         """Announce elements of a tensor that this worker will read next, in order."""
-        model.reader.announce(tensor, start, elements, self.block_bytes, self._stop.check)
+        model.reader.announce(tensor, start, elements, self.block_bytes, self._control.check)
 
     def expect(self, source: ByteSource, offset: int, nbytes: int) -> None:
         """Announce bytes of a file that this worker will read next, in order."""
-        source.expect(offset, nbytes, self.block_bytes, self._stop.check)
+        source.expect(offset, nbytes, self.block_bytes, self._control.check)
 
     def chunks(self, pair: Pair, start: int, elements: int) -> Iterator[Chunk]:
         """Yield the block in the buffers chunk by chunk."""
@@ -167,7 +167,7 @@ class Workspace:
     def random_keys(self, segment: Segment, start: int, elements: int) -> Keys:
         """Return the random keys of elements of a segment, at most a chunk of them."""
         keys = self._random_keys[:elements]
-        words = stream_words(self._context.seed, segment.stream, segment.index)
+        words = stream_words(self._job.seed, segment.stream, segment.index)
         self._kernels.random_keys(*words, start - segment.start, keys)
         return keys
 
@@ -181,7 +181,7 @@ class Workspace:
         """Yield a segment's random keys chunk by chunk; no weight is read."""
         end = segment.start + segment.elements
         for start in range(segment.start, end, CHUNK_ELEMENTS):
-            self._stop.check()
+            self._control.check()
             yield self.random_keys(segment, start, min(CHUNK_ELEMENTS, end - start))
 
 

@@ -16,7 +16,7 @@ from ..checkpoint.entry import shorten
 from ..errors import DeviceError, InputChangedError, RequestError
 from ..formats import FORMATS
 from ..kernels.interface import Codes, Flags
-from ..machine.workers import Stopped
+from ..machine.executor import Stopped
 from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.work import Work
 from .store import Store

@@ -9,24 +9,27 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from torch.nn import Module
 
 from ..checkpoint.model import Model
 from ..engine.choice import open_engine
-from ..engine.context import Context
+from ..engine.interface import Selected
+from ..engine.job import Job
 from ..errors import MemoryBudgetError, OutputError, RequestError
 from ..figures.costs import Costs, Times
 from ..figures.restoration import RestorationReport
+from ..inputs.opened import Inputs
 from ..inputs.reference import Reference
-from ..kernels import load_kernels
 from ..machine.device import find_resident_device
+from ..machine.executor import Control, Stage
 from ..machine.meter import peak_resident_bytes
-from ..machine.progress import Observer, SerialObserver, SilentObserver, in_units
-from ..machine.workers import StopSignal, run_tasks
+from ..machine.progress import Observer, SilentObserver, in_units
+from ..machine.threads import ThreadExecutor
+from ..passes.context import Context
 from ..passes.cut import PlacedCut, place_cuts
 from ..passes.gather import Gathered, gather
 from ..passes.restore import Ledger, Restored
@@ -140,14 +143,15 @@ class _Editor:
         self._work = session.work
         self._changes = changes
         self._context = Context(
-            base=session.base,
-            target=session.target,
-            kernels=load_kernels(),
-            device=session.work.device,
-            sizing=session.work.sizing,
-            seed=session.request.seed,
-            allow_nonfinite=session.request.allow_nonfinite,
-            observer=SerialObserver(observer or SilentObserver()),
+            job=Job(
+                inputs=Inputs(session.base, session.target),
+                device=session.work.device,
+                sizing=session.work.sizing,
+                seed=session.request.seed,
+                allow_nonfinite=session.request.allow_nonfinite,
+            ),
+            executor=ThreadExecutor(),
+            observer=observer or SilentObserver(),
             folder=folder,
         )
 
@@ -195,7 +199,7 @@ class _Editor:
     def _find_cut(self) -> tuple[Gathered, PlacedCut]:
         found = scan(self._context, self._work.segments, self._work.twins)
         with closing(found.histograms):
-            if not self._context.allow_nonfinite:
+            if not self._context.job.allow_nonfinite:
                 refuse_nonfinite(found)
             gathered = gather(found, self._work.regions)
             (placed,) = place_cuts(self._context, found, self._work.goals, gathered.regions)
@@ -204,29 +208,30 @@ class _Editor:
     def _restore(self, placed: PlacedCut) -> Restored:
         """Set the selected elements of all segments to the base's."""
         ledger = Ledger([placed], {})
-        reader = self._session.target.reader
-        assert isinstance(reader, ModuleReader)
-        observer = self._context.observer
-
-        def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-            engine = open_engine(self._context, stop)
-            writer = self._changes.open_writer(self._context.sizing.chunk_elements)
-
-            def work(segment: Segment) -> None:
-                sink = SegmentSink(writer, reader.weights(segment.pair.name))
-                advance = in_units(observer, segment.element_bytes)
-                selected = engine.cut(segment, [placed.meet(segment)], sink, advance)
-                if not segment.pair.twin:
-                    ledger.note(segment, selected.elements, selected.scores)
-
-            return work
-
-        observer.begin("restore", sum(segment.nbytes for segment in self._segments()))
-        try:
-            run_tasks(self._segments(), self._work.sizing.workers, make_work)
-        finally:
-            observer.end()
+        open_worker = partial(_SegmentEditor, self._context.job, placed, self._changes)
+        stage = Stage(name="restore", open_worker=open_worker, work=_SegmentEditor.edit)
+        with self._context.run_observed(stage, self._segments()) as results:
+            for segment, selected in results:
+                ledger.note(segment, selected)
         self._session.base.check_unchanged()
         ledger.close(0)
         self._session.check_counts([placed], ledger.totals)
         return ledger.totals[0]
+
+
+class _SegmentEditor:
+    """One worker that restores segments of a module; it works where the module is."""
+
+    def __init__(self, job: Job, placed: PlacedCut, changes: Changes, control: Control) -> None:
+        self._engine = open_engine(job, control)
+        self._placed = placed
+        self._writer = changes.open_writer(job.sizing.chunk_elements)
+        assert isinstance(job.target.reader, ModuleReader)
+        self._reader = job.target.reader
+        self._control = control
+
+    def edit(self, segment: Segment) -> Selected:
+        """Set the selected elements of a segment to the base's."""
+        sink = SegmentSink(self._writer, self._reader.weights(segment.pair.name))
+        advance = in_units(self._control, segment.element_bytes)
+        return self._engine.cut(segment, [self._placed.meet(segment)], sink, advance)

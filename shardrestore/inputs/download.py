@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +9,9 @@ from pathlib import Path
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
 from ..checkpoint.source import Fetchable
-from ..errors import MemoryBudgetError
+from ..machine.executor import Control, Stage, running
 from ..machine.progress import Observer
-from ..machine.workers import POLL_SECONDS, StopSignal
+from ..machine.threads import ThreadExecutor
 
 Need = tuple[Path, int]
 """A place and the bytes that it will take."""
@@ -46,7 +43,6 @@ class Downloads:
         at_once : int
             Files that are downloaded at once.
         observer : Observer
-            Called by several threads at once: a ``SerialObserver``.
 
         Raises
         ------
@@ -72,49 +68,22 @@ def _fetch_all(files: Sequence[Fetchable], at_once: int, observer: Observer) -> 
     and more; nobody who has pressed Ctrl-C does. An abandoned one ends with its next
     bytes, or with the process.
     """
-    stop = StopSignal()
-    pending, lock = iter(files), threading.Lock()
-    outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-
-    def advance(nbytes: int) -> None:
-        stop.check()
-        observer.advance(nbytes)
-
-    def work() -> None:
-        try:
-            while True:
-                stop.check()
-                with lock:
-                    file = next(pending, None)
-                if file is None:
-                    return outcomes.put(None)
-                file.fetch(advance)
-        except BaseException as error:
-            outcomes.put(error)
-
-    try:
-        for number in range(at_once):
-            name = f"shardrestore-download-{number}"
-            _start(threading.Thread(target=work, name=name, daemon=True))
-        for _ in range(at_once):
-            failure = _wait(outcomes)
-            if failure is not None:
-                raise failure
-    finally:
-        stop.set()
+    executor = ThreadExecutor(abandons=True, advice="raise the limit (`ulimit -u`)")
+    stage = Stage(name="download", open_worker=_Fetcher, work=_Fetcher.fetch)
+    with running(executor, stage, files, at_once, observer) as fetched:
+        for _ in fetched:
+            pass
 
 
-def _wait(outcomes: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return outcomes.get(timeout=POLL_SECONDS)
+class _Fetcher:
+    """One worker that downloads files."""
 
+    def __init__(self, control: Control) -> None:
+        self._control = control
 
-def _start(thread: threading.Thread) -> None:
-    try:
-        thread.start()
-    except RuntimeError as error:  # the system allows no more threads
-        raise MemoryBudgetError(f"{error}: raise the limit (`ulimit -u`)") from error
+    def fetch(self, file: Fetchable) -> None:
+        """Bring a file to disk."""
+        file.fetch(self._control.advance)
 
 
 def plan_downloads(

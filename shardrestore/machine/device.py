@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -52,7 +51,6 @@ class Device:
     reason: str = ""
     """Why it was chosen, if it was not asked for."""
     _noted: set[str] = field(default_factory=set, repr=False, compare=False)
-    _turn: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @property
     def story(self) -> str:
@@ -71,9 +69,9 @@ class Device:
         """Among how many GPUs the workers are shared: where a model is, each works on all."""
         return min(len(self.names), 1) if self.in_place else len(self.names)
 
-    def take_turn(self) -> str | None:
-        """Return the GPU that the next worker uses, one after the other; None for processors."""
-        return self.names[next(self._turn) % len(self.names)] if self.names else None
+    def name_for(self, worker: int) -> str | None:
+        """Return the GPU that a worker uses, by its number; None for processors."""
+        return self.names[worker % len(self.names)] if self.names else None
 
     def note(self, observer: Observer, remark: str) -> None:
         """Tell an observer something once, however many workers find it out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -48,38 +47,17 @@ class SilentObserver:
         """Ignore the end."""
 
 
-class SerialObserver:
-    """Passes calls of many threads on to an observer, one at a time."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._lock = threading.Lock()
-
-    def note(self, remark: str) -> None:
-        """Pass the remark on."""
-        with self._lock:
-            self._observer.note(remark)
-
-    def begin(self, stage: str, total_bytes: int) -> None:
-        """Pass the stage on."""
-        with self._lock:
-            self._observer.begin(stage, total_bytes)
+class Advancing(Protocol):
+    """Whoever hears of progress: an observer, or a worker's executor."""
 
     def advance(self, nbytes: int) -> None:
-        """Pass the bytes on."""
-        with self._lock:
-            self._observer.advance(nbytes)
-
-    def end(self) -> None:
-        """Pass the end on."""
-        with self._lock:
-            self._observer.end()
+        """Note that `nbytes` more are done."""
 
 
-def in_units(observer: Observer, unit_bytes: int) -> Callable[[int], None]:
-    """Return a function that tells an observer of progress in units of so many bytes."""
+def in_units(heard: Advancing, unit_bytes: int) -> Callable[[int], None]:
+    """Return a function that passes on progress in units of so many bytes."""
 
     def advance(units: int) -> None:
-        observer.advance(units * unit_bytes)
+        heard.advance(units * unit_bytes)
 
     return advance

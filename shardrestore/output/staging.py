@@ -113,6 +113,11 @@ class Staging:
                 f"files back into {self.output}, then start anew"
             )
 
+    @property
+    def unfinished(self) -> Path:
+        """Folder in which files grow."""
+        return self.folder / UNFINISHED_FOLDER
+
     def unfinished_path(self, name: str) -> Path:
         """Return where the file `name` grows; its folder exists afterwards."""
         return self.path(f"{UNFINISHED_FOLDER}/{name}")

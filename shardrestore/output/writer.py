@@ -16,31 +16,43 @@ class ShardWriter:
     Parameters
     ----------
     path : Path
-        The file to create; it must not exist.
-    header : bytes
-        The complete header, length included.
     nbytes : int
         Size of the whole file in bytes.
+    flags : int
+        How to open it, see ``os.open``.
     """
 
-    def __init__(self, path: Path, header: bytes, nbytes: int) -> None:
+    def __init__(self, path: Path, nbytes: int, flags: int = 0) -> None:
         self.path = path
         self.nbytes = nbytes
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(path, flags, 0o666)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o666)
         except OSError as error:
             raise explain_write_error(path, nbytes, error) from error
+
+    @classmethod
+    def create(cls, path: Path, header: bytes, nbytes: int) -> ShardWriter:
+        """Create a file, which must not exist, and write its complete header, length included."""
+        writer = cls(path, nbytes, os.O_CREAT | os.O_EXCL)
         try:
-            os.ftruncate(self._descriptor, nbytes)
+            os.ftruncate(writer._descriptor, nbytes)
+            writer.write(0, memoryview(header))
         except OSError as error:
-            self.close()
+            writer.close()
             raise explain_write_error(path, nbytes, error) from error
-        try:
-            self.write(0, memoryview(header))
         except OutputError:
-            self.close()
+            writer.close()
             raise
+        return writer
+
+    @classmethod
+    def open(cls, path: Path) -> ShardWriter:
+        """Open a file that another process has created."""
+        try:
+            nbytes = path.stat().st_size
+        except OSError as error:
+            raise explain_write_error(path, 0, error) from error
+        return cls(path, nbytes)
 
     def write(self, offset: int, buffer: memoryview) -> None:
         """Write all of `buffer` at `offset`."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..engine.context import Context
 from ..engine.interface import SegmentCut
 from ..plan.goal import Goal
 from ..plan.segment import Region, Segment
@@ -27,6 +26,7 @@ from ..selection.cut import (
     tie_remainders,
 )
 from ..selection.score import LOWS
+from .context import Context
 from .gather import RegionScores
 from .refine import LowBits, count_random_bins
 from .scan import Scan

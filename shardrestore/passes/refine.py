@@ -7,19 +7,20 @@ counted as well, per segment.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from ..engine.choice import open_engine
-from ..engine.context import Context
+from ..engine.job import Job
+from ..machine.executor import Control, Stage
 from ..machine.progress import in_units
-from ..machine.workers import StopSignal, run_tasks
 from ..plan.segment import Region, Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
+from .context import Context
 from .scan import Scan
 from .spool import Spool
 
@@ -44,31 +45,16 @@ class LowBits:
 
     def count(self, context: Context, members: npt.NDArray[np.bool_]) -> None:
         """Count in the segments that are members, as far as the scan leaves it open."""
-        slots = np.full(BINS, -1, np.int32)
-        for bin_, row in self._rows.items():
-            slots[bin_] = row
-
-        def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-            engine = open_engine(context, stop)
-
-            def work(segment: Segment) -> None:
-                advance = in_units(context.observer, segment.element_bytes)
-                counts = engine.count_lows(
-                    segment, slots, len(self._rows), advance, random=self._random
-                )
-                for row in range(len(self._rows)):
-                    self._spool.put(self._number(segment, row), sparse(counts[row : row + 1]))
-
-            return work
-
-        tasks = [s for s in self._scan.segments if members[s.number] and not self._resolved(s)]
-        context.observer.begin(
-            "random" if self._random else "refine", sum(task.nbytes for task in tasks)
+        stage = Stage(
+            name="random" if self._random else "refine",
+            open_worker=partial(_LowCounter, context.job, tuple(self._rows), random=self._random),
+            work=_LowCounter.count,
         )
-        try:
-            run_tasks(tasks, context.sizing.workers, make_work)
-        finally:
-            context.observer.end()
+        tasks = [s for s in self._scan.segments if members[s.number] and not self._resolved(s)]
+        with context.run_observed(stage, tasks) as counts:
+            for segment, rows in counts:
+                for row, lows in enumerate(rows):
+                    self._spool.put(self._number(segment, row), lows)
 
     def _resolved(self, segment: Segment) -> bool:
         """Whether the scan's histogram holds each key: bfloat16 scores, not random keys."""
@@ -99,32 +85,54 @@ class LowBits:
         self._spool.close()
 
 
+class _LowCounter:
+    """One worker that counts low bits in some bins."""
+
+    def __init__(self, job: Job, bins: Sequence[int], control: Control, *, random: bool) -> None:
+        self._engine = open_engine(job, control)
+        self._control = control
+        self._random = random
+        self._rows = len(bins)
+        self._slots = np.full(BINS, -1, np.int32)
+        self._slots[list(bins)] = range(self._rows)
+
+    def count(self, segment: Segment) -> list[SparseHistogram]:
+        """Return the segment's elements by their low bits, for each bin."""
+        advance = in_units(self._control, segment.element_bytes)
+        counts = self._engine.count_lows(
+            segment, self._slots, self._rows, advance, random=self._random
+        )
+        return [sparse(counts[row : row + 1]) for row in range(self._rows)]
+
+
 def count_random_bins(
     context: Context, scan: Scan, regions: Sequence[Region]
 ) -> list[npt.NDArray[np.uint64]]:
     """Return the elements of each region by the bin of their random key; no weight is read."""
     totals = [np.zeros(BINS, np.uint64) for _ in regions]
-    lock = threading.Lock()
-
-    def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        engine = open_engine(context, stop)
-
-        def work(segment: Segment) -> None:
-            found = engine.count_random_bins(
-                segment, in_units(context.observer, segment.element_bytes)
-            )
-            with lock:
-                for region, total in zip(regions, totals, strict=True):
-                    if region.members[segment.number]:
-                        total[found.bins] += found.counts
-
-        return work
-
     members = np.logical_or.reduce([region.members for region in regions])
     tasks = [segment for segment in scan.segments if members[segment.number]]
-    context.observer.begin("random", sum(task.nbytes for task in tasks))
-    try:
-        run_tasks(tasks, context.sizing.workers, make_work)
-    finally:
-        context.observer.end()
+    stage = Stage(
+        name="random",
+        open_worker=partial(_RandomCounter, context.job),
+        work=_RandomCounter.count,
+    )
+    with context.run_observed(stage, tasks) as counts:
+        for segment, found in counts:
+            for region, total in zip(regions, totals, strict=True):
+                if region.members[segment.number]:
+                    total[found.bins] += found.counts
     return totals
+
+
+class _RandomCounter:
+    """One worker that counts random keys."""
+
+    def __init__(self, job: Job, control: Control) -> None:
+        self._engine = open_engine(job, control)
+        self._control = control
+
+    def count(self, segment: Segment) -> SparseHistogram:
+        """Return the segment's elements by the bin of their random key."""
+        advance = in_units(self._control, segment.element_bytes)
+        return self._engine.count_random_bins(segment, advance)

@@ -6,23 +6,25 @@ What lies outside a cut's region is the target's, cast if the output is.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from ..checkpoint.entry import show_name
 from ..engine.choice import open_engine
-from ..engine.context import Context
+from ..engine.interface import Selected
+from ..engine.job import Job
 from ..engine.workspace import as_bytes
 from ..errors import NonFiniteError
+from ..machine.executor import Control, Stage
 from ..machine.progress import in_units
-from ..machine.workers import StopSignal, run_tasks
+from ..output.files import ShardFiles
 from ..output.staging import Staging
 from ..plan.layout import OutputShard, OutputTensor
 from ..plan.segment import Segment
 from ..plan.tasks import CastTask, CopyTask, SegmentTask, Task, plan_tasks
-from ..selection.histogram import Histogram, SparseHistogram
+from ..selection.histogram import Histogram
+from .context import Context
 from .cut import PlacedCut
 from .writers import Writers
 
@@ -94,46 +96,49 @@ def restore(
     OutputError
         If a shard cannot be written.
     """
-    everything = plan_tasks(
-        context.target_files, shards, [*segments, *twins], workers=context.sizing.workers
-    )
+    job, at_once = context.job, context.job.sizing.workers
+    everything = plan_tasks(job.target_files, shards, [*segments, *twins], workers=at_once)
     tasks = [task for task in everything if task.shard not in finished]
     left = [number for number in range(len(shards)) if number not in finished]
     rounds = [set(left)] if dispatch is None else [{number} for number in left]
     ledger = Ledger(cuts, finished)
 
-    def complete(shard: int) -> None:
-        context.base.check_unchanged()
-        context.target.check_unchanged()
-        completed(shard, ledger.close(shard))
+    def complete(shard: int, result: ShardResult) -> None:
+        job.base.check_unchanged()
+        job.target.check_unchanged()
+        completed(shard, result)
 
-    with Writers(shards, tasks, outputs, complete) as writers:
-
-        def make_work(stop: StopSignal) -> Callable[[Task], None]:
-            restorer = _Restorer(context, shards, cuts, writers, ledger, stop)
-
-            def work(task: Task) -> None:
-                restorer.do(task)
-                writers.done(task.shard)
-
-            return work
-
-        stage, total_bytes = "restore", sum(task.nbytes for task in tasks)
-        if dispatch is not None:
-            stage, total_bytes = "relay", total_bytes + sum(shards[n].nbytes for n in left)
-        context.observer.begin(stage, total_bytes)
-        try:
-            for numbers in rounds:
-                of_round = [task for task in tasks if task.shard in numbers]
-                for number in numbers - {task.shard for task in of_round}:
-                    writers.complete(number)  # a shard without a byte of data
-                run_tasks(of_round, context.sizing.workers, make_work)
-                writers.wait()
-                if dispatch is not None:
-                    dispatch(*numbers)
-        finally:
-            context.observer.end()
+    name, total_bytes = "restore", sum(task.nbytes for task in tasks)
+    if dispatch is not None:
+        name, total_bytes = "relay", total_bytes + sum(shards[n].nbytes for n in left)
+    with (
+        Writers(shards, tasks, outputs, at_once, complete) as writers,
+        context.observed(name, total_bytes),
+    ):
+        open_worker = partial(_Restorer, job, shards, cuts, writers.files)
+        stage = Stage(name=name, open_worker=open_worker, work=_Restorer.do)
+        for numbers in rounds:
+            of_round = [task for task in tasks if task.shard in numbers]
+            for number in numbers - {task.shard for task in of_round}:
+                writers.begin(number)  # a shard without a byte of data
+                writers.complete(number, ledger.close(number))
+            with context.run(stage, writers.draw(of_round)) as results:
+                _fold(results, ledger, writers)
+            writers.wait()
+            if dispatch is not None:
+                dispatch(*numbers)
     return ledger.totals
+
+
+def _fold(
+    results: Iterable[tuple[Task, Selected | None]], ledger: Ledger, writers: Writers[ShardResult]
+) -> None:
+    """Note what was done, and complete each shard whose last task has come back."""
+    for task, selected in results:
+        if isinstance(task, SegmentTask) and selected is not None:
+            ledger.note(task.segment, selected)
+        if writers.is_last(task.shard):
+            writers.complete(task.shard, ledger.close(task.shard))
 
 
 class Ledger:
@@ -150,29 +155,26 @@ class Ledger:
         self.totals = [Restored() for _ in cuts]
         self._cuts = cuts
         self._open: dict[int, list[Restored]] = {}
-        self._lock = threading.Lock()
         for result in finished.values():
             self._add(result)
 
-    def note(
-        self, segment: Segment, selected: Sequence[int], counted: Mapping[int, SparseHistogram]
-    ) -> None:
-        """Note what each cut selected in a segment, and the scores that some of them did."""
+    def note(self, segment: Segment, selected: Selected) -> None:
+        """Note what each cut selected in a segment; a tied head's repeats its embedding's."""
         pair = segment.pair
-        with self._lock:
-            parts = self._open.setdefault(pair.target.shard, [Restored() for _ in self._cuts])
-            for placed, part, count in zip(self._cuts, parts, selected, strict=True):
-                if placed.members[segment.number]:
-                    part.selected[pair.name] = part.selected.get(pair.name, 0) + count
-            for number, histogram in counted.items():
-                scores = parts[number].scores = parts[number].scores or Histogram.empty()
-                scores.add(histogram, exact=pair.exact)
+        if pair.twin:
+            return
+        parts = self._open.setdefault(pair.target.shard, [Restored() for _ in self._cuts])
+        for placed, part, count in zip(self._cuts, parts, selected.elements, strict=True):
+            if placed.members[segment.number]:
+                part.selected[pair.name] = part.selected.get(pair.name, 0) + count
+        for number, histogram in selected.scores.items():
+            scores = parts[number].scores = parts[number].scores or Histogram.empty()
+            scores.add(histogram, exact=pair.exact)
 
     def close(self, shard: int) -> ShardResult:
         """Add a complete shard to the totals; return what was done in it."""
-        with self._lock:
-            result = self._open.pop(shard, [Restored() for _ in self._cuts])
-            self._add(result)
+        result = self._open.pop(shard, [Restored() for _ in self._cuts])
+        self._add(result)
         return result
 
     def _add(self, result: ShardResult) -> None:
@@ -185,37 +187,36 @@ class _Restorer:
 
     def __init__(
         self,
-        context: Context,
+        job: Job,
         shards: Sequence[OutputShard],
         cuts: Sequence[PlacedCut],
-        writers: Writers,
-        ledger: Ledger,
-        stop: StopSignal,
+        files: ShardFiles,
+        control: Control,
     ) -> None:
-        self._engine = open_engine(context, stop)
-        self._target = context.target_files
-        self._observer = context.observer
-        self._allow_nonfinite = context.allow_nonfinite
+        self._engine = open_engine(job, control)
+        self._target = job.target_files
+        self._allow_nonfinite = job.allow_nonfinite
         self._shards = shards
         self._cuts = cuts
-        self._writers = writers
-        self._ledger = ledger
-        self._stop = stop
+        self._files = files
+        self._control = control
 
-    def do(self, task: Task) -> None:
+    def do(self, task: Task) -> Selected | None:
+        """Do a task; return what the cuts selected in a segment."""
         match task:
             case SegmentTask():
-                self._restore(task.segment)
+                return self._restore(task.segment)
             case CopyTask():
                 self._copy(task)
             case CastTask():
                 self._cast(task)
+        return None
 
     def _write(self, shard: int, offset: int, parts: Sequence[memoryview]) -> None:
         """Write each output's part of a shard."""
-        for writer, part in zip(self._writers.get(shard), parts, strict=True):
+        for writer, part in zip(self._files.get(shard), parts, strict=True):
             writer.write(offset, part)
-        self._writers.wrote(sum(map(len, parts)))
+        self._files.wrote(sum(map(len, parts)))
 
     def _copy(self, task: CopyTask) -> None:
         source = self._target.shards[task.shard].source
@@ -223,11 +224,11 @@ class _Restorer:
         buffer = as_bytes(space.target_buffer)
         space.expect(source, task.offset, task.nbytes)
         for begin in range(0, task.nbytes, len(buffer)):
-            self._stop.check()
+            self._control.check()
             part = buffer[: min(len(buffer), task.nbytes - begin)]
             source.read_into(task.offset + begin, part)
             self._write(task.shard, task.out_offset + begin, [part] * len(self._cuts))
-            self._observer.advance(len(part))
+            self._control.advance(len(part))
 
     def _cast(self, task: CastTask) -> None:
         space, tensor = self._engine.space, task.tensor
@@ -243,17 +244,15 @@ class _Restorer:
                 )
             parts = [as_bytes(codes)] * len(self._cuts)
             self._write(task.shard, output.locate(start), parts)
-            self._observer.advance(chunk.nbytes)
+            self._control.advance(chunk.nbytes)
 
-    def _restore(self, segment: Segment) -> None:
+    def _restore(self, segment: Segment) -> Selected:
         pair = segment.pair
         output = self._shards[pair.target.shard].tensors[pair.name]
         sink = _ShardSink(partial(self._write, pair.target.shard), output)
         cuts = [placed.meet(segment) for placed in self._cuts]
-        advance = in_units(self._observer, segment.element_bytes)
-        selected = self._engine.cut(segment, cuts, sink, advance)
-        if not pair.twin:
-            self._ledger.note(segment, selected.elements, selected.scores)
+        advance = in_units(self._control, segment.element_bytes)
+        return self._engine.cut(segment, cuts, sink, advance)
 
 
 class _ShardSink:

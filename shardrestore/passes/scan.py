@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from ..checkpoint.entry import shorten, show_name
 from ..engine.choice import open_engine
-from ..engine.context import Context
+from ..engine.interface import Counted
+from ..engine.job import Job
 from ..engine.workspace import as_bytes
 from ..errors import NonFiniteError, PairingError
+from ..machine.executor import Control, Stage
 from ..machine.progress import in_units
-from ..machine.workers import StopSignal, run_tasks
 from ..plan.segment import Segment
 from ..selection.histogram import HistogramStore
 from ..selection.score import INFINITY_BIN
+from .context import Context
 from .spool import Spool
 
 
@@ -75,28 +78,20 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
         nonfinite=np.zeros(len(segments), np.int64),
         overflows=np.zeros(len(segments), np.int64),
     )
-
-    def make_work(stop: StopSignal) -> Callable[[Segment], None]:
-        scanner = _Scanner(context, stop, result, spool)
-
-        def work(segment: Segment) -> None:
-            if segment.pair.twin:
-                scanner.compare_twin(segment)
-            else:
-                scanner.count(segment)
-
-        return work
-
+    stage = Stage(name="scan", open_worker=partial(_Scanner, context.job), work=_Scanner.scan)
     # Files are read front to back, whatever the names of their tensors.
     tasks = sorted([*segments, *twins], key=_file_order)
     try:
-        context.observer.begin("scan", sum(task.nbytes for task in tasks))
-        run_tasks(tasks, context.sizing.workers, make_work)
+        with context.run_observed(stage, tasks) as counts:
+            for segment, found in counts:
+                if found is not None:
+                    result.zero_base[segment.number] = found.counted.zero_base
+                    result.overflows[segment.number] = found.counted.overflows
+                    result.nonfinite[segment.number] = found.nonfinite
+                    spool.put(segment.number, found.counted.histogram)
     except BaseException:
         spool.close()
         raise
-    finally:
-        context.observer.end()
     return result
 
 
@@ -105,28 +100,36 @@ def _file_order(segment: Segment) -> tuple[int, int, int]:
     return tensor.shard, tensor.offset, segment.index
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What a worker finds in a segment."""
+
+    counted: Counted
+    nonfinite: int
+    """NaN and infinite weights of base and target together."""
+
+
 class _Scanner:
     """One worker of pass 1."""
 
-    def __init__(self, context: Context, stop: StopSignal, result: Scan, spool: Spool) -> None:
-        self._engine = open_engine(context, stop)
-        self._target = context.target
-        self._observer = context.observer
-        self._result = result
-        self._spool = spool
+    def __init__(self, job: Job, control: Control) -> None:
+        self._engine = open_engine(job, control)
+        self._target = job.target
+        self._control = control
 
-    def count(self, segment: Segment) -> None:
-        number, result = segment.number, self._result
-        counted = self._engine.count(segment, in_units(self._observer, segment.element_bytes))
-        result.zero_base[number] = counted.zero_base
-        result.overflows[number] = counted.overflows
+    def scan(self, segment: Segment) -> _Found | None:
+        """Count a segment; a tied head's is compared, and there is nothing to say of it."""
+        if segment.pair.twin:
+            self._compare_twin(segment)
+            return None
+        counted = self._engine.count(segment, in_units(self._control, segment.element_bytes))
         # A non-finite weight gives a score that is infinite or no number; so
         # may finite ones, by overflow. Rare enough to read the segment again.
-        if counted.histogram.bins[-1] >= INFINITY_BIN:
-            result.nonfinite[number] = self._engine.count_nonfinite(segment)
-        self._spool.put(number, counted.histogram)
+        suspicious = counted.histogram.bins[-1] >= INFINITY_BIN
+        nonfinite = self._engine.count_nonfinite(segment) if suspicious else 0
+        return _Found(counted=counted, nonfinite=nonfinite)
 
-    def compare_twin(self, segment: Segment) -> None:
+    def _compare_twin(self, segment: Segment) -> None:
         pair, target = segment.pair, self._target
         embedding = target.tensors[pair.twin or ""]
         space = self._engine.space
@@ -140,7 +143,7 @@ class _Scanner:
                     f"config.json of {target.where} ties them: correct tie_word_embeddings, or "
                     f"leave both out with --exclude"
                 )
-            self._observer.advance(head.size * segment.element_bytes)
+            self._control.advance(head.size * segment.element_bytes)
 
 
 def refuse_nonfinite(scan: Scan) -> None:

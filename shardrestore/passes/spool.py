@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +38,14 @@ class Spool:
         self._begin = np.zeros(records, np.int64)
         self._bins = np.zeros(records, np.int64)
         self._end = 0
-        self._lock = threading.Lock()
 
     def put(self, number: int, histogram: SparseHistogram) -> None:
         """Store the histogram of segment `number`."""
         record = histogram.bins.tobytes() + histogram.counts.tobytes()
-        with self._lock:
-            begin = self._end
-            self._end += len(record)
-            self._begin[number] = begin
-            self._bins[number] = histogram.bins.size
-        self._write(record, begin)
+        self._write(record, self._end)
+        self._begin[number] = self._end
+        self._bins[number] = histogram.bins.size
+        self._end += len(record)
 
     def _write(self, record: bytes, begin: int) -> None:
         rest = memoryview(record)
@@ -58,7 +54,7 @@ class Spool:
                 count = os.pwrite(self._file.fileno(), rest, begin)
                 rest, begin = rest[count:], begin + count
         except OSError as error:
-            raise explain_write_error(self._where, self._end, error) from error
+            raise explain_write_error(self._where, begin + len(rest), error) from error
 
     def get(self, number: int) -> SparseHistogram:
         """Return the histogram of segment `number`; empty if none was stored."""

@@ -1,32 +1,21 @@
-"""The open shards of all outputs of a run."""
+"""Shards of all outputs, from the first task of each to its name in the hidden folder."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
 
-from ..errors import MemoryBudgetError
-from ..machine.workers import Stopped
+from ..output.files import ShardFiles
 from ..output.staging import Staging
-from ..output.writer import ShardWriter
 from ..plan.layout import OutputShard
 from ..plan.tasks import Task
 
-SYNC_BYTES = 1 << 28
-"""Bytes that are written, to all files together, before the disk is waited for.
-
-What the system has not written yet must be when a shard is completed, and cannot be
-interrupted: so much of it takes two seconds on the slowest disks, whatever the shard's size.
-"""
-
-PENDING_SYNCS = 2
-"""How often the disk may be waited for at once; who writes more waits with it."""
+Result = TypeVar("Result")
 
 
-class Writers:
-    """Shards of all outputs: each is opened by its first task, completed after its last.
+class Writers(Generic[Result]):
+    """Creates a shard's files before its first task, and completes them after its last.
 
     Waiting for the disk happens on a thread of its own, while the workers go on.
 
@@ -35,8 +24,10 @@ class Writers:
     shards : sequence of OutputShard
     tasks : sequence of Task
     outputs : sequence of Staging
+    at_once : int
+        Shards that are written at once.
     completed : callable
-        Called with the number of each shard that is on disk in all outputs.
+        Called with number and result of each shard that is on disk in all outputs.
     """
 
     def __init__(
@@ -44,101 +35,53 @@ class Writers:
         shards: Sequence[OutputShard],
         tasks: Sequence[Task],
         outputs: Sequence[Staging],
-        completed: Callable[[int], None],
+        at_once: int,
+        completed: Callable[[int, Result], None],
     ) -> None:
         self._shards = shards
         self._outputs = outputs
         self._completed = completed
-        self._open: dict[int, list[ShardWriter]] = {}
-        self._broken = False
+        self._begun: set[int] = set()
         self._left = Counter(task.shard for task in tasks)
-        self._lock = threading.Lock()
-        self._failed = False
-        self._unsynced = 0
-        self._pending = threading.Semaphore(PENDING_SYNCS)
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="shardrestore-sync")
-        self._finished: list[Future[None]] = []
-        try:
-            self._finisher.submit(int).result()  # its thread starts now, or not at all
-        except RuntimeError as error:
-            raise MemoryBudgetError(f"{error}: lower --workers") from error
+        names = [shard.filename for shard in shards]
+        self.files = ShardFiles(names, [staging.unfinished for staging in outputs], at_once)
 
-    def __enter__(self) -> Writers:
+    def __enter__(self) -> Writers[Result]:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._finisher.shutdown(wait=True, cancel_futures=True)
-        for writers in self._open.values():
-            for writer in writers:
-                writer.close()
+        self.files.close()
 
-    def get(self, shard: int) -> list[ShardWriter]:
-        """Return the writers of a shard, one for each output."""
-        with self._lock:
-            if self._broken:
-                raise Stopped  # the worker that could not open a shard says why
-            if shard not in self._open:
-                layout = self._shards[shard]
-                self._broken = True
-                # One by one into the table, so that those already open are
-                # closed if the next one fails.
-                writers = self._open[shard] = []
-                for staging in self._outputs:
-                    path = staging.unfinished_path(layout.filename)
-                    writers.append(ShardWriter(path, layout.prefix, layout.nbytes))
-                self._broken = False
-            return self._open[shard]
+    def draw(self, tasks: Sequence[Task]) -> Iterator[Task]:
+        """Yield tasks; the files that each writes to are there."""
+        for task in tasks:
+            if task.shard not in self._begun:
+                self.begin(task.shard)
+            yield task
 
-    def wrote(self, nbytes: int) -> None:
-        """Note bytes that were written, to all outputs together; wait for a disk that lags."""
-        if self._failed:
-            raise Stopped  # the disk's error is told by ``wait``
-        with self._lock:
-            self._unsynced += nbytes
-            if self._unsynced < SYNC_BYTES:
-                return
-            self._unsynced = 0
-            writers = [writer for writers in self._open.values() for writer in writers]
-        self._pending.acquire()
-        self._finished.append(self._finisher.submit(self._flush, writers))
+    def begin(self, number: int) -> None:
+        """Create the files of a shard."""
+        self._begun.add(number)
+        shard = self._shards[number]
+        for staging in self._outputs:
+            staging.unfinished_path(shard.filename)
+        self.files.create(number, shard.prefix, shard.nbytes)
 
-    def _flush(self, writers: Sequence[ShardWriter]) -> None:
-        try:
-            for writer in writers:
-                writer.flush()
-        except BaseException:
-            self._failed = True
-            raise
-        finally:
-            self._pending.release()
+    def is_last(self, shard: int) -> bool:
+        """Note that a task of the shard is done; return whether it was the last."""
+        self._left[shard] -= 1
+        return self._left[shard] == 0
 
-    def done(self, shard: int) -> None:
-        """Note that a task of the shard is done; complete the shard after its last."""
-        with self._lock:
-            self._left[shard] -= 1
-            last = self._left[shard] == 0
-        if last:
-            self.complete(shard)
+    def complete(self, shard: int, result: Result) -> None:
+        """Complete a shard to which nothing more will be written, once the disk has it."""
+        self.files.sync.submit(self._complete, shard, result)
 
-    def complete(self, shard: int) -> None:
-        """Complete a shard to which nothing more will be written."""
-        writers = self.get(shard)
-        self._finished.append(self._finisher.submit(self._complete, shard, writers))
-
-    def _complete(self, shard: int, writers: Sequence[ShardWriter]) -> None:
-        try:
-            for writer in writers:
-                writer.finish()
-            with self._lock:  # only now: what is in the table is closed, whatever happens
-                del self._open[shard]
-            for staging in self._outputs:
-                staging.complete(self._shards[shard].filename)
-            self._completed(shard)
-        except BaseException:
-            self._failed = True
-            raise
+    def _complete(self, shard: int, result: Result) -> None:
+        self.files.finish(shard)
+        for staging in self._outputs:
+            staging.complete(self._shards[shard].filename)
+        self._completed(shard, result)
 
     def wait(self) -> None:
         """Wait until every shard is on disk; raise what went wrong."""
-        for future in self._finished:
-            future.result()
+        self.files.sync.wait()

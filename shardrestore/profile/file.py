@@ -60,7 +60,7 @@ def write_profile(
     digest = hashlib.sha256(text.encode())
     header = _encode_header(text, segments, int(sizes.sum()), digest.hexdigest())
     offset = len(header)
-    writer = ShardWriter(path, header, offset + 8 * 4 * segments + 6 * int(sizes.sum()))
+    writer = ShardWriter.create(path, header, offset + 8 * 4 * segments + 6 * int(sizes.sum()))
     try:
         for part in _parts(histograms, tallies, sizes):
             digest.update(part)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
-from ..engine.context import Context
+from ..engine.job import Job
 from ..inputs.download import plan_downloads
+from ..inputs.opened import Inputs
 from ..inputs.reference import Reference, open_checkpoint
-from ..kernels import load_kernels
 from ..machine.device import find_device
 from ..machine.meter import measure_runtime
-from ..machine.progress import Observer, SerialObserver, SilentObserver
+from ..machine.progress import Observer, SilentObserver
+from ..machine.threads import ThreadExecutor
 from ..pairing.pairs import Pairing, Problem, match, survey
+from ..passes.context import Context
 from ..passes.profiled import remember
 from ..passes.scan import scan as scan_weights
 from ..plan.work import plan_scan
@@ -67,18 +69,19 @@ def make_profile(
         )
         needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
         check_disk(output, needs, downloads)
-        watched = SerialObserver(observer or SilentObserver())
+        watched = observer or SilentObserver()
         downloads.carry_out(work.sizing.downloads, watched)
         inputs = {"base": identify(opened_base), "target": identify(opened)}
         with NewFile(output) as file:
             context = Context(
-                base=opened_base,
-                target=opened,
-                kernels=load_kernels(),
-                device=device,
-                sizing=work.sizing,
-                seed=request.seed,
-                allow_nonfinite=True,
+                job=Job(
+                    inputs=Inputs(opened_base, opened),
+                    device=device,
+                    sizing=work.sizing,
+                    seed=request.seed,
+                    allow_nonfinite=True,
+                ),
+                executor=ThreadExecutor(),
                 observer=watched,
                 folder=file.folder,
             )

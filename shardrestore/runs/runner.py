@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.config import recast_config
 from ..checkpoint.index import encode_index
-from ..engine.context import Context
+from ..engine.job import Job
 from ..errors import (
     InputChangedError,
     MemoryBudgetError,
@@ -24,10 +25,11 @@ from ..figures.detail import Detail
 from ..figures.model import ModelFigures
 from ..figures.restoration import Restoration
 from ..figures.result_overview import overview_of_model
-from ..kernels import load_kernels
+from ..inputs.opened import Inputs
+from ..machine.executor import Control, Executor, Stage
 from ..machine.meter import peak_resident_bytes
-from ..machine.progress import Observer, SerialObserver, SilentObserver
-from ..machine.workers import StopSignal, run_tasks
+from ..machine.progress import Observer, SilentObserver
+from ..machine.threads import ThreadExecutor
 from ..names import (
     CARD_FILE,
     CHECKSUM_FILE,
@@ -42,6 +44,7 @@ from ..output.card import output_name, read_card
 from ..output.checksum import encode_checksums, hash_file
 from ..output.staging import Move, Staging
 from ..output.writer import explain_write_error
+from ..passes.context import Context
 from ..passes.cut import place_cuts
 from ..passes.gather import gather
 from ..passes.profiled import recall
@@ -67,6 +70,7 @@ def run(
     observer: Observer | None,
     started: float,
     keeper: Keeper | None = None,
+    executor: Executor | None = None,
 ) -> tuple[Restoration, ...]:
     """Carry out a session's work: write one model for each of its goals.
 
@@ -80,6 +84,8 @@ def run(
         When the request was made, by ``time.perf_counter``.
     keeper : Keeper, optional
         What becomes of complete shards; they stay if left out.
+    executor : Executor, optional
+        Carries out the passes; on threads of this process if left out.
 
     Raises
     ------
@@ -104,7 +110,8 @@ def run(
             stagings.append(Staging(output, overwrite=overwrite, resume=resume))
         recovery = Recovery(session, stagings, keeper.identity)
         keeper.resume(recovery)
-        return Runner(session, stagings, recovery, keeper, observer).carry_out(started)
+        runner = Runner(session, stagings, recovery, keeper, observer, executor or ThreadExecutor())
+        return runner.carry_out(started)
     except (InputChangedError, NonFiniteError, ProfileError):
         resumable, recovery = False, None
         raise
@@ -197,6 +204,7 @@ class Runner:
     keeper : Keeper
         What becomes of complete shards.
     observer : Observer or None
+    executor : Executor
     """
 
     def __init__(
@@ -206,6 +214,7 @@ class Runner:
         recovery: Recovery,
         keeper: Keeper,
         observer: Observer | None,
+        executor: Executor,
     ) -> None:
         self.session = session
         self.base = session.base
@@ -221,14 +230,15 @@ class Runner:
         """What the passes took; None before the end of the second."""
         self.config = recast_config(session.target.config, session.request.scoring.cast)
         self.context = Context(
-            base=session.base,
-            target=session.target,
-            kernels=load_kernels(),
-            device=session.work.device,
-            sizing=session.work.sizing,
-            seed=session.request.seed,
-            allow_nonfinite=session.request.allow_nonfinite,
-            observer=SerialObserver(observer or SilentObserver()),
+            job=Job(
+                inputs=Inputs(session.base, session.target),
+                device=session.work.device,
+                sizing=session.work.sizing,
+                seed=session.request.seed,
+                allow_nonfinite=session.request.allow_nonfinite,
+            ),
+            executor=executor,
+            observer=observer or SilentObserver(),
             folder=stagings[0].folder,
         )
 
@@ -375,16 +385,22 @@ class Runner:
 
     def _sum_up(self, staging: Staging, names: Sequence[str], known: Mapping[str, str]) -> bytes:
         """Return the checksums of staged files; shards were written in no order to hash them."""
-        checksums = dict(known)
+        open_worker = partial(_Hasher, staging.folder)
+        stage = Stage(name="checksum", open_worker=open_worker, work=_Hasher.hash)
+        with self.context.run(stage, names) as found:
+            return encode_checksums({**known, **dict(found)})
 
-        def make_work(stop: StopSignal) -> Callable[[str], None]:
-            def work(name: str) -> None:
-                checksums[name] = hash_file(staging.folder / name, stop.check)
 
-            return work
+class _Hasher:
+    """One worker that hashes files of a folder."""
 
-        run_tasks(names, self.work.sizing.workers, make_work)
-        return encode_checksums(checksums)
+    def __init__(self, folder: Path, control: Control) -> None:
+        self._folder = folder
+        self._control = control
+
+    def hash(self, name: str) -> str:
+        """Return the checksum of a file."""
+        return hash_file(self._folder / name, self._control.check)
 
 
 def _index(shards: Sequence[OutputShard]) -> bytes:

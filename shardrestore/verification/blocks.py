@@ -15,7 +15,7 @@ from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS
 from ..kernels.casting import Caster, view_codes
 from ..kernels.interface import Codes, Kernels, Keys
-from ..machine.workers import StopSignal
+from ..machine.executor import Control
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
 from ..selection.stream import stream_words
@@ -60,8 +60,8 @@ class Blocks:
     seed : int or None
         Seed of the keys; None where they are scores.
     block_bytes : int
-    stop : StopSignal
-        Looked at before each block.
+    control : Control
+        Asked before each block.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Blocks:
         kernels: Kernels,
         seed: int | None,
         block_bytes: int,
-        stop: StopSignal,
+        control: Control,
     ) -> None:
         self._base = base
         self._target = target
         self._kernels = kernels
         self._seed = seed
-        self._stop = stop
+        self._control = control
         self._block_bytes = block_bytes
         self._base_buffer, self._target_buffer, self._output_buffer = (
             np.empty(block_bytes, np.uint8) for _ in range(3)
@@ -89,7 +89,7 @@ class Blocks:
         """Yield the keys of a segment chunk by chunk; random keys need no weights."""
         if self._seed is not None:
             for low, high in _spans(segment.elements, CHUNK_ELEMENTS):
-                self._stop.check()
+                self._control.check()
                 yield self._random_keys(segment, segment.start + low, high - low)
             return
         for _, elements in self._read_blocks(segment, None):
@@ -121,7 +121,7 @@ class Blocks:
         """Yield first element, the target's codes in the output's format, the output's codes."""
         step = self._block_bytes // _widest(tensor.dtype, placed.tensor.dtype)
         for begin, end in _spans(elements, step):
-            self._stop.check()
+            self._control.check()
             self._read_target(tensor, start + begin, end - begin)
             self._read_output(placed, start + begin, end - begin)
             for low, high in _spans(end - begin, CHUNK_ELEMENTS):
@@ -139,7 +139,7 @@ class Blocks:
         step = max(self._block_bytes // _UNIT_BYTES, 1) * _UNIT_BYTES * 8
         step //= FORMATS[tensor.dtype].bits
         for begin, end in _spans(elements, step):
-            self._stop.check()
+            self._control.check()
             self._read_target(tensor, start + begin, end - begin)
             self._read_output(placed, start + begin, end - begin)
             nbytes = tensor.count_bytes(end - begin)
@@ -152,7 +152,7 @@ class Blocks:
         pair = segment.pair
         step = self._block_bytes // _widest(pair.base.dtype, pair.target.dtype, pair.out_dtype)
         for low, high in _spans(segment.elements, step):
-            self._stop.check()
+            self._control.check()
             start, elements = segment.start + low, high - low
             self._base.reader.read(pair.base, start, elements, self._base_buffer.data)
             self._read_target(pair.target, start, elements)

@@ -7,7 +7,7 @@ import numpy as np
 from ..kernels.interface import Codes
 from ..plan.segment import Segment
 from .blocks import CHUNK_ELEMENTS, Blocks, Chunk
-from .findings import Difference, Findings
+from .findings import Difference
 from .layout import PlacedTensor
 from .rule import TURNS, Mask, Rule
 
@@ -21,10 +21,9 @@ class ElementCheck:
     the page cache.
     """
 
-    def __init__(self, blocks: Blocks, rule: Rule, findings: Findings) -> None:
+    def __init__(self, blocks: Blocks, rule: Rule) -> None:
         self._blocks = blocks
         self._rule = rule
-        self._findings = findings
         self._masks = [np.empty(CHUNK_ELEMENTS, np.bool_) for _ in range(4)]
 
     def count(self, segment: Segment) -> tuple[int, int]:
@@ -37,8 +36,9 @@ class ElementCheck:
             beyond += int(np.count_nonzero(restored))
         return ties, beyond
 
-    def compare(self, segment: Segment, placed: PlacedTensor, first_tie: int) -> None:
+    def compare(self, segment: Segment, placed: PlacedTensor, first_tie: int) -> Difference | None:
         """Compare every element of a segment, whose first tie has number `first_tie`."""
+        found: Difference | None = None
         for chunk in self._blocks.chunks(segment, placed):
             restored, tied, wrong, other = (mask[: chunk.keys.size] for mask in self._masks)
             first_tie += self._mark_restored(chunk, first_tie, restored, tied)
@@ -50,7 +50,8 @@ class ElementCheck:
             np.bitwise_and(other, restored, out=other)
             np.bitwise_xor(wrong, other, out=wrong)
             if wrong.any():
-                self._report(segment, placed, chunk, restored, tied, wrong)
+                found = self._describe(segment, placed, chunk, restored, tied, wrong).merge(found)
+        return found
 
     def _mark_restored(self, chunk: Chunk, first_tie: int, restored: Mask, tied: Mask) -> int:
         """Mark what must be restored and what ties; return the number of ties."""
@@ -61,7 +62,7 @@ class ElementCheck:
             restored[some] = self._rule.turns(first_tie + begin, some.size)
         return int(places.size)
 
-    def _report(
+    def _describe(
         self,
         segment: Segment,
         placed: PlacedTensor,
@@ -69,7 +70,7 @@ class ElementCheck:
         restored: Mask,
         tied: Mask,
         wrong: Mask,
-    ) -> None:
+    ) -> Difference:
         at = int(wrong.argmax())
         codes = [show_code(side, at) for side in (chunk.output, chunk.base, chunk.target)]
         is_other = codes[0] == codes[1 + bool(restored[at])]
@@ -78,14 +79,12 @@ class ElementCheck:
             if is_other
             else "neither the base's value nor the target's"
         )
-        self._findings.differ(
-            Difference(
-                file=placed.source.where,
-                name=segment.pair.name,
-                count=int(np.count_nonzero(wrong)),
-                element=chunk.start + at,
-                text=f"is {codes[0]} (base {codes[1]}, target {codes[2]}): {reason}",
-            )
+        return Difference(
+            file=placed.source.where,
+            name=segment.pair.name,
+            count=int(np.count_nonzero(wrong)),
+            element=chunk.start + at,
+            text=f"is {codes[0]} (base {codes[1]}, target {codes[2]}): {reason}",
         )
 
     def _explain(self, *, restored: bool, tied: bool) -> str:

@@ -1,8 +1,7 @@
-"""What is wrong, collected from all workers in bounded memory."""
+"""What is wrong, collected in bounded memory."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 from ..checkpoint.entry import show_name
@@ -23,8 +22,10 @@ class Difference:
     text: str
     """What the first one is, and why that is wrong."""
 
-    def merge(self, other: Difference) -> Difference:
+    def merge(self, other: Difference | None) -> Difference:
         """Return both as one."""
+        if other is None:
+            return self
         first = min(self, other, key=lambda difference: difference.element)
         return Difference(
             file=first.file,
@@ -44,26 +45,23 @@ class Difference:
 
 
 class Findings:
-    """Problems, told by several threads at once."""
+    """Problems, as they are found."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._texts: list[str] = []
         self._count = 0
         self._differences: dict[str, Difference] = {}
 
     def add(self, text: str) -> None:
         """Note a problem that is not one of elements."""
-        with self._lock:
-            self._count += 1
-            if len(self._texts) < MAX_DETAILED:
-                self._texts.append(text)
+        self._count += 1
+        if len(self._texts) < MAX_DETAILED:
+            self._texts.append(text)
 
     def differ(self, difference: Difference) -> None:
         """Note wrong elements; those of one tensor become one problem."""
-        with self._lock:
-            known = self._differences.get(difference.name)
-            self._differences[difference.name] = known.merge(difference) if known else difference
+        known = self._differences.get(difference.name)
+        self._differences[difference.name] = difference.merge(known)
 
     @property
     def differing_elements(self) -> int:

@@ -13,7 +13,7 @@ from ..formats import FORMATS
 from ..selection.stream import SEGMENT_ELEMENTS
 from .blocks import Blocks
 from .elements import show_code
-from .findings import Difference, Findings
+from .findings import Difference
 from .layout import PlacedTensor
 
 
@@ -44,41 +44,39 @@ def split_tensor(tensor: Tensor, placed: PlacedTensor) -> Iterator[Piece]:
 class OutsideCheck:
     """One worker's look at tensors that must be the target's."""
 
-    def __init__(self, blocks: Blocks, findings: Findings) -> None:
+    def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._findings = findings
 
-    def compare(self, piece: Piece) -> None:
+    def compare(self, piece: Piece) -> Difference | None:
         """Compare a piece with the target's."""
+        difference: Difference | None = None
+        for start, wanted, found in self._sides(piece):
+            wrong = wanted != found
+            if wrong.any():
+                difference = _describe(piece, start, wanted, found, wrong).merge(difference)
+        return difference
+
+    def _sides(self, piece: Piece) -> Iterator[tuple[int, Any, Any]]:
+        """Yield first element, what must be there and what is, block by block."""
         if piece.tensor.dtype == piece.placed.tensor.dtype:
-            self._compare_bytes(piece)
-        else:
-            self._compare_cast(piece)
+            return self._raw(piece)
+        return self._blocks.cast_chunks(piece.tensor, piece.placed, piece.start, piece.elements)
 
-    def _compare_cast(self, piece: Piece) -> None:
-        chunks = self._blocks.cast_chunks(piece.tensor, piece.placed, piece.start, piece.elements)
-        for start, wanted, found in chunks:
-            self._compare(piece, start, wanted, found)
-
-    def _compare_bytes(self, piece: Piece) -> None:
-        blocks = self._blocks.raw_blocks(piece.tensor, piece.placed, piece.start, piece.elements)
+    def _raw(self, piece: Piece) -> Iterator[tuple[int, Any, Any]]:
         # Elements smaller than a byte are compared, counted and shown as bytes.
         code_type = FORMATS[piece.tensor.dtype].code_type
+        blocks = self._blocks.raw_blocks(piece.tensor, piece.placed, piece.start, piece.elements)
         for start, wanted, found in blocks:
-            self._compare(piece, start, wanted.view(code_type), found.view(code_type))
+            yield start, wanted.view(code_type), found.view(code_type)
 
-    def _compare(self, piece: Piece, start: int, wanted: Any, found: Any) -> None:
-        wrong = wanted != found
-        if not wrong.any():
-            return
-        at = int(wrong.argmax())
-        self._findings.differ(
-            Difference(
-                file=piece.placed.source.where,
-                name=piece.tensor.name,
-                count=int(np.count_nonzero(wrong)),
-                element=start + at * found.itemsize * 8 // FORMATS[piece.placed.tensor.dtype].bits,
-                text=f"is {show_code(found, at)} (target {show_code(wanted, at)}): outside the "
-                "region everything is the target's",
-            )
-        )
+
+def _describe(piece: Piece, start: int, wanted: Any, found: Any, wrong: Any) -> Difference:
+    at = int(wrong.argmax())
+    return Difference(
+        file=piece.placed.source.where,
+        name=piece.tensor.name,
+        count=int(np.count_nonzero(wrong)),
+        element=start + at * found.itemsize * 8 // FORMATS[piece.placed.tensor.dtype].bits,
+        text=f"is {show_code(found, at)} (target {show_code(wanted, at)}): outside the "
+        "region everything is the target's",
+    )

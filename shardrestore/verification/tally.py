@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-
-from ..machine.workers import StopSignal
+from collections.abc import Callable
 
 _PATIENCE_SECONDS = 0.1
 """How long a stop may go unnoticed while waiting."""
@@ -16,6 +15,10 @@ class TieTally:
     Waiting cannot deadlock: tasks are handed out in canonical order, and a
     worker publishes its own count before it waits, so every count that it waits
     for is being made by a worker that does not wait.
+
+    So a segment is compared right after it is counted, while the page cache holds it; as two
+    stages, each input would be read twice. That is why its lock stays, and why workers of a
+    verification are threads of one process.
 
     Parameters
     ----------
@@ -42,11 +45,14 @@ class TieTally:
                 self._firsts.append(self._firsts[-1] + next_ties)
             self._changed.notify_all()
 
-    def first_tie(self, number: int, stop: StopSignal) -> int:
-        """Return how many ties lie before segment `number`, once that is known."""
+    def first_tie(self, number: int, check: Callable[[], None]) -> int:
+        """Return how many ties lie before segment `number`, once that is known.
+
+        `check` is called meanwhile; what it raises ends the waiting.
+        """
         with self._changed:
             while len(self._firsts) <= number:
-                stop.check()
+                check()
                 self._changed.wait(_PATIENCE_SECONDS)
             return self._firsts[number]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
@@ -15,9 +16,11 @@ from ..errors import CheckpointError, MemoryBudgetError
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference
 from ..kernels import load_kernels
+from ..kernels.interface import Kernels
+from ..machine.executor import Control, Stage, running
 from ..machine.meter import measure_runtime, peak_resident_bytes
-from ..machine.progress import Observer, SerialObserver, SilentObserver
-from ..machine.workers import StopSignal, run_tasks
+from ..machine.progress import Observer, SilentObserver
+from ..machine.threads import ThreadExecutor
 from ..output.uploaded import read_uploaded
 from ..pairing.pairs import Pairing
 from ..plan.memory import Sizing, count_downloads
@@ -26,7 +29,7 @@ from ..selection.score import score_of_key
 from .blocks import Blocks
 from .checksums import check_checksums
 from .elements import ElementCheck
-from .findings import Findings
+from .findings import Difference, Findings
 from .inputs import open_inputs, pair_inputs
 from .layout import OutputFolder, open_output
 from .outside import OutsideCheck, Piece, split_tensor
@@ -129,7 +132,7 @@ def verify_folder(
             open_output(folder, opened_target, record.scoring.cast, findings) as opened,
         ):
             downloads = plan_downloads(opened_base, opened_target, streamed, side_files=False)
-            watched = SerialObserver(observer or SilentObserver())
+            watched = observer or SilentObserver()
             free_bytes = max_memory_bytes - measure_runtime()
             downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched)
             verifier = _Verifier(opened_base, opened_target, opened, record, findings)
@@ -197,13 +200,24 @@ class _Verifier:
             max_workers=max(min(workers, len(tasks)), 1),
             max_memory_bytes=max_memory_bytes,
         )
-        observer.begin("verify", sum(map(self._count_bytes, tasks)))
+        observer.begin("verify", sum(map(self.count_bytes, tasks)))
         try:
-            work = self._make_worker(sizing, observer)
-            run_tasks(tasks, sizing.workers, work, self._hang_up)
+            self._compare(tasks, sizing, observer)
         finally:
             observer.end()
         _check_counts(self.record, self.pairing, self.tally, self.findings)
+
+    def _compare(self, tasks: Sequence[Task], sizing: Sizing, observer: Observer) -> None:
+        stage = Stage(
+            name="verify",
+            open_worker=partial(_Checker, self, load_kernels(), sizing),
+            work=_Checker.check,
+        )
+        executor = ThreadExecutor()
+        with running(executor, stage, tasks, sizing.workers, observer, self._hang_up) as results:
+            for _, difference in results:
+                if difference is not None:
+                    self.findings.differ(difference)
 
     def _hang_up(self) -> None:
         for checkpoint in (self.base, self.target):
@@ -232,38 +246,7 @@ class _Verifier:
             tasks=tasks,
         )
 
-    def _make_worker(
-        self, sizing: Sizing, observer: Observer
-    ) -> Callable[[StopSignal], Callable[[Task], None]]:
-        kernels = load_kernels()
-
-        def make_work(stop: StopSignal) -> Callable[[Task], None]:
-            blocks = Blocks(
-                self.base, self.target, kernels, self.rule.seed, sizing.block_bytes, stop
-            )
-            region = ElementCheck(blocks, self.rule, self.findings)
-            outside = OutsideCheck(blocks, self.findings)
-
-            def work(task: Task) -> None:
-                if isinstance(task, Piece):
-                    outside.compare(task)
-                else:
-                    self._check_segment(task, region, stop)
-                observer.advance(self._count_bytes(task))
-
-            return work
-
-        return make_work
-
-    def _check_segment(self, segment: Segment, check: ElementCheck, stop: StopSignal) -> None:
-        if not segment.pair.twin:
-            ties, beyond = check.count(segment)
-            self.tally.publish(segment.number, ties=ties, beyond=beyond)
-        placed = self.output.tensors.get(segment.pair.name)
-        if placed is not None:
-            check.compare(segment, placed, self.tally.first_tie(segment.number, stop))
-
-    def _count_bytes(self, task: Task) -> int:
+    def count_bytes(self, task: Task) -> int:
         """Return how many bytes a task stands for: each that it looks at, once."""
         if isinstance(task, Piece):
             return task.nbytes
@@ -272,6 +255,45 @@ class _Verifier:
         placed = self.output.tensors.get(pair.name)
         total = sum(sides) + (placed.tensor.nbytes if placed else 0)
         return total * task.elements // pair.target.elements
+
+
+class _Checker:
+    """One worker of a verification."""
+
+    def __init__(
+        self, verifier: _Verifier, kernels: Kernels, sizing: Sizing, control: Control
+    ) -> None:
+        self._verifier = verifier
+        self._control = control
+        blocks = Blocks(
+            verifier.base,
+            verifier.target,
+            kernels,
+            verifier.rule.seed,
+            sizing.block_bytes,
+            control,
+        )
+        self._region = ElementCheck(blocks, verifier.rule)
+        self._outside = OutsideCheck(blocks)
+
+    def check(self, task: Task) -> Difference | None:
+        """Return what is wrong with a task's elements, if anything is."""
+        found = (
+            self._outside.compare(task) if isinstance(task, Piece) else self._check_segment(task)
+        )
+        self._control.advance(self._verifier.count_bytes(task))
+        return found
+
+    def _check_segment(self, segment: Segment) -> Difference | None:
+        tally = self._verifier.tally
+        if not segment.pair.twin:
+            ties, beyond = self._region.count(segment)
+            tally.publish(segment.number, ties=ties, beyond=beyond)
+        placed = self._verifier.output.tensors.get(segment.pair.name)
+        if placed is None:
+            return None
+        first_tie = tally.first_tie(segment.number, self._control.check)
+        return self._region.compare(segment, placed, first_tie)
 
 
 def _refuse_uploaded(folder: Path, record: Record) -> None:

@@ -314,7 +314,7 @@ def using(units: Units, kernels: str = "cpu") -> Iterator[None]:
         "GPU_BLOCK_BYTES": units.block_bytes,
         "SMALLEST_BLOCK_BYTES": min(units.block_bytes, 1 << 18),
         "COPY_BYTES": units.copy_bytes,
-        "load_kernels": lambda: load_kernels("reference" if kernels == "reference" else "cpu"),
+        "load_kernels": lambda *_: load_kernels("reference" if kernels == "reference" else "cpu"),
     }
     modules = [
         module

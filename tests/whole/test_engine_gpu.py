@@ -18,13 +18,14 @@ import shardrestore
 from shardrestore.engine import gpu as engine_gpu
 from shardrestore.engine import streams as queues
 from shardrestore.engine.choice import open_engine
-from shardrestore.engine.context import Context
 from shardrestore.engine.interface import SegmentCut
-from shardrestore.kernels import gpu, load_kernels
+from shardrestore.engine.job import Job
+from shardrestore.inputs.opened import Inputs
+from shardrestore.kernels import gpu
 from shardrestore.machine import device
 from shardrestore.machine.device import Device
 from shardrestore.machine.progress import SilentObserver
-from shardrestore.machine.workers import StopSignal
+from shardrestore.machine.serial import SerialControl
 from shardrestore.plan.memory import GPU_SLOTS
 from shardrestore.request import make_request
 from shardrestore.runs.session import Session
@@ -229,16 +230,12 @@ def test_what_a_segment_takes_on_the_device_is_within_its_projection(
     with Session(tmp_path / "base", tmp_path / "target", request) as session:
         sizing, load_bytes = session.work.sizing, session.work.sizing.projected_device_bytes
         assert sizing.chunk_elements >= 1 << 20
-        context = Context(
-            base=session.base,
-            target=session.target,
-            kernels=load_kernels(),
+        job = Job(
+            inputs=Inputs(session.base, session.target),
             device=session.work.device,
             sizing=sizing,
             seed=1,
             allow_nonfinite=True,
-            observer=SilentObserver(),
-            folder=tmp_path,
         )
         (segment,) = session.work.segments
         cuts = [
@@ -248,7 +245,7 @@ def test_what_a_segment_takes_on_the_device_is_within_its_projection(
         slots = np.zeros(BINS, np.int32)
 
         def use() -> None:
-            engine = open_engine(context, StopSignal())
+            engine = open_engine(job, SerialControl(SilentObserver()))
             engine.count(segment, ignore)
             engine.count_lows(segment, slots, 1, ignore, random=True)
             engine.count_lows(segment, slots, 1, ignore, random=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import shardrestore
-import shardrestore.passes.scan as scan_module
 from shardrestore.checkpoint.source import LocalFile
 from shardrestore.inputs.reference import open_checkpoint
+from shardrestore.machine.threads import ThreadExecutor
 from shardrestore.profile.identity import SAMPLE_BYTES
+from shardrestore.runs import profiler
 from shardrestore.synthetic import write_pair
 from tests.support.checkpoints import Layout, Units, read_tree, store, using, write_checkpoint
 from tests.support.runs import (
@@ -206,14 +207,16 @@ def test_a_profile_does_not_depend_on_how_it_was_made(run: Run, way: Any) -> Non
 def test_a_profile_does_not_depend_on_the_order_in_which_segments_are_done(
     run: Run, shuffle: random.Random
 ) -> None:
-    def run_shuffled(tasks: Sequence[Any], workers: int, make_work: Callable[..., Any]) -> None:
-        scan_module_run_tasks(shuffle.sample(tasks, len(tasks)), workers, make_work)
+    class Shuffling(ThreadExecutor):
+        def run(self, stage: Any, tasks: Any, *rest: Any) -> Any:
+            if stage.name == "scan":
+                tasks = shuffle.sample(tasks, len(tasks))
+            return super().run(stage, tasks, *rest)
 
-    scan_module_run_tasks = scan_module.run_tasks
     with scratch() as folder:
         run.write(folder)
         usual = run.scan(folder, "usual").read_bytes()
-        with mock.patch.object(scan_module, "run_tasks", run_shuffled):
+        with mock.patch.object(profiler, "ThreadExecutor", Shuffling):
             shuffled = run.scan(folder, "shuffled").read_bytes()
     assert usual == shuffled
 

@@ -170,8 +170,8 @@ def test_a_device_that_is_full_leaves_the_work_to_processors(
 
 def test_workers_take_turns_with_several_gpus() -> None:
     several = Device(names=("cuda:0", "cuda:1"))
-    assert [several.take_turn() for _ in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert Device().take_turn() is None
+    assert [several.name_for(worker) for worker in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert Device().name_for(0) is None
 
 
 def test_a_gpu_that_does_not_fit_is_passed_over_by_auto_and_refused_when_asked_for(

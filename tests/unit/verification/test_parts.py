@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardrestore.machine.workers import Stopped, StopSignal
+from shardrestore.machine.executor import Stopped
+from shardrestore.machine.threads import StopSignal
 from shardrestore.names import RECORD_FILE
 from shardrestore.plan import memory
 from shardrestore.report.files import RECORD_FORMAT
@@ -46,7 +47,7 @@ def test_ties_are_numbered_in_canonical_order_whoever_counts_first(
     random.shuffle(numbers)  # type: ignore[attr-defined]
     for number in numbers:
         tally.publish(number, ties=counts[number], beyond=1)
-    firsts = [tally.first_tie(number, StopSignal()) for number in range(len(counts))]
+    firsts = [tally.first_tie(number, StopSignal().check) for number in range(len(counts))]
     assert firsts == [sum(counts[:number]) for number in range(len(counts))]
     assert (tally.ties, tally.beyond) == (sum(counts), len(counts))
 
@@ -54,7 +55,7 @@ def test_ties_are_numbered_in_canonical_order_whoever_counts_first(
 def test_a_worker_that_waits_goes_on_when_the_counts_before_it_are_known() -> None:
     tally, found = TieTally(3), []
     tally.publish(1, ties=5, beyond=0)
-    waiting = threading.Thread(target=lambda: found.append(tally.first_tie(2, StopSignal())))
+    waiting = threading.Thread(target=lambda: found.append(tally.first_tie(2, StopSignal().check)))
     waiting.start()
     tally.publish(0, ties=2, beyond=0)
     waiting.join(10)
@@ -66,7 +67,7 @@ def test_a_worker_that_waits_in_vain_notices_the_stop() -> None:
     timer = threading.Timer(0.05, stop.set)
     timer.start()
     with pytest.raises(Stopped):
-        tally.first_tie(1, stop)
+        tally.first_tie(1, stop.check)
     timer.join()
 
 

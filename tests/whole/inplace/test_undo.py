@@ -24,8 +24,8 @@ from shardrestore.inplace import edit
 from shardrestore.inplace.changes import Changes, Patch
 from shardrestore.inplace.weights import Weights
 from shardrestore.kernels import gpu
+from shardrestore.machine.executor import Stopped
 from shardrestore.machine.progress import SilentObserver
-from shardrestore.machine.workers import Stopped
 from shardrestore.request import make_module_request
 from tests.support.checkpoints import Units, using
 from tests.support.modules import build, in_device_memory, nowhere_at_all, state

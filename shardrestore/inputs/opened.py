@@ -1,0 +1,49 @@
+"""Base and target, open in one process, and opened again in another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..checkpoint.folder import Checkpoint
+from ..checkpoint.model import Model
+from ..errors import InputChangedError
+from .reference import open_checkpoint
+
+
+class Inputs:
+    """The two models of a run, open.
+
+    Pickled, they are what names them and what tells their state from another: who unpickles
+    them opens the same files, or fails. A model in memory cannot be pickled.
+
+    Parameters
+    ----------
+    base, target : Model
+        Closed by whoever has opened them.
+    """
+
+    def __init__(self, base: Model, target: Model) -> None:
+        self.base = base
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for model in (self.base, self.target):
+            if not isinstance(model, Checkpoint):
+                raise TypeError(f"{model.where}: in memory, where no other process can open it")
+        return _reopen, (self.base.identity(), self.target.identity())
+
+
+def _reopen(base: dict[str, Any], target: dict[str, Any]) -> Inputs:
+    return Inputs(_open_same(base, "base"), _open_same(target, "target"))
+
+
+def _open_same(identity: dict[str, Any], role: str) -> Checkpoint:
+    """Open a checkpoint again; refuse it if its headers or sizes are others than they were."""
+    checkpoint = open_checkpoint(identity["path"], role)
+    if checkpoint.identity() != identity:
+        checkpoint.close()
+        raise InputChangedError(
+            f"{role} {checkpoint.where}: changed while it was read: run again when nothing "
+            "writes to it"
+        )
+    return checkpoint
