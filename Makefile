@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --constraint const
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"shardrestore needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Name another one: make PYTHON=python3.11")' && $(PYTHON) -m venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench fuzz clean distclean
+.PHONY: help demo test lint format docs bench fuzz clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ format: .venv-dev/.installed ## let ruff fix and format the tree
 	@echo "==> ruff"
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
+
+docs: .venv-dev/.installed ## write docs/cli.md from the option table
+	@echo "==> docs/cli.md"
+	@$(DEV)/python -m shardrestore_cli.reference > docs/cli.md
 
 bench: .venv-dev/.installed ## run the benchmarks of the README (ARGS names others)
 	@echo "==> benchmarks"

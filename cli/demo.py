@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from .outcome import print_result, reports_errors
+from .options import takes_options
+from .outcome import print_result
 from .plan import describe as describe_plan
 from .progress import ProgressBars
 from .summary import describe as describe_run
 
 
-@reports_errors
-def demo(
-    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where to make it.")] = (
-        "shardrestore-demo"
-    ),
-) -> None:
+@takes_options()
+def demo(folder: str) -> None:
     """Make two small models (202 MB) and restore 10 %."""
     import shardrestore
 

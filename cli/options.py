@@ -1,199 +1,125 @@
-"""Options that several commands share, each declared once."""
+"""Commands from the option table: its entries become typer's, and typed text becomes values."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Annotated, Any, Literal
 
 import typer
 
-Base = Annotated[
-    str,
-    typer.Option(
-        metavar="MODEL",
-        help="Checkpoint before fine-tuning: a folder, or a repository on the Hub, org/name or "
-        "org/name@revision.",
-    ),
-]
-Target = Annotated[
-    str, typer.Option(metavar="MODEL", help="Checkpoint after fine-tuning, named likewise.")
-]
-Percents = Annotated[
-    list[str],
-    typer.Option(
-        "-k",
-        "--percent",
-        metavar="PERCENT",
-        help="Share of the region to restore: 10, or several: 1,3,5,10.",
-    ),
-]
-Targets = Annotated[
-    list[str],
-    typer.Option(
-        "--target",
-        metavar="MODEL",
-        help="Checkpoint after fine-tuning, named likewise. Repeatable: see --output.",
-    ),
-]
-Regions = Annotated[
-    list[str],
-    typer.Option(
-        "--region",
-        metavar="REGION",
-        help="Tensors that take part: transformer, attention, mlp, embedding or all; several: "
-        "attention,mlp. `plan` shows what each means.",
-    ),
-]
-Include = Annotated[
-    list[str],
-    typer.Option(metavar="RE", help="Only tensors that match. Repeatable."),
-]
-Exclude = Annotated[
-    list[str], typer.Option(metavar="RE", help="No tensors that match. Repeatable.")
-]
-Rename = Annotated[
-    list[str],
-    typer.Option(metavar="REGEX=REPL", help="Rename the base's tensors. Repeatable."),
-]
-Strategies = Annotated[
-    list[str],
-    typer.Option(
-        "--strategy",
-        metavar="STRATEGY",
-        help="Restore the most changed (top), the least changed (bottom) or random weights; "
-        "several: top,random.",
-    ),
-]
-Profile = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="What `scan` saved of these models: saves reading twice."),
-]
-ShownPercents = Annotated[
-    list[str],
-    typer.Option(
-        "-k",
-        "--percent",
-        metavar="PERCENT",
-        help="Of a profile: share of the region to restore: 10, or several: 1,3,5,10.",
-        show_default="10",
-    ),
-]
-ShownRegions = Annotated[
-    list[str],
-    typer.Option(
-        "--region",
-        metavar="REGION",
-        help="Of a profile: transformer, attention, mlp, embedding or all, or several.",
-        show_default="transformer",
-    ),
-]
-ShownStrategies = Annotated[
-    list[str],
-    typer.Option(
-        "--strategy",
-        metavar="STRATEGY",
-        help="Of a profile: restore the most changed (top) or the least changed (bottom).",
-        show_default="top",
-    ),
-]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random strategy.")]
-Device = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|cpu|cuda[:N]|mps",
-        help="Where to compute; several GPUs as in "
-        "cuda:0,cuda:1. auto takes a GPU only with --max-memory 2GiB or more.",
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Worker threads at most.", show_default="one per processor"),
-]
-MaxMemory = Annotated[
-    str, typer.Option(metavar="SIZE", help="Budget for the whole process, such as 1GiB.")
-]
-MaxDeviceMemory = Annotated[
-    str, typer.Option(metavar="SIZE", help="Budget on each GPU, such as 512MiB.")
-]
-Stream = Annotated[
-    Literal["base", "target", "both"] | None,
-    typer.Option(
-        help="Do not download it: read it from the Hub as often as it is needed.",
-        show_default="download",
-    ),
-]
-Approximate = Annotated[
-    bool,
-    typer.Option(
-        "--approximate",
-        help="Skip the refining scan of float32 and float16 models: still exactly K weights, "
-        "but those near the cut are taken as equals (scores within 0.8 %).",
-    ),
-]
-Dtype = Annotated[
-    Literal["auto", "bf16", "fp16", "fp32"],
-    typer.Option(help="Cast both models and the output; auto keeps every tensor as it is."),
-]
-AllowNonfinite = Annotated[
-    bool, typer.Option("--allow-nonfinite", help="Go on with NaN or infinite weights.")
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace the model in the output folder.")
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with an unfinished run of the same command.")
-]
-Checksum = Annotated[
-    bool, typer.Option("--checksum", help="Write SHA256SUMS beside the model's files.")
-]
-NoReport = Annotated[
-    bool, typer.Option("--no-report", help="Leave out report.html, the page for people.")
-]
-PushTo = Annotated[
-    str | None,
-    typer.Option(metavar="ORG/NAME", help="Upload the finished model to the Hub: see `push`."),
-]
-DeleteShards = Annotated[
-    bool,
-    typer.Option(
-        "--delete-after-upload",
-        help="Upload each shard once it is complete, and delete it here when the Hub has "
-        "confirmed it, before the next is written: the disk holds one. With --push-to.",
-    ),
-]
-Public = Annotated[
-    bool,
-    typer.Option("--public", help="Let everybody see a repository that is created for the model."),
-]
-Revision = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BRANCH", help="Push to this branch; created if missing.", show_default="main"
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+from shardrestore import CommandArgument, Required, command_arguments
+
+from .outcome import reports_errors
 
 
-REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
-STRATEGIES = ("top", "bottom", "random")
+def takes_options(
+    *, tell_kept: Callable[[Mapping[str, Any]], str] = lambda options: ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a function the arguments of the command of its name.
+
+    The function gets every value under its keyword, in the form that the Python API takes.
+
+    Parameters
+    ----------
+    tell_kept : callable
+        As for ``reports_errors``.
+    """
+
+    def make_command(function: Callable[..., None]) -> Callable[..., None]:
+        arguments = command_arguments(function.__name__)
+
+        @wraps(function)
+        def call(**typed: Any) -> None:
+            function(**{one.keyword: read_value(one, typed[one.keyword]) for one in arguments})
+
+        command = reports_errors(call, tell_kept=tell_kept)
+        parameters = [_make_parameter(argument) for argument in arguments]
+        annotations = {one.name: one.annotation for one in parameters}
+        vars(command).update(__signature__=inspect.Signature(parameters))
+        command.__annotations__ = annotations
+        return command
+
+    return make_command
 
 
-def parse_choices(texts: list[str], known: tuple[str, ...], option: str) -> list[str]:
-    """Return the choices of ``--region a,b --region c``; wrong usage if one is unknown."""
+def _make_parameter(argument: CommandArgument) -> inspect.Parameter:
+    """Return an argument as typer reads it from a function's signature."""
+    kind: Any = argument.kind
+    if argument.several:
+        kind = list[str]
+    elif argument.choices:
+        kind = Literal[argument.choices]
+    if argument.default is None and not argument.several:
+        kind = kind | None
+    shown: Any = typer.Option(
+        *argument.names,
+        metavar=argument.metavar,
+        help=argument.text,
+        show_default=argument.shown_default or True,
+    )
+    if not argument.names:
+        shown = typer.Argument(metavar=argument.metavar, help=argument.text)
+    default = argument.default
+    if default is Required:
+        default = inspect.Parameter.empty
+    elif argument.several:
+        default = write_several(default)
+    elif argument.negates:
+        default = not default
+    return inspect.Parameter(
+        argument.keyword,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, shown],
+    )
+
+
+def write_several(values: Any) -> list[str]:
+    """Return values, or a single one, as they would be typed."""
+    if isinstance(values, str):
+        return [values]
+    return [value if isinstance(value, str) else f"{value:g}" for value in values or ()]
+
+
+def read_value(argument: CommandArgument, typed: Any) -> Any:
+    """Return what was typed as the Python API takes it.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is wrong usage.
+    """
+    if argument.negates:
+        return not typed
+    if argument.several and not typed:
+        return argument.default
+    if argument.several and argument.kind is float:
+        return _read_numbers(argument, typed)
+    if argument.several and argument.choices:
+        return _read_choices(argument, typed)
+    return typed
+
+
+def _read_choices(argument: CommandArgument, texts: list[str]) -> list[str]:
+    """Return the choices of ``--region a,b --region c``."""
     choices = [part.strip() for text in texts for part in text.split(",")]
     for choice in choices:
-        if choice not in known:
+        if choice not in argument.choices:
             raise typer.BadParameter(
-                f"{choice!r} is not one of {', '.join(known)}", param_hint=f"'{option}'"
+                f"{choice!r} is not one of {', '.join(argument.choices)}",
+                param_hint=f"'{argument.names[0]}'",
             )
     return choices
 
 
-def parse_percents(texts: list[str]) -> list[float]:
-    """Return the numbers of ``-k 1,3 -k 5``; wrong usage if one is no number."""
+def _read_numbers(argument: CommandArgument, texts: list[str]) -> list[float]:
+    """Return the numbers of ``-k 1,3 -k 5``."""
     try:
         return [float(part) for text in texts for part in text.split(",")]
     except ValueError as error:
         raise typer.BadParameter(
-            f"{','.join(texts)}: expected numbers, such as 10 or 1,3,5", param_hint="'-k'"
+            f"{','.join(texts)}: expected numbers, such as 10 or 1,3,5",
+            param_hint=f"'{argument.names[0]}'",
         ) from error

@@ -3,61 +3,39 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Unpack
 
 import typer
 
-from . import options as o
-from .outcome import print_result, reports_errors
-from .push import check_flags
+from .options import takes_options
+from .outcome import print_result
+from .push import check_upload, count_models
 from .text import format_bytes, format_device, format_facts, format_mib, format_table
 
 if TYPE_CHECKING:
-    from shardrestore import Plan
+    from shardrestore import Options, Plan
 
 
-@reports_errors
+@takes_options()
 def plan(
-    base: o.Base,
-    target: o.Targets,
-    output: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the result would go.")
-    ] = None,
-    percent: o.Percents = ["10"],  # noqa: B006
-    region: o.Regions = ["transformer"],  # noqa: B006
-    include: o.Include = [],  # noqa: B006
-    exclude: o.Exclude = [],  # noqa: B006
-    rename: o.Rename = [],  # noqa: B006
-    strategy: o.Strategies = ["top"],  # noqa: B006
-    seed: o.Seed = 32,
-    profile: o.Profile = None,
-    device: o.Device = "auto",
-    workers: o.Workers = None,
-    max_memory: o.MaxMemory = "512MiB",
-    max_device_memory: o.MaxDeviceMemory = "1GiB",
-    stream: o.Stream = None,
-    approximate: o.Approximate = False,
-    dtype: o.Dtype = "auto",
-    allow_nonfinite: o.AllowNonfinite = False,
-    overwrite: o.Overwrite = False,
-    resume: o.Resume = False,
-    checksum: o.Checksum = False,
-    no_report: o.NoReport = False,
-    push_to: o.PushTo = None,
-    public: o.Public = False,
-    revision: o.Revision = None,
-    delete_after_upload: o.DeleteShards = False,
-    as_json: o.Json = False,
+    base: str,
+    targets: list[str],
+    output: str | None,
+    *,
+    percents: list[float],
+    push_to: str | None,
+    delete_after_upload: bool,
+    public: bool,
+    revision: str | None,
+    as_json: bool,
+    **options: Unpack[Options],
 ) -> None:
     """Show what a run would do; reads headers only."""
-    if len(target) > 1:
+    if len(targets) > 1:
         raise typer.BadParameter("plan one at a time", param_hint="'--target'")
-    percents = o.parse_percents(percent)
-    regions = o.parse_choices(region, o.REGIONS, "--region")
-    strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
-    check_flags(
+    check_upload(
         push_to,
-        models=len(percents) * len(regions) * len(strategies),
+        models=count_models(targets, percents, options),
         public=public,
         revision=revision,
         delete_after_upload=delete_after_upload,
@@ -66,32 +44,13 @@ def plan(
 
     if push_to is not None:
         shardrestore.check_push(push_to, revision=revision)
-
     result = shardrestore.plan(
         base,
-        target[0],
+        targets[0],
         output,
         percent=percents if len(percents) > 1 else percents[0],
         delete_after_upload=delete_after_upload,
-        region=regions,
-        include=include,
-        exclude=exclude,
-        rename=rename,
-        strategy=strategies,
-        seed=seed,
-        profile=profile,
-        device=device,
-        workers=workers,
-        max_memory=max_memory,
-        max_device_memory=max_device_memory,
-        stream=stream,
-        approximate=approximate,
-        dtype=dtype,
-        allow_nonfinite=allow_nonfinite,
-        overwrite=overwrite,
-        resume=resume,
-        checksum=checksum,
-        report=not no_report,
+        **options,
     )
     if as_json:
         print_result(json.dumps(shardrestore.summarize(result), indent=2))

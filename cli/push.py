@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
-from . import options as o
-from .outcome import print_result, reports_errors
+from .options import takes_options
+from .outcome import print_result
 from .progress import ProgressBars
 from .text import format_bytes, format_facts
 
 if TYPE_CHECKING:
-    from shardrestore import Pushed
+    from shardrestore import Options, Pushed
 
 
 KEPT = ": what has been sent is not sent again by the same command"
@@ -28,25 +27,16 @@ class Upload(TypedDict):
     revision: str | None
 
 
-@partial(reports_errors, tell_kept=lambda options: KEPT)
+@takes_options(tell_kept=lambda options: KEPT)
 def push(
-    output: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A model that `run` has written.")
-    ],
-    repository: Annotated[
-        str, typer.Argument(metavar="ORG/NAME", help="The repository; created if missing.")
-    ],
-    public: o.Public = False,
-    revision: o.Revision = None,
-    delete_after_upload: Annotated[
-        bool,
-        typer.Option(
-            "--delete-after-upload",
-            help="Delete the weights from the folder once the Hub confirms that it has them.",
-        ),
-    ] = False,
-    quiet: o.Quiet = False,
-    as_json: o.Json = False,
+    output: str,
+    repository: str,
+    *,
+    public: bool,
+    revision: str | None,
+    delete_after_upload: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Upload a finished model to the Hub, in one commit."""
     import shardrestore
@@ -65,7 +55,12 @@ def push(
         print_result(describe(pushed))
 
 
-def check_flags(repository: str | None, *, models: int, **flags: bool | str | None) -> None:
+def count_models(targets: list[str], percents: list[float], options: Options) -> int:
+    """Return how many models a command would write."""
+    return len(targets) * len(percents) * len(options["region"]) * len(options["strategy"])
+
+
+def check_upload(repository: str | None, *, models: int, **flags: bool | str | None) -> None:
     """Refuse what cannot be meant by ``--push-to`` and the options that belong to it."""
     if repository is None and any(value not in (False, None) for value in flags.values()):
         names = [f"--{name.replace('_', '-')}" for name in flags]

@@ -4,110 +4,61 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import typer
 
-from . import options as o
-from .outcome import print_result, printable, reports_errors, tell_resume
+from .options import takes_options
+from .outcome import print_result, printable, tell_resume
 from .progress import ProgressBars
-from .push import Upload, check_flags, write_command
+from .push import Upload, check_upload, count_models, write_command
 from .push import describe as describe_push
 from .summary import describe, describe_sweep
 
 if TYPE_CHECKING:
-    from shardrestore import Pushed, TargetOutcome
+    from shardrestore import Options, Pushed, TargetOutcome
 
 
-@partial(reports_errors, tell_kept=lambda options: tell_resume(options["output"]))
+@takes_options(tell_kept=lambda options: tell_resume(options["output"]))
 def run(
-    base: o.Base,
-    target: o.Targets,
-    output: Annotated[
-        str,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where to write the model. Several models go into folders restore_REGION_"
-            "STRATEGY_PERCENTpct in it; of several targets, into a folder for each.",
-        ),
-    ],
-    percent: o.Percents = ["10"],  # noqa: B006
-    region: o.Regions = ["transformer"],  # noqa: B006
-    include: o.Include = [],  # noqa: B006
-    exclude: o.Exclude = [],  # noqa: B006
-    rename: o.Rename = [],  # noqa: B006
-    strategy: o.Strategies = ["top"],  # noqa: B006
-    seed: o.Seed = 32,
-    profile: o.Profile = None,
-    device: o.Device = "auto",
-    workers: o.Workers = None,
-    max_memory: o.MaxMemory = "512MiB",
-    max_device_memory: o.MaxDeviceMemory = "1GiB",
-    stream: o.Stream = None,
-    approximate: o.Approximate = False,
-    dtype: o.Dtype = "auto",
-    allow_nonfinite: o.AllowNonfinite = False,
-    overwrite: o.Overwrite = False,
-    resume: o.Resume = False,
-    checksum: o.Checksum = False,
-    no_report: o.NoReport = False,
-    push_to: o.PushTo = None,
-    public: o.Public = False,
-    revision: o.Revision = None,
-    delete_after_upload: o.DeleteShards = False,
-    quiet: o.Quiet = False,
-    as_json: o.Json = False,
+    base: str,
+    targets: list[str],
+    output: str,
+    *,
+    percents: list[float],
+    push_to: str | None,
+    delete_after_upload: bool,
+    public: bool,
+    revision: str | None,
+    quiet: bool,
+    as_json: bool,
+    **options: Unpack[Options],
 ) -> None:
     """Restore weights and write a complete model folder."""
-    percents = o.parse_percents(percent)
-    regions = o.parse_choices(region, o.REGIONS, "--region")
-    strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy")
     upload: Upload = {"public": public, "revision": revision}
-    models = len(target) * len(percents) * len(regions) * len(strategies)
-    check_flags(push_to, models=models, **upload, delete_after_upload=delete_after_upload)
+    models = count_models(targets, percents, options)
+    check_upload(push_to, models=models, **upload, delete_after_upload=delete_after_upload)
     import shardrestore
 
     if push_to is not None and not delete_after_upload:  # otherwise `restore_to_hub` does
         shardrestore.check_push(push_to, revision=revision)
-    settings = shardrestore.Options(
-        region=regions,
-        include=include,
-        exclude=exclude,
-        rename=rename,
-        strategy=strategies,
-        seed=seed,
-        profile=profile,
-        device=device,
-        workers=workers,
-        max_memory=max_memory,
-        max_device_memory=max_device_memory,
-        stream=stream,
-        approximate=approximate,
-        dtype=dtype,
-        allow_nonfinite=allow_nonfinite,
-        overwrite=overwrite,
-        resume=resume,
-        checksum=checksum,
-        report=not no_report,
-    )
     bars = ProgressBars(quiet=quiet)
-    if len(target) > 1:
+    if len(targets) > 1:
         outcomes = shardrestore.sweep_targets(
-            base, target, output, percents=percents, observer=bars, **settings
+            base, targets, output, percents=percents, observer=bars, **options
         )
         print_outcomes(outcomes, output, as_json=as_json, quiet=quiet)
         return
-    sides, pushed = (base, target[0], output), None
-    if len(percents) * len(regions) * len(strategies) > 1:
-        results = shardrestore.sweep(*sides, percents=percents, observer=bars, **settings)
+    sides, pushed = (base, targets[0], output), None
+    if models > 1:
+        results = shardrestore.sweep(*sides, percents=percents, observer=bars, **options)
     elif push_to is not None and delete_after_upload:
         result, pushed = shardrestore.restore_to_hub(
-            *sides, push_to, percent=percents[0], observer=bars, **upload, **settings
+            *sides, push_to, percent=percents[0], observer=bars, **upload, **options
         )
         results = (result,)
     else:
-        results = (shardrestore.restore(*sides, percent=percents[0], observer=bars, **settings),)
+        results = (shardrestore.restore(*sides, percent=percents[0], observer=bars, **options),)
     documents = [shardrestore.summarize(result) for result in results]
     if not (as_json or quiet):
         print_result(describe(results[0]) if len(results) == 1 else describe_sweep(results))

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from . import options as o
 from .distribution import describe_source, format_score
-from .outcome import print_result, reports_errors
+from .options import takes_options
+from .outcome import print_result
 from .text import format_share, format_table
 
 if TYPE_CHECKING:
     from shardrestore import Cell, Overview, OverviewCut
 
 
-@reports_errors
+@takes_options()
 def show(
-    path: Annotated[
-        str, typer.Argument(metavar="PATH", help="A profile, or the folder of a finished model.")
-    ],
-    percent: o.ShownPercents = [],  # noqa: B006
-    region: o.ShownRegions = [],  # noqa: B006
-    strategy: o.ShownStrategies = [],  # noqa: B006
-    as_json: o.Json = False,
+    path: str,
+    *,
+    percents: list[float] | None,
+    region: list[str] | None,
+    strategy: list[str] | None,
+    as_json: bool,
 ) -> None:
     """Show how much each layer changed, and what a restoration takes from it."""
-    percents = o.parse_percents(percent) if percent else None
-    regions = o.parse_choices(region, o.REGIONS, "--region") if region else None
-    strategies = o.parse_choices(strategy, o.STRATEGIES, "--strategy") if strategy else None
     import shardrestore
 
-    overview = shardrestore.show(path, percents=percents, region=regions, strategy=strategies)
+    overview = shardrestore.show(path, percents=percents, region=region, strategy=strategy)
     if as_json:
         print_result(json.dumps(shardrestore.summarize(overview), indent=2))
     else:

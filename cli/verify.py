@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from . import options as o
-from .outcome import print_result, reports_errors
+from .options import takes_options
+from .outcome import print_result
 from .progress import ProgressBars
 from .text import format_bytes, format_facts, format_mib
 
@@ -16,22 +16,17 @@ if TYPE_CHECKING:
     from shardrestore import Verification
 
 
-@reports_errors
+@takes_options()
 def verify(
-    output: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="A model that `run` has written.")
-    ],
-    base: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Where the base is, if it has moved.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Where the target is, if it has moved.")
-    ] = None,
-    workers: o.Workers = None,
-    max_memory: o.MaxMemory = "512MiB",
-    stream: o.Stream = None,
-    quiet: o.Quiet = False,
-    as_json: o.Json = False,
+    output: str,
+    *,
+    base: str | None,
+    target: str | None,
+    workers: int | None,
+    max_memory: str,
+    stream: str | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Check every element of a finished model against its inputs."""
     import shardrestore

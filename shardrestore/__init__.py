@@ -8,117 +8,40 @@ Checkpoints of any size are streamed: a few hundred megabytes of memory suffice.
 (0.0242919921875, 0.32)
 """
 
-from .api.describing import scan, show, write_report
-from .api.finishing import check_push, push, verify
-from .api.in_memory import restore_module, restored
-from .api.planning import plan
-from .api.restoring import find_unfinished, restore, restore_to_hub, sweep, sweep_targets
-from .api.summary import summarize
-from .errors import (
-    CheckpointError,
-    DeviceError,
-    HubError,
-    InputChangedError,
-    MemoryBudgetError,
-    NonFiniteError,
-    OutputError,
-    PairingError,
-    ProfileError,
-    RequestError,
-    ShardRestoreError,
-)
-from .figures.costs import Costs, DeviceFigures, Times
-from .figures.model import (
-    ChangeFigures,
-    Choice,
-    CutFigures,
-    KeyRange,
-    ModelFigures,
-    ModuleKind,
-    ScoreFigures,
-    TensorResult,
-    TieFigures,
-)
-from .figures.overview import (
-    Cell,
-    CellRow,
-    Overview,
-    OverviewCut,
-    ScoreGroup,
-    TensorOverview,
-)
-from .figures.planned import Plan, PlannedMemory, PlannedModel
-from .figures.restoration import Restoration, RestorationReport
-from .machine.progress import Observer
-from .plan.work import RegionSurvey
-from .request import ModuleOptions, Options, ScanOptions, parse_size
-from .runs.pushed import Pushed
-from .runs.targets import TargetOutcome
-from .selection.histogram import ScoreStatistics
-from .synthetic import make_demo_pair
-from .verification.verify import Verification
-from .version import __version__
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-__all__ = [
-    "Cell",
-    "CellRow",
-    "ChangeFigures",
-    "CheckpointError",
-    "Choice",
-    "Costs",
-    "CutFigures",
-    "DeviceError",
-    "DeviceFigures",
-    "HubError",
-    "InputChangedError",
-    "KeyRange",
-    "MemoryBudgetError",
-    "ModelFigures",
-    "ModuleKind",
-    "ModuleOptions",
-    "NonFiniteError",
-    "Observer",
-    "Options",
-    "OutputError",
-    "Overview",
-    "OverviewCut",
-    "PairingError",
-    "Plan",
-    "PlannedMemory",
-    "PlannedModel",
-    "ProfileError",
-    "Pushed",
-    "RegionSurvey",
-    "RequestError",
-    "Restoration",
-    "RestorationReport",
-    "ScanOptions",
-    "ScoreFigures",
-    "ScoreGroup",
-    "ScoreStatistics",
-    "ShardRestoreError",
-    "TargetOutcome",
-    "TensorOverview",
-    "TensorResult",
-    "TieFigures",
-    "Times",
-    "Verification",
-    "__version__",
-    "check_push",
-    "find_unfinished",
-    "make_demo_pair",
-    "parse_size",
-    "plan",
-    "push",
-    "restore",
-    "restore_module",
-    "restore_to_hub",
-    "restored",
-    "scan",
-    "show",
-    "summarize",
-    "sweep",
-    "sweep_targets",
-    "verify",
-    "write_report",
-]
+from .options.checks import parse_size as parse_size
+from .options.option import CommandArgument as CommandArgument
+from .options.option import Required as Required
+from .options.table import ModuleOptions as ModuleOptions
+from .options.table import Options as Options
+from .options.table import ScanOptions as ScanOptions
+from .options.table import command_arguments as command_arguments
+from .version import __version__ as __version__
+
+if _TYPE_CHECKING:
+    from .api import *  # noqa: F403
+
+# The function `plan` has the name of a folder. Python gives the package an attribute of that name
+# when the folder is first imported: here, and takes it away, so that it is the function ever after.
+_import_module(f"{__name__}.plan")
+del globals()["plan"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the rest of the public surface when it is first asked for.
+
+    NumPy and what builds on it take longer to import than ``--help`` may take.
+    """
+    api = _import_module(f"{__name__}.api")
+    names = globals()
+    for member in ("__all__", *api.__all__):
+        names.setdefault(member, getattr(api, member))
+    if name not in names:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return names[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_import_module(f"{__name__}.api").__all__})

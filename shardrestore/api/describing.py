@@ -11,12 +11,16 @@ from ..figures.path_overview import overview_of
 from ..figures.profile_overview import overview_of_profile
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
+from ..options.checks import check_output
+from ..options.documented import documents_options
+from ..options.table import ScanOptions
 from ..profile.file import Profile
-from ..request import ScanOptions, make_scan_request, parse_output
+from ..request import make_scan_request
 from ..runs.profiler import make_profile
 from ..runs.reporter import make_report
 
 
+@documents_options(ScanOptions)
 def scan(
     base: Reference,
     target: Reference,
@@ -49,7 +53,7 @@ def scan(
         Nothing is left behind then.
     """
     request = make_scan_request(options)
-    path = parse_output(output)
+    path = check_output(output)
     make_profile(base, target, path, request, observer)
     with Profile(path) as profile:
         return overview_of_profile(profile)
@@ -123,7 +127,7 @@ def write_report(
     """
     return make_report(
         path,
-        parse_output(output),
+        check_output(output),
         percents=percents,
         region=region,
         strategy=strategy,

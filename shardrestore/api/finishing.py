@@ -5,7 +5,14 @@ from __future__ import annotations
 from ..hub.destination import check_writable, parse_destination
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..request import check_flag, check_workers, parse_budget, parse_output, parse_stream
+from ..options.checks import (
+    check_budget,
+    check_flag,
+    check_output,
+    check_stream,
+    check_workers,
+)
+from ..request import find_budget
 from ..runs.pushed import Pushed
 from ..upload.pushing import push_folder
 from ..verification.verify import Verification, verify_folder
@@ -54,9 +61,9 @@ def verify(
         output,
         base=base,
         target=target,
-        streamed=parse_stream(stream),
-        workers=check_workers(workers),
-        max_memory_bytes=parse_budget(max_memory),
+        streamed=check_stream("stream", stream),
+        workers=check_workers("workers", workers),
+        max_memory_bytes=find_budget(check_budget("max_memory", max_memory)),
         observer=observer,
     )
 
@@ -99,7 +106,7 @@ def push(
         sent again by the next call.
     """
     return push_folder(
-        parse_output(output),
+        check_output(output),
         parse_destination(repository, revision),
         public=check_flag("public", public),
         delete_after_upload=check_flag("delete_after_upload", delete_after_upload),

@@ -11,17 +11,20 @@ from ..errors import RequestError
 from ..figures.restoration import RestorationReport
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..request import ModuleOptions, make_module_request
+from ..options.documented import documents_options
+from ..options.table import DEFAULT_PERCENT, MODULE_DEFAULTS, ModuleOptions
+from ..request import make_module_request
 
 if TYPE_CHECKING:
     from ..inplace.edit import Edit, Module
 
 
+@documents_options(ModuleOptions, **MODULE_DEFAULTS)
 def restore_module(
     target_model: Module,
     base: Module | Reference,
     *,
-    percent: float = 10.0,
+    percent: float = DEFAULT_PERCENT,
     observer: Observer | None = None,
     **options: Unpack[ModuleOptions],
 ) -> RestorationReport:
@@ -71,12 +74,13 @@ def restore_module(
         raise
 
 
+@documents_options(ModuleOptions, **MODULE_DEFAULTS)
 @contextmanager
 def restored(
     target_model: Module,
     base: Module | Reference,
     *,
-    percent: float = 10.0,
+    percent: float = DEFAULT_PERCENT,
     observer: Observer | None = None,
     **options: Unpack[ModuleOptions],
 ) -> Iterator[RestorationReport]:

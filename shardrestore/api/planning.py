@@ -11,19 +11,23 @@ from ..figures.costs import DeviceFigures
 from ..figures.model import Choice
 from ..figures.planned import Plan, PlannedMemory, PlannedModel
 from ..inputs.reference import Reference
+from ..options.checks import check_flag, check_output
+from ..options.documented import documents_options
+from ..options.table import DEFAULT_PERCENT, Options
 from ..output.writer import free_bytes
 from ..plan.work import survey_regions
-from ..request import Options, check_flag, make_request, parse_output
+from ..request import make_request
 from ..runs.outputs import check_outputs, find_needs
 from ..runs.session import Session
 
 
+@documents_options(Options)
 def plan(
     base: Reference,
     target: Reference,
     output: Reference | None = None,
     *,
-    percent: float | Sequence[float] = 10.0,
+    percent: float | Sequence[float] = DEFAULT_PERCENT,
     delete_after_upload: bool = False,
     **options: Unpack[Options],
 ) -> Plan:
@@ -51,7 +55,7 @@ def plan(
     """
     swept = isinstance(percent, Iterable)
     request = make_request(tuple(percent) if isinstance(percent, Iterable) else [percent], options)
-    path = parse_output(output or ".")
+    path = check_output(output or ".")
     one_by_one = check_flag("delete_after_upload", delete_after_upload)
     swept = swept or len(request.names) > 1
     outputs = [path / name for name in request.names] if swept else [path]

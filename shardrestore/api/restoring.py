@@ -13,7 +13,10 @@ from ..hub.destination import check_writable, parse_destination
 from ..inputs.reference import Reference
 from ..machine.progress import Observer, SilentObserver
 from ..names import JOURNAL_FILE, STAGING_FOLDER
-from ..request import Options, Request, check_flag, make_request, parse_output
+from ..options.checks import check_flag, check_output
+from ..options.documented import documents_options
+from ..options.table import DEFAULT_PERCENT, Options
+from ..request import Request, make_request
 from ..runs.pushed import Pushed
 from ..runs.runner import run
 from ..runs.session import Session
@@ -22,12 +25,13 @@ from ..upload.pushing import push_folder
 from ..upload.relay import Relay
 
 
+@documents_options(Options)
 def restore(
     base: Reference,
     target: Reference,
     output: Reference,
     *,
-    percent: float = 10.0,
+    percent: float = DEFAULT_PERCENT,
     observer: Observer | None = None,
     **options: Unpack[Options],
 ) -> Restoration:
@@ -67,17 +71,18 @@ def restore(
     started = time.perf_counter()
     request = _request_one(percent, options)
     with Session(base, target, request) as session:
-        (result,) = run(session, [parse_output(output)], observer, started)
+        (result,) = run(session, [check_output(output)], observer, started)
         return result
 
 
+@documents_options(Options)
 def restore_to_hub(
     base: Reference,
     target: Reference,
     output: Reference,
     repository: str,
     *,
-    percent: float = 10.0,
+    percent: float = DEFAULT_PERCENT,
     public: bool = False,
     revision: str | None = None,
     observer: Observer | None = None,
@@ -122,7 +127,7 @@ def restore_to_hub(
     started = time.perf_counter()
     request = _request_one(percent, options)
     public = check_flag("public", public)
-    destination, path = parse_destination(repository, revision), parse_output(output)
+    destination, path = parse_destination(repository, revision), check_output(output)
     check_writable(destination)
     watcher = observer or SilentObserver()
     relay = Relay(destination, public=public, observer=watcher)
@@ -145,6 +150,7 @@ def _request_one(percent: float, options: Options) -> Request:
     return request
 
 
+@documents_options(Options)
 def sweep(
     base: Reference,
     target: Reference,
@@ -181,11 +187,12 @@ def sweep(
     """
     started = time.perf_counter()
     request = make_request(tuple(percents), options)
-    path = parse_output(output)
+    path = check_output(output)
     with Session(base, target, request) as session:
         return run(session, [path / name for name in request.names], observer, started)
 
 
+@documents_options(Options)
 def sweep_targets(
     base: Reference,
     targets: Sequence[Reference],
@@ -222,7 +229,7 @@ def sweep_targets(
         for all of them; nothing has been written then.
     """
     request = make_request(tuple(percents), options)
-    return run_targets(base, targets, parse_output(output), request, observer)
+    return run_targets(base, targets, check_output(output), request, observer)
 
 
 def find_unfinished(output: Reference) -> tuple[Path, ...]:
@@ -233,7 +240,7 @@ def find_unfinished(output: Reference) -> tuple[Path, ...]:
     output : str or path-like
         As for ``restore``, ``sweep`` or ``sweep_targets``.
     """
-    path = parse_output(output)
+    path = check_output(output)
     journals = (
         journal
         for depth in ("", "*/", "*/*/")

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CheckpointError, RequestError
+from ..options.table import DEFAULT_PERCENT
 from ..profile.file import Profile
 from ..request import Request, make_request
 from .detail import Detail
 from .folder_overview import overview_of_folder
 from .overview import Overview
 from .profile_overview import detail_of_profile, overview_of_profile
-
-DEFAULT_PERCENTS = (10.0,)
 
 
 def overview_of(
@@ -99,7 +98,7 @@ def _make_request(
     strategy: str | Sequence[str] | None,
 ) -> Request:
     return make_request(
-        DEFAULT_PERCENTS if percents is None else percents,
+        (DEFAULT_PERCENT,) if percents is None else percents,
         {
             "region": "transformer" if region is None else region,
             "strategy": "top" if strategy is None else strategy,

@@ -86,7 +86,7 @@ def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
     Parameters
     ----------
     asked : sequence of str
-        ``auto``, ``cpu``, or names of GPUs: see ``parse_device``.
+        ``auto``, ``cpu``, or names of GPUs: see ``check_device``.
     max_memory_bytes : int
         The budget of host memory: GPUs take much of it for their libraries.
 

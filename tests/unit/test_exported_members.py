@@ -18,7 +18,8 @@ def test_all_is_sorted_and_without_repetition() -> None:
 def test_all_names_every_public_member_and_nothing_else() -> None:
     public = {
         name
-        for name, member in vars(shardrestore).items()
+        for name in dir(shardrestore)
+        for member in [getattr(shardrestore, name)]
         if not name.startswith("_") and not isinstance(member, types.ModuleType)
     }
     assert set(shardrestore.__all__) == public | {"__version__"}

@@ -20,7 +20,7 @@ from shardrestore.machine.device import (
     find_device,
     find_resident_device,
 )
-from shardrestore.request import parse_device
+from shardrestore.options.checks import check_device
 from tests.support.checkpoints import store, write_checkpoint
 
 LARGE = AUTO_MEMORY_BYTES
@@ -40,7 +40,7 @@ LARGE = AUTO_MEMORY_BYTES
     ],
 )
 def test_a_device_is_one_of_something_or_several_gpus(text: str, names: tuple[str, ...]) -> None:
-    assert parse_device(text) == names
+    assert check_device("device", text) == names
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_a_device_is_one_of_something_or_several_gpus(text: str, names: tuple[st
 )
 def test_anything_else_is_refused_with_the_choices(text: object) -> None:
     with pytest.raises(RequestError, match=r"choose auto, cpu, mps, cuda"):
-        parse_device(text)
+        check_device("device", text)
 
 
 def test_a_gpu_that_is_named_twice_is_refused() -> None:
     with pytest.raises(RequestError, match="cuda:0 is named twice"):
-        parse_device("cuda,cuda:0")
+        check_device("device", "cuda,cuda:0")
 
 
 @pytest.fixture

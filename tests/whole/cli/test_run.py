@@ -561,9 +561,9 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
 ]
 RUN_DEFAULTS = {
     "region": ["transformer"],
-    "include": [],
-    "exclude": [],
-    "rename": [],
+    "include": (),
+    "exclude": (),
+    "rename": (),
     "strategy": ["top"],
     "seed": 32,
     "profile": None,

@@ -1,0 +1,540 @@
+"""The option table: one entry for everything a user can choose, on a command line or in Python.
+
+Each class is a group of keyword arguments, each entry a keyword with its type, its default, its
+check, and the commands that take it. To add an option, add an entry, then use its value
+(``shardrestore.request``): the commands, the documentation in Python and ``docs/cli.md``
+follow. The order within a group, and of the groups in ``GROUPS``, is that of the help.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
+
+from .checks import (
+    check_budget,
+    check_device,
+    check_file,
+    check_flag,
+    check_integer,
+    check_size,
+    check_stream,
+    check_texts,
+    check_workers,
+    one_of,
+    some_of,
+)
+from .option import Argument, CommandArgument, Keyword, complete
+
+RESTORES = ("run", "plan")
+SCORES = (*RESTORES, "scan")
+READS = (*SCORES, "verify")
+SHOWS = ("show", "report")
+
+REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
+STRATEGIES = ("top", "bottom", "random")
+DTYPES = ("auto", "bf16", "fp16", "fp32")
+
+DEFAULT_PERCENT = 10.0
+DEFAULT_MAX_MEMORY = "512MiB"
+
+
+class Operands(TypedDict, total=False):
+    """What a command works on; in Python, parameters of their own."""
+
+    path: Annotated[
+        str,
+        Argument(
+            commands=SHOWS,
+            positional=True,
+            metavar="PATH",
+            text="A profile, or the folder of a finished model.",
+        ),
+    ]
+    base: Annotated[
+        str,
+        Argument(
+            commands=SCORES,
+            metavar="MODEL",
+            text="Checkpoint before fine-tuning: a folder, or a repository on the Hub, org/name or "
+            "org/name@revision.",
+        ),
+        Argument(
+            commands=("verify",),
+            metavar="MODEL",
+            default=None,
+            text="Where the base is, if it has moved.",
+        ),
+    ]
+    targets: Annotated[
+        Sequence[str],
+        Argument(
+            commands=RESTORES,
+            names=("--target",),
+            metavar="MODEL",
+            text="Checkpoint after fine-tuning, named likewise. Repeatable: see --output.",
+        ),
+    ]
+    target: Annotated[
+        str,
+        Argument(
+            commands=("scan",),
+            metavar="MODEL",
+            text="Checkpoint after fine-tuning, named likewise.",
+        ),
+        Argument(
+            commands=("verify",),
+            metavar="MODEL",
+            default=None,
+            text="Where the target is, if it has moved.",
+        ),
+    ]
+    output: Annotated[
+        str,
+        Argument(
+            commands=("verify", "push"),
+            positional=True,
+            metavar="FOLDER",
+            text="A model that `run` has written.",
+        ),
+        Argument(
+            commands=("run",),
+            metavar="FOLDER",
+            text="Where to write the model. Several models go into folders restore_REGION_"
+            "STRATEGY_PERCENTpct in it; of several targets, into a folder for each.",
+        ),
+        Argument(
+            commands=("plan",), metavar="FOLDER", default=None, text="Where the result would go."
+        ),
+        Argument(
+            commands=("scan",),
+            metavar="FILE",
+            text="The profile to write, for example sft.profile.safetensors.",
+        ),
+        Argument(
+            commands=("report",),
+            metavar="FILE",
+            default="report.html",
+            text="The page to write, an HTML file.",
+        ),
+    ]
+    repository: Annotated[
+        str,
+        Argument(
+            commands=("push",),
+            positional=True,
+            metavar="ORG/NAME",
+            text="The repository; created if missing.",
+        ),
+    ]
+    folder: Annotated[
+        str,
+        Argument(
+            commands=("demo",),
+            positional=True,
+            metavar="[DIR]",
+            default="shardrestore-demo",
+            text="Where to make it.",
+        ),
+    ]
+    percents: Annotated[
+        Sequence[float],
+        Argument(
+            commands=RESTORES,
+            names=("-k", "--percent"),
+            metavar="PERCENT",
+            default=(DEFAULT_PERCENT,),
+            text="Share of the region to restore: 10, or several: 1,3,5,10.",
+        ),
+        Argument(
+            commands=SHOWS,
+            names=("-k", "--percent"),
+            metavar="PERCENT",
+            default=None,
+            shown_default="10",
+            text="Of a profile: share of the region to restore: 10, or several: 1,3,5,10.",
+        ),
+    ]
+
+
+class CutOptions(TypedDict, total=False):
+    """Which of the scored weights are restored."""
+
+    region: Annotated[
+        str | Sequence[str],
+        Keyword(
+            default="transformer",
+            check=some_of(REGIONS),
+            text="Tensors that take part: transformer, attention, mlp, embedding or all.",
+            more="A sweep takes several.",
+        ),
+        Argument(
+            commands=RESTORES,
+            metavar="REGION",
+            choices=REGIONS,
+            more="Several: attention,mlp. `plan` shows what each means.",
+        ),
+        Argument(
+            commands=SHOWS,
+            metavar="REGION",
+            choices=REGIONS,
+            default=None,
+            shown_default="transformer",
+            text="Of a profile: transformer, attention, mlp, embedding or all, or several.",
+        ),
+    ]
+    strategy: Annotated[
+        str | Sequence[str],
+        Keyword(
+            default="top",
+            check=some_of(STRATEGIES),
+            text="Restore the most changed (top), the least changed (bottom) or random weights.",
+            more="A sweep takes several.",
+        ),
+        Argument(
+            commands=RESTORES,
+            metavar="STRATEGY",
+            choices=STRATEGIES,
+            more="Several: top,random.",
+        ),
+        Argument(
+            commands=SHOWS,
+            metavar="STRATEGY",
+            choices=STRATEGIES,
+            default=None,
+            shown_default="top",
+            text="Of a profile: restore the most changed (top) or the least changed (bottom).",
+        ),
+    ]
+    seed: Annotated[
+        int,
+        Keyword(default=32, check=check_integer, text="Seed of the random strategy."),
+        Argument(commands=RESTORES, metavar="N"),
+    ]
+    approximate: Annotated[
+        bool,
+        Keyword(
+            default=False,
+            check=check_flag,
+            text="Skip the refining scan of float32 and float16 models: still exactly K weights, "
+            "but those near the cut are taken as equals (scores within 0.8 %).",
+        ),
+        Argument(commands=RESTORES),
+    ]
+    allow_nonfinite: Annotated[
+        bool,
+        Keyword(default=False, check=check_flag, text="Go on with NaN or infinite weights."),
+        Argument(commands=RESTORES),
+    ]
+
+
+class ScoreOptions(TypedDict, total=False):
+    """Which tensors are compared, and how."""
+
+    include: Annotated[
+        Sequence[str],
+        Keyword(
+            default=(),
+            check=check_texts,
+            text="Only tensors whose names match a regular expression.",
+            more="One of these, if there are several.",
+        ),
+        Argument(commands=SCORES, metavar="RE", more="Repeatable."),
+    ]
+    exclude: Annotated[
+        Sequence[str],
+        Keyword(
+            default=(),
+            check=check_texts,
+            text="No tensors whose names match a regular expression.",
+            more="None of these, if there are several.",
+        ),
+        Argument(commands=SCORES, metavar="RE", more="Repeatable."),
+    ]
+    rename: Annotated[
+        Sequence[str],
+        Keyword(
+            default=(),
+            check=check_texts,
+            text="Rename the base's tensors to the target's names.",
+            more="Substitutions, ``REGEX=REPL``.",
+        ),
+        Argument(commands=SCORES, metavar="REGEX=REPL", more="Repeatable."),
+    ]
+
+
+class FileOptions(TypedDict, total=False):
+    """How files are read, and what for: in memory, the modules decide."""
+
+    dtype: Annotated[
+        str,
+        Keyword(
+            default="auto",
+            check=one_of(DTYPES),
+            text="Cast both models and the output; auto keeps every tensor as it is.",
+            more="Else ``bf16``, ``fp16`` or ``fp32``.",
+        ),
+        Argument(commands=SCORES, choices=DTYPES),
+    ]
+    device: Annotated[
+        str,
+        Keyword(
+            default="auto",
+            check=check_device,
+            text="Where to compute; several GPUs as in cuda:0,cuda:1.",
+            more="auto takes a GPU only with a max_memory of 2GiB or more. Else ``cpu``, ``cuda``, "
+            "``cuda:1`` or ``mps``.",
+        ),
+        Argument(
+            commands=SCORES,
+            metavar="auto|cpu|cuda[:N]|mps",
+            more="auto takes a GPU only with --max-memory 2GiB or more.",
+        ),
+    ]
+    max_memory: Annotated[
+        int | str | None,
+        Keyword(
+            default=None,
+            check=check_budget,
+            text="Budget for the whole process, such as 1GiB.",
+            more=f"None: {DEFAULT_MAX_MEMORY}, beside what the process holds that is larger than "
+            "the command line.",
+        ),
+        Argument(commands=READS, metavar="SIZE", default=DEFAULT_MAX_MEMORY),
+    ]
+
+
+class WorkOptions(TypedDict, total=False):
+    """What the work may take."""
+
+    max_device_memory: Annotated[
+        int | str,
+        Keyword(
+            default="1GiB",
+            check=check_size,
+            text="Budget on each GPU, such as 512MiB.",
+            more="Models that are there already do not count.",
+        ),
+        Argument(commands=SCORES, metavar="SIZE"),
+    ]
+    workers: Annotated[
+        int | None,
+        Keyword(
+            default=None,
+            check=check_workers,
+            text="Worker threads at most.",
+            more="None: one per processor.",
+        ),
+        Argument(commands=READS, metavar="N", shown_default="one per processor"),
+    ]
+    stream: Annotated[
+        str | None,
+        Keyword(
+            default=None,
+            check=check_stream,
+            text="Do not download it: read it from the Hub as often as it is needed.",
+            more="``base``, ``target`` or ``both``; None: neither.",
+        ),
+        Argument(commands=READS, choices=("base", "target", "both"), shown_default="download"),
+    ]
+
+
+class ScanOptions(ScoreOptions, FileOptions, WorkOptions, total=False):
+    """Keyword arguments of whatever scores weights of files; all may be left out."""
+
+    overwrite: Annotated[
+        bool,
+        Keyword(default=False, check=check_flag, text="Replace what is at the output."),
+        Argument(commands=RESTORES, text="Replace the model in the output folder."),
+        Argument(commands=("scan",), text="Replace the profile if there is one."),
+        Argument(commands=("report",), text="Replace files that are there."),
+    ]
+
+
+class Options(CutOptions, ScanOptions, total=False):
+    """Keyword arguments of whatever restores weights of files; all may be left out."""
+
+    profile: Annotated[
+        str | os.PathLike[str] | None,
+        Keyword(
+            default=None,
+            check=check_file,
+            text="What `scan` saved of these models: saves reading twice.",
+        ),
+        Argument(commands=RESTORES, metavar="FILE"),
+    ]
+    resume: Annotated[
+        bool,
+        Keyword(
+            default=False,
+            check=check_flag,
+            text="Go on with an unfinished run of the same request; start anew if there is none.",
+        ),
+        Argument(
+            commands=RESTORES,
+            text="Go on with an unfinished run of the same command; start anew if there is none.",
+        ),
+    ]
+    checksum: Annotated[
+        bool,
+        Keyword(default=False, check=check_flag, text="Write SHA256SUMS beside the model's files."),
+        Argument(commands=RESTORES),
+    ]
+    report: Annotated[
+        bool,
+        Keyword(default=True, check=check_flag, text="Write report.html beside the model's files."),
+        Argument(
+            commands=RESTORES,
+            names=("--no-report",),
+            negates=True,
+            text="Leave out report.html, the page for people.",
+        ),
+    ]
+
+
+class ModuleOptions(CutOptions, ScoreOptions, WorkOptions, total=False):
+    """Keyword arguments of whatever restores a module in memory; all may be left out."""
+
+
+MODULE_DEFAULTS: Mapping[str, object] = {"stream": "base"}
+"""What differs for a module in memory: nothing is stored of a base on the Hub."""
+
+
+class UploadOptions(TypedDict, total=False):
+    """What goes to the Hub; in Python, parameters of their own."""
+
+    push_to: Annotated[
+        str,
+        Argument(
+            commands=RESTORES,
+            metavar="ORG/NAME",
+            default=None,
+            text="Upload the finished model to the Hub: see `push`.",
+        ),
+    ]
+    public: Annotated[
+        bool,
+        Argument(
+            commands=(*RESTORES, "push"),
+            default=False,
+            text="Let everybody see a repository that is created for the model.",
+        ),
+    ]
+    revision: Annotated[
+        str,
+        Argument(
+            commands=(*RESTORES, "push"),
+            metavar="BRANCH",
+            default=None,
+            shown_default="main",
+            text="Push to this branch; created if missing.",
+        ),
+    ]
+    delete_after_upload: Annotated[
+        bool,
+        Argument(
+            commands=RESTORES,
+            default=False,
+            text="Upload each shard once it is complete, and delete it here when the Hub has "
+            "confirmed it, before the next is written: the disk holds one. With --push-to.",
+        ),
+        Argument(
+            commands=("push",),
+            default=False,
+            text="Delete the weights from the folder once the Hub confirms that it has them.",
+        ),
+    ]
+
+
+class OutputOptions(TypedDict, total=False):
+    """What a command prints or draws."""
+
+    png: Annotated[
+        bool,
+        Argument(
+            commands=("report",),
+            default=False,
+            text="Write its main pictures beside it too; needs shardrestore[png].",
+        ),
+    ]
+    quiet: Annotated[
+        bool,
+        Argument(
+            commands=("run", "scan", "verify", "push"),
+            default=False,
+            text="No progress, no summary.",
+        ),
+    ]
+    as_json: Annotated[
+        bool,
+        Argument(
+            commands=(*READS, "show", "push"),
+            names=("--json",),
+            default=False,
+            text="Print one JSON document.",
+        ),
+    ]
+
+
+GROUPS = (Operands, Options, UploadOptions, OutputOptions)
+
+
+@cache
+def read_entries(group: type) -> Mapping[str, tuple[Any, ...]]:
+    """Return each keyword of a group: its type, then its ``Keyword`` and its ``Argument``."""
+    return {
+        name: get_args(annotation)
+        for name, annotation in get_type_hints(group, include_extras=True).items()
+    }
+
+
+def read_keywords(group: type) -> Mapping[str, Keyword]:
+    """Return what Python takes of a group, by name."""
+    return {
+        name: said
+        for name, (_, *entry) in read_entries(group).items()
+        for said in entry
+        if isinstance(said, Keyword)
+    }
+
+
+def command_arguments(command: str) -> tuple[CommandArgument, ...]:
+    """Return what a command takes, in the order of its help.
+
+    Parameters
+    ----------
+    command : str
+        ``run``, for example.
+    """
+    return tuple(_find_arguments(command))
+
+
+def _find_arguments(command: str) -> Iterator[CommandArgument]:
+    for group in GROUPS:
+        keywords = read_keywords(group)
+        for name, (annotation, *entry) in read_entries(group).items():
+            for said in entry:
+                if isinstance(said, Argument) and command in said.commands:
+                    yield complete(name, annotation, keywords.get(name), said)
+
+
+def check_options(options: Mapping[str, object], group: type) -> dict[str, Any]:
+    """Return the value of every keyword of a group, given or by default, checked.
+
+    Raises
+    ------
+    TypeError
+        If there are others.
+    RequestError
+        If a value cannot be meant.
+    """
+    keywords = read_keywords(group)
+    unknown = sorted(set(options) - set(keywords))
+    if unknown:
+        raise TypeError(f"unknown option: {', '.join(unknown)}")
+    return {
+        name: keyword.check(name, options.get(name, keyword.default))
+        for name, keyword in keywords.items()
+    }
