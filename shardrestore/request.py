@@ -83,12 +83,13 @@ class Request:
             "region": region,
             "include": list(self.include),
             "exclude": list(self.exclude),
-            "rename": scoring["rename"],
+            "rename": scoring.pop("rename"),
             "strategy": strategy,
             "seed": self.seed if strategy == "random" else None,
-            "dtype": scoring["dtype"],
+            "dtype": scoring.pop("dtype"),
             "approximate": self.approximate,
             "allow_nonfinite": self.allow_nonfinite,
+            **scoring,  # the score, where it is not the default
         }
 
 

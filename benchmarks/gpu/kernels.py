@@ -19,6 +19,7 @@ import torch
 
 from shardrestore.kernels import gpu
 from shardrestore.kernels.device import BlockKernels, check_device
+from shardrestore.scores import relative
 from shardrestore.selection.cut import Cut, cut_at_bin, find_bin, selected_count
 from shardrestore.selection.score import BINS
 
@@ -54,7 +55,7 @@ def measure_kernels(device: torch.device, elements: Sequence[int], rounds: int) 
     rounds : int
         Counted ones, after one that is not.
     """
-    used = check_device(device)
+    used = check_device(device, relative.SCORE)
     calls = [
         call
         for size in elements
@@ -106,17 +107,17 @@ def _make_calls(
     codes = [side.view(torch.int16 if exact else torch.int32) for side in (base, target)]
     scored = codes if exact else [base, target]
     counts = torch.zeros(BINS, dtype=torch.int64, device=device)
-    used.count_scores(scored[0], scored[1], counts, exact=exact)
+    used.count_scores(relative.SCORE, scored[0], scored[1], counts)
     cut = _place_cut(counts)
     out, remainder = torch.empty_like(codes[0]), torch.zeros((), dtype=torch.int64, device=device)
     for kernels in {_name(used): used, "gpu": gpu}.values():
 
         def count(kernels: BlockKernels = kernels) -> object:
-            return kernels.count_scores(scored[0], scored[1], counts, exact=exact)
+            return kernels.count_scores(relative.SCORE, scored[0], scored[1], counts)
 
         def restore(kernels: BlockKernels = kernels) -> object:
             return kernels.restore_scores(
-                scored[0], scored[1], codes[0], codes[1], cut, remainder, out, exact=exact
+                relative.SCORE, scored[0], scored[1], codes[0], codes[1], cut, remainder, out
             )
 
         name, read_bytes = _name(kernels), base.nbytes + target.nbytes

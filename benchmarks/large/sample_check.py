@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shardrestore.kernels import reference
+from shardrestore.scores import relative
 
 from ..models.llama import ITEM_BYTES, count_elements
 from ..models.tiles import Prediction, is_in_region
@@ -111,7 +112,7 @@ def check_sample(
         ties = np.zeros(count, np.bool_)
         if is_in_region(name):
             keys = np.empty(count, np.uint32)
-            reference.score_keys(base, target, keys)
+            reference.score_keys(relative.SCORE, base, target, keys)
             must = keys > predicted.tie_first_key
             ties = keys == predicted.tie_first_key
         wrong = np.where(must, found != base, found != target)

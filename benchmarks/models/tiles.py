@@ -26,6 +26,7 @@ from shardrestore.machine.executor import Control, Stage, running
 from shardrestore.machine.progress import SilentObserver
 from shardrestore.machine.threads import ThreadExecutor
 from shardrestore.names import INDEX_FILE
+from shardrestore.scores import relative
 from shardrestore.selection.cut import selected_count
 
 from .llama import LargeModel, Tensors, count_elements, split
@@ -155,7 +156,7 @@ def predict(model: LargeModel, tiles: Tiles, percent: float) -> Prediction:
             occurrences[tile_number(name), :rest] += 1
             elements += count
     keys = np.empty(occurrences.size, np.uint32)
-    reference.score_keys(tiles.base.ravel(), tiles.target.ravel(), keys)
+    reference.score_keys(relative.SCORE, tiles.base.ravel(), tiles.target.ravel(), keys)
     found, places = np.unique(keys, return_inverse=True)
     counts = np.zeros(found.size, np.int64)
     np.add.at(counts, places, occurrences.ravel())

@@ -51,7 +51,8 @@ class GpuEngine:
         self._job = job
         self._control = control
         self._device = torch.device(name)
-        self._kernels = load_block_kernels(self._device)
+        self._score = job.score
+        self._kernels = load_block_kernels(self._device, job.score)
         self._queues = Queues(self._device)
         with self._queues.computing():
             slots = self._queues.make_slots(job.sizing.block_bytes)
@@ -92,7 +93,7 @@ class GpuEngine:
         for block in self._conveyor.blocks(segment):
             for chunk in self._chunks(segment, block):
                 zero_base += self._kernels.count_scores(
-                    chunk.base_scored, chunk.target_scored, bins, exact=pair.exact
+                    self._score, chunk.base_scored, chunk.target_scored, bins
                 )
                 overflows += self._count_overflows(
                     chunk.base_raw, pair.base.dtype, chunk.base_codes, pair.out_dtype
@@ -143,10 +144,9 @@ class GpuEngine:
 
     def _score_keys(self, segment: Segment) -> Iterator[torch.Tensor]:
         """Yield a segment's score keys chunk by chunk."""
-        exact = segment.pair.exact
         for block in self._conveyor.blocks(segment):
             for chunk in self._chunks(segment, block):
-                yield gpu.score_keys(chunk.base_scored, chunk.target_scored, exact=exact)
+                yield gpu.score_keys(self._score, chunk.base_scored, chunk.target_scored)
 
     def _random_keys(self, segment: Segment) -> Iterator[torch.Tensor]:
         """Yield a segment's random keys chunk by chunk; no weight is read."""
@@ -215,10 +215,10 @@ class GpuEngine:
         state: _CutState,
         outs: Sequence[torch.Tensor],
     ) -> None:
-        kernels, exact = self._kernels, segment.pair.exact
+        kernels = self._kernels
         scores = randoms = None
         if state.random or len(state.cuts) > 1:
-            scores = gpu.score_keys(chunk.base_scored, chunk.target_scored, exact=exact)
+            scores = gpu.score_keys(self._score, chunk.base_scored, chunk.target_scored)
         if state.random:
             randoms = self._draw(segment, block_start + chunk.low, chunk.high - chunk.low)
         for number, (found, out) in enumerate(zip(state.cuts, outs, strict=True)):
@@ -230,7 +230,7 @@ class GpuEngine:
             if scores is None:  # a single cut: its keys need not be kept
                 scored = chunk.base_scored, chunk.target_scored
                 done = kernels.restore_scores(
-                    *scored, *codes, found.cut, remainder, out, exact=exact
+                    self._score, *scored, *codes, found.cut, remainder, out
                 )
             else:
                 keys = randoms if found.random and randoms is not None else scores

@@ -11,6 +11,9 @@ from ..kernels import load_kernels
 from ..kernels.interface import Kernels
 from ..machine.device import Device
 from ..plan.memory import Sizing
+from ..scores import SCORES
+from ..scores.score import Score
+from ..scoring import Scoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class Job:
     """Where segments are scored and cut."""
     sizing: Sizing
     """Workers, and size of their blocks."""
+    scoring: Scoring
+    """How weights are scored."""
     seed: int
     """Seed of random keys."""
     allow_nonfinite: bool
@@ -32,7 +37,12 @@ class Job:
 
     def __post_init__(self) -> None:
         # Here, with one thread and no buffers yet: a compiler's libraries take memory.
-        load_kernels(self.kernel_set)
+        load_kernels(self.kernel_set, self.score)
+
+    @property
+    def score(self) -> Score:
+        """The score that weights are ranked by."""
+        return SCORES[self.scoring.score]
 
     @property
     def base(self) -> Model:
@@ -54,4 +64,4 @@ class Job:
     @property
     def kernels(self) -> Kernels:
         """The kernels of processors, loaded."""
-        return load_kernels(self.kernel_set)
+        return load_kernels(self.kernel_set, self.score)

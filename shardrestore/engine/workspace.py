@@ -72,6 +72,7 @@ class Workspace:
     def __init__(self, job: Job, control: Control, buffers: Buffers | None = None) -> None:
         self._job = job
         self._kernels = job.kernels
+        self._score = job.score
         self._control = control
         self.block_bytes = job.sizing.block_bytes
         self.base_buffer, self.target_buffer = buffers or (
@@ -161,7 +162,7 @@ class Workspace:
     def score_keys(self, chunk: Chunk) -> tuple[Keys, int]:
         """Return the chunk's score keys and its count of zero base weights."""
         keys = self._keys[: chunk.elements]
-        zeros = self._kernels.score_keys(chunk.base_scored, chunk.target_scored, keys)
+        zeros = self._kernels.score_keys(self._score, chunk.base_scored, chunk.target_scored, keys)
         return keys, zeros
 
     def random_keys(self, segment: Segment, start: int, elements: int) -> Keys:

@@ -83,7 +83,7 @@ class Edit:
         """Restore, for good or until it is undone, and return what was done."""
         if not lasting:
             self.changes.expect_undo()
-        device = find_resident_device(_list_devices(self._target))
+        device = find_resident_device(_list_devices(self._target), self._request.scoring.score)
         base = _open_base(self._base)
         try:
             with (
@@ -147,6 +147,7 @@ class _Editor:
                 inputs=Inputs(session.base, session.target),
                 device=session.work.device,
                 sizing=session.work.sizing,
+                scoring=session.request.scoring,
                 seed=session.request.seed,
                 allow_nonfinite=session.request.allow_nonfinite,
             ),

@@ -16,15 +16,18 @@ Whoever needs them imports them: that imports torch, which nothing else does.
 
 from __future__ import annotations
 
+from ..scores.score import Score
 from .interface import Kernels
 
 
-def load_kernels(name: str = "cpu") -> Kernels:
+def load_kernels(name: str = "cpu", score: Score | None = None) -> Kernels:
     """Import and return a set of kernels; the import is lazy, numba takes 0.3 s.
 
     Parameters
     ----------
     name : {"cpu", "reference"}
+    score : Score, optional
+        Compiled at once: a worker that compiles may lack the memory.
     """
     if name == "reference":
         from . import reference
@@ -32,4 +35,6 @@ def load_kernels(name: str = "cpu") -> Kernels:
         return reference
     from . import cpu
 
+    if score is not None:
+        cpu.compile_score(score)
     return cpu

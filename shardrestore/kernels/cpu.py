@@ -9,7 +9,10 @@ chunks of 65,536 of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numba
 import numpy as np
@@ -18,10 +21,10 @@ import numpy as np
 # an import that lacks it ends in a SystemError of CPython's compiler.
 import numpy.ma
 
-from ..selection.score import EPSILON_BFLOAT16_PATTERN, EPSILON_FLOAT32, NAN_KEY
+from ..scores.score import Score, bind
+from ..selection.score import NAN_KEY
 from .interface import Counts, Flags, Floats, Keys, Patterns
 
-_EPSILON_BFLOAT16 = np.uint32(EPSILON_BFLOAT16_PATTERN << 16).view(np.float32)
 _NAN_KEY = np.uint32(NAN_KEY)
 _INFINITY = np.uint32(0x7F800000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
@@ -117,16 +120,48 @@ def narrow_float16(values: Floats, out: Patterns) -> None:
         out[i] = np.uint16(np.uint32(0x7E00) if magnitude > _INFINITY else result)
 
 
-def score_keys(base: Patterns | Floats, target: Patterns | Floats, keys: Keys) -> int:
-    score = _score_keys_bfloat16 if base.dtype == np.uint16 else _score_keys_float32
-    zeros: int = score(base, target, keys)
+def score_keys(score: Score, base: Patterns | Floats, target: Patterns | Floats, keys: Keys) -> int:
+    bfloat16, float32 = compile_score(score)
+    zeros: int = (bfloat16 if base.dtype == np.uint16 else float32)(base, target, keys)
     return zeros
+
+
+@cache
+def compile_score(score: Score) -> tuple[Callable[..., int], Callable[..., int]]:
+    """Return the loops over bfloat16 patterns and over float32 values of a score.
+
+    numba's cache compares the file of a loop alone, and what is inlined from the
+    score's file is not in it: its contents are part of the loop's name.
+    """
+    source = getattr(score.numba, "__code__").co_filename  # noqa: B009  # mypy: a Callable
+    mark = f"{score.name}_{crc32(Path(source).read_bytes()):08x}"
+    loops = []
+    for loop, rounded, signature in (
+        (_score_keys_bfloat16, _rounded_bfloat16, "int64(uint16[::1], uint16[::1], uint32[::1])"),
+        (_score_keys_float32, _rounded_float32, "int64(float32[::1], float32[::1], uint32[::1])"),
+    ):
+        names = {"rounded": rounded, "constant": rounded}
+        formula = _inline(bind(score.numba, names, mark))
+        loops.append(_kernel(signature)(bind(loop, {"_formula": formula}, mark)))
+    return loops[0], loops[1]
+
+
+_formula: Any = None  # bound by ``compile_score``
+
+
+@_inline
+def _rounded_bfloat16(value: Any) -> Any:
+    return _value(np.uint32(_round_bfloat16(value) & _MAGNITUDE))
+
+
+@_inline
+def _rounded_float32(value: Any) -> Any:
+    return np.float32(abs(np.float32(value)))
 
 
 # 4.3 G/s; counters of 64 bits would halve the lanes, 2.9 G/s. Keys are written
 # out and counted or compared by a second loop: both loops then vectorise, and a
 # scan takes 1.7 G/s in all, against 1.1 where one loop does both.
-@_kernel("int64(uint16[::1], uint16[::1], uint32[::1])")
 def _score_keys_bfloat16(base: Patterns, target: Patterns, keys: Keys) -> Any:
     zeros = np.uint32(0)
     for i in range(keys.size):
@@ -134,23 +169,17 @@ def _score_keys_bfloat16(base: Patterns, target: Patterns, keys: Keys) -> Any:
         target_bits = np.uint32(np.uint32(target[i]) << np.uint32(16))
         base_magnitude = np.uint32(base_bits & _MAGNITUDE)
         zeros = np.uint32(zeros + np.uint32(base_magnitude == 0))
-        difference = _round_bfloat16(_value(target_bits) - _value(base_bits))
-        magnitude = _round_bfloat16(_value(base_magnitude) + _EPSILON_BFLOAT16)
-        score = np.float32(_value(difference & _MAGNITUDE) / _value(magnitude))
-        is_nan = np.uint32(_bits(score) & _MAGNITUDE) > _INFINITY
-        keys[i] = _NAN_KEY if is_nan else _round_bfloat16(score)
+        score = np.float32(abs(_formula(_value(base_bits), _value(target_bits))))
+        keys[i] = _NAN_KEY if _bits(score) > _INFINITY else _round_bfloat16(score)
     return zeros
 
 
-@_kernel("int64(float32[::1], float32[::1], uint32[::1])")
 def _score_keys_float32(base: Floats, target: Floats, keys: Keys) -> Any:
     zeros = np.uint32(0)
     for i in range(keys.size):
         magnitude = np.float32(abs(base[i]))
         zeros = np.uint32(zeros + np.uint32(magnitude == np.float32(0)))
-        difference = np.float32(abs(np.float32(target[i] - base[i])))
-        score = np.float32(difference / np.float32(magnitude + EPSILON_FLOAT32))
-        bits = np.uint32(_bits(score) & _MAGNITUDE)
+        bits = np.uint32(_bits(_formula(base[i], target[i])) & _MAGNITUDE)
         keys[i] = _NAN_KEY if bits > _INFINITY else bits
     return zeros
 

@@ -17,10 +17,14 @@ import torch
 from torch import Tensor
 
 from ..formats import FORMATS, RANKED
+from ..scores.score import Score
 from ..selection.cut import Cut
-from ..selection.score import BINS, EPSILON_BFLOAT16_PATTERN, INFINITY_BIN, LOW_BITS, LOWS
+from ..selection.score import BINS, INFINITY_BIN, LOW_BITS, LOWS
 from . import casting, gpu, reference
 from .interface import Keys
+
+_SMALL = 0x322C
+"""Pattern of 1e-8 in bfloat16, which scores add so as not to divide by zero."""
 
 
 class UnfaithfulDevice(Exception):
@@ -39,10 +43,11 @@ class BlockKernels(Protocol):
     __name__: str
 
     def count_scores(
-        self, base: Tensor, target: Tensor, counts: Tensor, *, exact: bool
+        self, score: Score, base: Tensor, target: Tensor, counts: Tensor
     ) -> Tensor: ...
     def restore_scores(
         self,
+        score: Score,
         base_scored: Tensor,
         target_scored: Tensor,
         base_codes: Tensor,
@@ -50,13 +55,11 @@ class BlockKernels(Protocol):
         cut: Cut,
         remainder: Tensor,
         out: Tensor,
-        *,
-        exact: bool,
     ) -> tuple[Tensor, Tensor]: ...
 
 
-def check_device(device: torch.device | str) -> BlockKernels:
-    """Compare every kernel on a device with the reference, on hard cases.
+def check_device(device: torch.device | str, score: Score) -> BlockKernels:
+    """Compare every kernel on a device with the reference, on hard cases of a score.
 
     Takes a fraction of a second and less than 8 MB of the device, but for the first time
     that Triton compiles.
@@ -74,8 +77,8 @@ def check_device(device: torch.device | str) -> BlockKernels:
         If the device is full.
     """
     device = torch.device(device)
-    kernels = load_block_kernels(device)
-    for what, expected, found in _cases(device, kernels):
+    kernels = load_block_kernels(device, score)
+    for what, expected, found in _cases(device, kernels, score):
         numbers = found.cpu().numpy()
         differing = numbers != np.asarray(expected).view(numbers.dtype)
         if np.any(differing):
@@ -84,7 +87,7 @@ def check_device(device: torch.device | str) -> BlockKernels:
 
 
 @cache
-def load_block_kernels(device: torch.device) -> BlockKernels:
+def load_block_kernels(device: torch.device, score: Score) -> BlockKernels:
     """Return the module with the fastest block kernels that can be built for a device."""
     if device.type != "cuda":
         return gpu
@@ -93,7 +96,7 @@ def load_block_kernels(device: torch.device) -> BlockKernels:
     try:
         from . import fused
 
-        fused.count_scores(weight, weight, counts, exact=True)
+        fused.count_scores(score, weight, weight, counts)
     except torch.OutOfMemoryError:
         raise
     except Exception:
@@ -106,15 +109,15 @@ def load_block_kernels(device: torch.device) -> BlockKernels:
 _Case = tuple[str, npt.ArrayLike, Tensor]
 
 
-def _cases(device: torch.device, kernels: BlockKernels) -> Iterator[_Case]:
+def _cases(device: torch.device, kernels: BlockKernels, score: Score) -> Iterator[_Case]:
     """Yield what is compared, what the reference returns, and what the device does."""
     yield from _formats(device)
     yield from _random_keys(device)
     yield from _changes(device)
-    for exact in (True, False):
-        patterns = _hard_patterns(8, 7) if exact else _hard_patterns(8, 23)
+    for fraction_bits in (7, 23):  # bfloat16, float32
+        patterns = _hard_patterns(8, fraction_bits)
         base, target = (side.ravel() for side in np.meshgrid(patterns, patterns))
-        yield from _scores(device, kernels, base, target, exact=exact)
+        yield from _scores(device, kernels, score, base, target)
 
 
 def _hard_patterns(exponent_bits: int, fraction_bits: int) -> npt.NDArray[Any]:
@@ -124,7 +127,7 @@ def _hard_patterns(exponent_bits: int, fraction_bits: int) -> npt.NDArray[Any]:
     of none, one and all bits, and halfway between two bfloat16 or float16 numbers.
     """
     top = (1 << exponent_bits) - 1
-    epsilon = EPSILON_BFLOAT16_PATTERN >> 7
+    epsilon = _SMALL >> 7
     exponents = [0, 1, 2, 24, epsilon - 8, epsilon, epsilon + 8, top // 2, top - 1, top]
     ones = (1 << fraction_bits) - 1
     fractions = {0, 1, 1 << fraction_bits - 1, ones, ones - 1, ones >> 1}
@@ -185,21 +188,22 @@ def _changes(device: torch.device) -> Iterator[_Case]:
 
 
 def _scores(
-    device: torch.device, kernels: BlockKernels, base: Any, target: Any, *, exact: bool
+    device: torch.device, kernels: BlockKernels, score: Score, base: Any, target: Any
 ) -> Iterator[_Case]:
     """Yield the scores of a grid of weights, what is counted of them, and what cuts make."""
-    arithmetic = "bfloat16" if exact else "float32"
-    scored = [side if exact else side.view(np.float32) for side in (base, target)]
+    bfloat16 = base.dtype == np.uint16
+    arithmetic = "bfloat16" if bfloat16 else "float32"
+    scored = [side if bfloat16 else side.view(np.float32) for side in (base, target)]
     keys = np.empty(base.size, np.uint32)
-    zeros = reference.score_keys(scored[0], scored[1], keys)
+    zeros = reference.score_keys(score, scored[0], scored[1], keys)
     left, right = (_tensor(side, device) for side in scored)
-    found = gpu.score_keys(left, right, exact=exact)
+    found = gpu.score_keys(score, left, right)
     yield f"{arithmetic} scores", keys, found
 
     bins = np.zeros((1, BINS), np.uint32)
     reference.count_bins(keys, bins)
     counts = torch.zeros(BINS, dtype=torch.int32, device=device)
-    yield "counting zeros", zeros, kernels.count_scores(left, right, counts, exact=exact)
+    yield "counting zeros", zeros, kernels.count_scores(score, left, right, counts)
     yield f"counting {arithmetic} scores", bins[0], counts
     counts = torch.zeros(BINS, dtype=torch.int32, device=device)
     gpu.count_bins(found, counts)
@@ -218,7 +222,7 @@ def _scores(
         rule = cut.first, cut.span, cut.tie_first, cut.tie_span, 1, cut.ties_taken, cut.ties
         restored.zero_()
         selected = reference.select(keys, *rule, base, target, out)
-        numbers = kernels.restore_scores(left, right, *codes, cut, begin, restored, exact=exact)
+        numbers = kernels.restore_scores(score, left, right, *codes, cut, begin, restored)
         yield f"restoring by {arithmetic} scores", out, restored
         yield "counting the restored", selected, torch.stack(numbers)
         restored.zero_()
@@ -230,17 +234,17 @@ def _scores(
         counts = torch.zeros(BINS, dtype=torch.int32, device=device)
         gpu.count_selected(found, cut, begin, found, counts)
         yield "counting selected scores", bins[0], counts
-    yield from _blocks(device, kernels, scored, keys, exact=exact)
+    yield from _blocks(device, kernels, score, scored, keys)
 
 
 def _blocks(
-    device: torch.device, kernels: BlockKernels, scored: list[Any], keys: Keys, *, exact: bool
+    device: torch.device, kernels: BlockKernels, score: Score, scored: list[Any], keys: Keys
 ) -> Iterator[_Case]:
     """Yield what block kernels make of codes of either size, in blocks of even and odd lengths.
 
     Triton compiles each of them apart: all that a run may use are compiled here, and compared.
     """
-    arithmetic = "bfloat16" if exact else "float32"
+    arithmetic = "bfloat16" if scored[0].dtype == np.uint16 else "float32"
     begin = torch.ones((), dtype=torch.int64, device=device)
     cut = next(_cuts(keys))
     rule = cut.first, cut.span, cut.tie_first, cut.tie_span, 1, cut.ties_taken, cut.ties
@@ -249,7 +253,7 @@ def _blocks(
         bins = np.zeros((1, BINS), np.uint32)
         reference.count_bins(keys[:elements], bins)
         counts = torch.zeros(BINS, dtype=torch.int32, device=device)
-        kernels.count_scores(left, right, counts, exact=exact)
+        kernels.count_scores(score, left, right, counts)
         yield f"counting {arithmetic} scores in {elements}", bins[0], counts
         for kind in (np.uint16, np.uint32):
             sides: list[Any] = [(np.arange(elements) ^ mark).astype(kind) for mark in (0, 0x5555)]
@@ -258,7 +262,7 @@ def _blocks(
             selected = reference.select(keys[:elements], *rule, base, target, out)
             codes = _tensor(base, device), _tensor(target, device)
             restored = torch.zeros_like(codes[0])
-            numbers = kernels.restore_scores(left, right, *codes, cut, begin, restored, exact=exact)
+            numbers = kernels.restore_scores(score, left, right, *codes, cut, begin, restored)
             what = f"restoring {elements} of {8 * out.itemsize} bits by {arithmetic} scores"
             yield what, out, restored
             yield f"counting, {what}", selected, torch.stack(numbers)

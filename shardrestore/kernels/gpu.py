@@ -19,15 +19,17 @@ operation, and by that once it has what it allocates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..formats import FORMATS
+from ..scores.score import Score, bind
 from ..selection.cut import Cut
 from ..selection.score import (
     BINS,
-    EPSILON_BFLOAT16_PATTERN,
-    EPSILON_FLOAT32,
     INFINITY_BIN,
     LOW_BITS,
     LOWS,
@@ -192,34 +194,62 @@ def _make_magnitude(bits: Tensor) -> None:
     bits.clamp_(max=NAN_KEY)
 
 
-def score_keys(base: Tensor, target: Tensor, *, exact: bool) -> Tensor:
-    """Return the key of each weight's relative change, as int32.
+def score_keys(score: Score, base: Tensor, target: Tensor) -> Tensor:
+    """Return the key of each weight's score, as int32.
 
     Parameters
     ----------
+    score : Score
     base, target : tensor, shape (n,)
-        int16 bfloat16 patterns if `exact`, else float32 values.
-    exact : bool
-        Whether the arithmetic is bfloat16.
+        int16 for bfloat16 patterns (bfloat16 arithmetic), else float32 values.
     """
-    if exact:
-        magnitude, bits = widen(base, "BF16").view(torch.int32), widen(target, "BF16")
-        difference = bits.sub_(magnitude.view(torch.float32))
-        magnitude &= _MAGNITUDE
+    device = base.device
+    if base.dtype == torch.int16:
+        # The formula uses up what is widened here: nothing else holds it.
+        base, target = widen(base, "BF16"), widen(target, "BF16")
+        scores: Tensor = bind(score.torch, _bfloat16_operations(device), "torch")(base, target)
+        keys = scores.view(torch.int32)
+        _round_bfloat16(keys)
     else:
-        magnitude = base.view(torch.int32) & _MAGNITUDE
-        difference = target - base
-    finish = _round_bfloat16 if exact else _make_magnitude
-    epsilon = EPSILON_BFLOAT16_PATTERN << 16 if exact else int(EPSILON_FLOAT32.view("u4"))
-    keys, divisor = difference.view(torch.int32), magnitude.view(torch.float32)
-    divisor += _constant(epsilon, base.device)
-    finish(keys)
-    if exact:
-        _round_bfloat16(magnitude)
-    difference /= divisor
-    del magnitude, divisor
-    finish(keys)
+        scores = bind(score.torch, _float32_operations(device), "torch")(base, target)
+        keys = scores.view(torch.int32)
+        _make_magnitude(keys)
     return keys
+
+
+def _bfloat16_operations(device: torch.device) -> dict[str, Callable[..., Tensor]]:
+    def rounded(value: Tensor) -> Tensor:
+        _round_bfloat16(value.view(torch.int32))
+        return value
+
+    def magnitude(value: Tensor) -> Tensor:
+        bits = value.view(torch.int32)
+        bits &= _MAGNITUDE
+        return value
+
+    def constant(value: float) -> Tensor:
+        pattern = int(np.float32(value).view("u4"))
+        odd = pattern >> 16 & 1
+        return _constant(pattern + 0x7FFF + odd & 0x7FFF0000, device)
+
+    return {
+        "rounded": rounded,
+        "magnitude": magnitude,
+        "constant": constant,
+        "subtract": Tensor.sub_,
+    }
+
+
+def _float32_operations(device: torch.device) -> dict[str, Callable[..., Tensor]]:
+    def magnitude(value: Tensor) -> Tensor:
+        return (value.view(torch.int32) & _MAGNITUDE).view(torch.float32)
+
+    return {
+        "rounded": lambda value: value,
+        "magnitude": magnitude,
+        "constant": lambda value: _constant(int(np.float32(value).view("u4")), device),
+        "subtract": Tensor.sub,
+    }
 
 
 def count_zeros(base: Tensor) -> Tensor:
@@ -371,19 +401,20 @@ def count_selected(
     _add_bins(bins, counts)
 
 
-def count_scores(base: Tensor, target: Tensor, counts: Tensor, *, exact: bool) -> Tensor:
+def count_scores(score: Score, base: Tensor, target: Tensor, counts: Tensor) -> Tensor:
     """Count the bins of all scores; return how many base weights are zero, as int64.
 
     ``score_keys``, ``count_bins`` and ``count_zeros`` in one.
     """
     zeros = count_zeros(base)
-    bins = score_keys(base, target, exact=exact)
+    bins = score_keys(score, base, target)
     bins >>= LOW_BITS
     _add_bins(bins, counts)
     return zeros
 
 
 def restore_scores(
+    score: Score,
     base_scored: Tensor,
     target_scored: Tensor,
     base_codes: Tensor,
@@ -391,11 +422,9 @@ def restore_scores(
     cut: Cut,
     remainder: Tensor,
     out: Tensor,
-    *,
-    exact: bool,
 ) -> tuple[Tensor, Tensor]:
     """Score and ``select`` in one; parameters are those of both."""
-    keys = score_keys(base_scored, target_scored, exact=exact)
+    keys = score_keys(score, base_scored, target_scored)
     return select(keys, cut, remainder, base_codes, target_codes, out)
 
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..selection.score import (
-    BINS,
-    EPSILON_BFLOAT16_PATTERN,
-    EPSILON_FLOAT32,
-    LOW_BITS,
-    LOWS,
-    NAN_KEY,
-)
+from ..scores.score import Score, bind
+from ..selection.score import BINS, LOW_BITS, LOWS, NAN_KEY
 from .interface import Codes, Counts, Flags, Floats, Keys, Patterns
 
 
@@ -40,11 +34,12 @@ def narrow_float16(values: Floats, out: Patterns) -> None:
     out[np.isnan(values)] = 0x7E00
 
 
-def score_keys(base: Patterns | Floats, target: Patterns | Floats, keys: Keys) -> int:
-    """Write the key of each weight's relative change to `keys`.
+def score_keys(score: Score, base: Patterns | Floats, target: Patterns | Floats, keys: Keys) -> int:
+    """Write the key of each weight's score to `keys`.
 
     Parameters
     ----------
+    score : Score
     base, target : ndarray of uint16 or float32, shape (n,)
         bfloat16 patterns (bfloat16 arithmetic) or float32 values.
     keys : ndarray of uint32, shape (n,)
@@ -55,29 +50,27 @@ def score_keys(base: Patterns | Floats, target: Patterns | Floats, keys: Keys) -
     int
         How many base weights are zero, of either sign.
     """
+    bfloat16 = base.dtype == np.uint16
+    if bfloat16:
+        base, target = _bfloat16_value(base.view(np.uint16)), _bfloat16_value(target.view("u2"))
+    rounded = _rounded_bfloat16 if bfloat16 else np.abs
+    names = {"rounded": rounded, "constant": lambda value: rounded(np.array(value, np.float32))}
     with np.errstate(all="ignore"):
-        if base.dtype == np.uint16:
-            return _bfloat16_keys(base.view(np.uint16), target.view(np.uint16), keys)
-        scores = np.abs(target - base) / (np.abs(base) + EPSILON_FLOAT32)
-        keys[:] = scores.view(np.uint32) & 0x7FFFFFFF
-        keys[np.isnan(scores)] = NAN_KEY
-        return int(np.count_nonzero(base == 0))
-
-
-def _bfloat16_keys(base: Patterns, target: Patterns, keys: Keys) -> int:
-    base_magnitude = base & np.uint16(0x7FFF)
-    epsilon = _bfloat16_value(np.array([EPSILON_BFLOAT16_PATTERN], np.uint16))
-    difference = _round_bfloat16(_bfloat16_value(target) - _bfloat16_value(base))
-    magnitude = _round_bfloat16(_bfloat16_value(base_magnitude) + epsilon)
-    scores = _bfloat16_value(difference & np.uint16(0x7FFF)) / _bfloat16_value(magnitude)
-    keys[:] = _round_bfloat16(scores)
-    keys <<= LOW_BITS
+        scores = rounded(bind(score.numpy, names, "numpy")(base, target))
+    keys[:] = scores.view(np.uint32)
     keys[np.isnan(scores)] = NAN_KEY
-    return int(np.count_nonzero(base_magnitude == 0))
+    return int(np.count_nonzero(base == 0))
 
 
 def _bfloat16_value(patterns: Patterns) -> Floats:
     return (patterns.astype(np.uint32) << 16).view(np.float32)
+
+
+def _rounded_bfloat16(values: Floats) -> Floats:
+    """Return magnitudes rounded to bfloat16; NaN stays NaN."""
+    magnitudes = np.abs(values)
+    wide = (_round_bfloat16(magnitudes).astype(np.uint32) << 16).view(np.float32)
+    return np.where(np.isnan(magnitudes), np.float32(np.nan), wide)
 
 
 def _round_bfloat16(values: Floats) -> Patterns:

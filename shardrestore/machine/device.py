@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from ..errors import DeviceError
+from ..scores import DEFAULT_SCORE, SCORES
 from ..units import MIB, format_mib
 from .meter import measure_excess
 from .progress import Observer
@@ -80,7 +81,7 @@ class Device:
             observer.note(remark)
 
 
-def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
+def find_device(asked: Sequence[str], max_memory_bytes: int, score: str = DEFAULT_SCORE) -> Device:
     """Find what was asked for, and make sure that it computes as the reference does.
 
     Parameters
@@ -89,6 +90,8 @@ def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
         ``auto``, ``cpu``, or names of GPUs: see ``check_device``.
     max_memory_bytes : int
         The budget of host memory: GPUs take much of it for their libraries.
+    score : str
+        What is computed there; a key of ``SCORES``.
 
     Raises
     ------
@@ -98,22 +101,24 @@ def find_device(asked: Sequence[str], max_memory_bytes: int) -> Device:
     if list(asked) == ["cpu"]:
         return Device()
     if list(asked) == ["auto"]:
-        return _choose(max_memory_bytes)
+        return _choose(max_memory_bytes, score)
     try:
-        return _open(asked)
+        return _open(asked, score)
     except _Full as error:
         return Device(reason=str(error))
     except _Unusable as error:
         raise DeviceError(f"{error}, or use --device cpu") from error
 
 
-def find_resident_device(names: Sequence[str]) -> Device:
+def find_resident_device(names: Sequence[str], score: str = DEFAULT_SCORE) -> Device:
     """Return the devices on which a model in memory is worked on, of those on which it is.
 
     Parameters
     ----------
     names : sequence of str
         As torch names them, without processors'.
+    score : str
+        As in ``find_device``.
 
     Returns
     -------
@@ -123,7 +128,7 @@ def find_resident_device(names: Sequence[str]) -> Device:
     if not names:
         return Device()
     try:
-        return replace(_open(names), in_place=True)
+        return replace(_open(names, score), in_place=True)
     except _Unusable as error:
         return Device(reason=str(error))
 
@@ -141,7 +146,7 @@ class _Full(_Unusable):
     """A GPU has no memory left: processors do the work then, as they do if it ends later."""
 
 
-def _choose(max_memory_bytes: int) -> Device:
+def _choose(max_memory_bytes: int, score: str) -> Device:
     """Return the first GPU if there is one that can be used, and processors otherwise."""
     # Asked before torch is imported, which takes a second and memory that a run on
     # processors has no use for.
@@ -154,12 +159,12 @@ def _choose(max_memory_bytes: int) -> Device:
             reason=f"a GPU's libraries need --max-memory {format_mib(AUTO_MEMORY_BYTES)} or more"
         )
     try:
-        return _open(["cuda:0"])
+        return _open(["cuda:0"], score)
     except _Unusable as error:
         return Device(reason=str(error))
 
 
-def _open(asked: Sequence[str]) -> Device:
+def _open(asked: Sequence[str], score: str) -> Device:
     """Return GPUs that are there and exact; raise ``_Unusable`` if one of them is not."""
     if importlib.util.find_spec("torch") is None:
         raise _Unusable(f"{asked[0]} needs torch: {_NO_TORCH}")
@@ -168,7 +173,7 @@ def _open(asked: Sequence[str]) -> Device:
     for name in names:
         try:
             _refuse_absent(name)
-            labels.append(_check_once(name))
+            labels.append(_check_once(name, score))
         except _Unusable:
             raise
         # Drivers, libraries that do not fit each other, kernels that a device lacks: torch
@@ -185,14 +190,14 @@ def _open(asked: Sequence[str]) -> Device:
 
 
 @cache
-def _check_once(name: str) -> str:
+def _check_once(name: str, score: str) -> str:
     """Compare a device with the reference, once for a process; return what people call it."""
     import torch
 
     from ..kernels.device import UnfaithfulDevice, check_device
 
     try:
-        kernels = check_device(torch.device(name))
+        kernels = check_device(torch.device(name), SCORES[score])
     except UnfaithfulDevice as error:
         raise _Unusable(
             f"{name} does not compute what the reference does ({error}): please report it"

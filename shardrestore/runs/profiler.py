@@ -57,7 +57,7 @@ def make_profile(
             refuse_overlap(output, role, checkpoint)
         pairing, problems = _pair(opened_base, opened, request)
         downloads = plan_downloads(opened_base, opened, request.streamed, side_files=False)
-        device = find_device(request.devices, limit)
+        device = find_device(request.devices, limit, request.scoring.score)
         work = plan_scan(
             opened_base,
             opened,
@@ -78,6 +78,7 @@ def make_profile(
                     inputs=Inputs(opened_base, opened),
                     device=device,
                     sizing=work.sizing,
+                    scoring=request.scoring,
                     seed=request.seed,
                     allow_nonfinite=True,
                 ),

@@ -234,6 +234,7 @@ class Runner:
                 inputs=Inputs(session.base, session.target),
                 device=session.work.device,
                 sizing=session.work.sizing,
+                scoring=session.request.scoring,
                 seed=session.request.seed,
                 allow_nonfinite=session.request.allow_nonfinite,
             ),

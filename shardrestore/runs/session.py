@@ -61,7 +61,9 @@ class ModelSession:
             self.profile = None
             if request.profile is not None:
                 self.profile = stack.enter_context(Profile(request.profile))
-            device = device or find_device(request.devices, request.max_memory_bytes)
+            device = device or find_device(
+                request.devices, request.max_memory_bytes, request.scoring.score
+            )
             self.downloads = plan_downloads(
                 self.base, self.target, request.streamed, side_files=True
             )

@@ -67,7 +67,8 @@ def run_targets(
         )
     if isinstance(targets, (str, os.PathLike)) or not targets:
         raise RequestError(f"targets {targets!r}: expected a list of folders, at least one")
-    find_device(request.devices, request.max_memory_bytes)  # what is wrong with it is told once
+    # What is wrong with it is told once.
+    find_device(request.devices, request.max_memory_bytes, request.scoring.score)
     names = _name_targets(targets)
     outputs = {name: [output / name / variant for variant in request.names] for name in names}
     _refuse_overlaps(

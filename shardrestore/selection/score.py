@@ -1,10 +1,6 @@
-"""The score of a weight, and the integer key that orders as the score does.
+"""The integer key that orders as the score of a weight does, whichever score it is.
 
-The score is the relative change of Ye et al. (EMNLP 2025, arXiv 2509.16596)::
-
-    r = |t - b| / (|b| + 1e-8)
-
-It is never negative, so the bit pattern of a score, read as an unsigned
+A score (see ``scores``) is never negative, so its bit pattern, read as an unsigned
 integer, orders as the score itself. Every score becomes one 31-bit key:
 
 - both weights bfloat16: each step is rounded to bfloat16, as torch does on the
@@ -45,12 +41,6 @@ INFINITY_BIN = 0x7F80
 
 NAN_KEY = 0x7FC00000
 """The one key of every score that is not a number."""
-
-EPSILON_FLOAT32 = np.float32(1e-8)
-"""The 1e-8 of the formula, in float32."""
-
-EPSILON_BFLOAT16_PATTERN = 0x322C
-"""The 1e-8 of the formula, in bfloat16: 1.0011718e-08."""
 
 
 def score_of_key(key: int) -> float:

@@ -18,6 +18,7 @@ from ..kernels.interface import Codes, Kernels, Keys
 from ..machine.executor import Control
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
+from ..scores.score import Score
 from ..selection.stream import stream_words
 from .layout import PlacedTensor
 
@@ -57,6 +58,8 @@ class Blocks:
     base, target : Model
     kernels : Kernels
         For the definitions of score, random keys and casts alone.
+    score : Score
+        What keys are of.
     seed : int or None
         Seed of the keys; None where they are scores.
     block_bytes : int
@@ -69,6 +72,7 @@ class Blocks:
         base: Model,
         target: Model,
         kernels: Kernels,
+        score: Score,
         seed: int | None,
         block_bytes: int,
         control: Control,
@@ -76,6 +80,7 @@ class Blocks:
         self._base = base
         self._target = target
         self._kernels = kernels
+        self._score = score
         self._seed = seed
         self._control = control
         self._block_bytes = block_bytes
@@ -181,7 +186,7 @@ class Blocks:
                 codes = self._caster.values(codes, dtype, number)
             sides.append(codes)
         keys = self._keys[: high - low]
-        self._kernels.score_keys(sides[0], sides[1], keys)
+        self._kernels.score_keys(self._score, sides[0], sides[1], keys)
         return keys
 
     def _random_keys(self, segment: Segment, start: int, elements: int) -> Keys:

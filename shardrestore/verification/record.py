@@ -19,6 +19,7 @@ from ..errors import CheckpointError
 from ..formats import CASTS
 from ..names import RECORD_FILE, STAGING_FOLDER
 from ..pairing.regions import REGIONS
+from ..scores import DEFAULT_SCORE, SCORES
 from ..scoring import Scoring
 from ..selection.score import KEYS
 
@@ -142,6 +143,7 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
         strategy=strategy,
         seed=options.take("seed", _integer if strategy == "random" else _nothing),
         scoring=Scoring(
+            score=options.take("score", _score),
             cast=CASTS[options.take("dtype", _one_of(CASTS))],
             renames=options.take("rename", _texts),
         ),
@@ -257,6 +259,11 @@ def _number_or_null(value: Any) -> float | None:
 def _nothing(value: Any) -> None:
     if value is not None:
         raise ValueError("null: only the random strategy has a seed")
+
+
+def _score(value: Any) -> str:
+    """Read a score; records of the default one do not name it."""
+    return DEFAULT_SCORE if value is None else _one_of(SCORES)(value)
 
 
 def _one_of(choices: Any) -> Callable[[Any], str]:

@@ -25,6 +25,7 @@ from ..output.uploaded import read_uploaded
 from ..pairing.pairs import Pairing
 from ..plan.memory import Sizing, count_downloads
 from ..plan.segment import Segment, split_pairs, twin_segments
+from ..scores import SCORES
 from ..selection.score import score_of_key
 from .blocks import Blocks
 from .checksums import check_checksums
@@ -188,6 +189,7 @@ class _Verifier:
         self.record = record
         self.findings = findings
         self.rule = Rule.of(record)
+        self.score = SCORES[record.scoring.score]
         self.pairing = pair_inputs(record, base, target)
         self.segments = split_pairs(self.pairing.pairs)
         self.tally = TieTally(len(self.segments))
@@ -208,9 +210,10 @@ class _Verifier:
         _check_counts(self.record, self.pairing, self.tally, self.findings)
 
     def _compare(self, tasks: Sequence[Task], sizing: Sizing, observer: Observer) -> None:
+        kernels = load_kernels(score=self.score)
         stage = Stage(
             name="verify",
-            open_worker=partial(_Checker, self, load_kernels(), sizing),
+            open_worker=partial(_Checker, self, kernels, sizing),
             work=_Checker.check,
         )
         executor = ThreadExecutor()
@@ -269,6 +272,7 @@ class _Checker:
             verifier.base,
             verifier.target,
             kernels,
+            verifier.score,
             verifier.rule.seed,
             sizing.block_bytes,
             control,

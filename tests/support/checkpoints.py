@@ -307,6 +307,7 @@ UNITS = st.builds(
 @contextmanager
 def using(units: Units, kernels: str = "cpu") -> Iterator[None]:
     """Work in these units, with these kernels: replaced wherever they were imported."""
+    chosen = load_kernels("reference" if kernels == "reference" else "cpu")
     replaced = {
         "SEGMENT_ELEMENTS": units.segment_elements,
         "CHUNK_ELEMENTS": units.chunk_elements,
@@ -314,7 +315,7 @@ def using(units: Units, kernels: str = "cpu") -> Iterator[None]:
         "GPU_BLOCK_BYTES": units.block_bytes,
         "SMALLEST_BLOCK_BYTES": min(units.block_bytes, 1 << 18),
         "COPY_BYTES": units.copy_bytes,
-        "load_kernels": lambda *_: load_kernels("reference" if kernels == "reference" else "cpu"),
+        "load_kernels": lambda *_, **__: chosen,
     }
     modules = [
         module

@@ -13,8 +13,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shardrestore.kernels import gpu
+from shardrestore.scores import SCORES
+from shardrestore.scores.score import Score
 from shardrestore.selection.cut import Cut
 from shardrestore.selection.score import BINS, LOWS
+
+RELATIVE = SCORES["relative"]
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NEEDS_CUDA])]
@@ -103,7 +107,7 @@ def state(elements: int, *, device: str = "cpu") -> dict[str, torch.Tensor]:
     for name in ("base_codes", "target_codes"):
         arrays[name] = arrays[name].astype(np.uint16)
     tensors = {name: to_tensor(array, device) for name, array in arrays.items()}
-    tensors["keys"] = gpu.score_keys(tensors["base"], tensors["target"], exact=False)
+    tensors["keys"] = gpu.score_keys(RELATIVE, tensors["base"], tensors["target"])
     tensors["changed"] = torch.full((-(-elements // 8),), 0xFF, dtype=torch.uint8, device=device)
     tensors["remainder"] = torch.ones((), dtype=torch.int64, device=device)
     return tensors
@@ -121,21 +125,21 @@ CUT = Cut(
 )
 
 
-def calls(kernels: Any = gpu) -> dict[str, Call]:
+def calls(kernels: Any = gpu, score: Score = RELATIVE) -> dict[str, Call]:
     """A call of each function, in its most expensive format; block kernels are those given."""
 
-    def restore(s: dict[str, torch.Tensor], scored: tuple[str, str], *, exact: bool) -> Any:
+    def restore(s: dict[str, torch.Tensor], scored: tuple[str, str]) -> Any:
         # The output is the target: what a second call reads must not have changed.
         codes = s["base_codes"], s["target_codes"]
         sides = s[scored[0]], s[scored[1]]
         cutting = CUT, s["remainder"], s["target_codes"]
-        return kernels.restore_scores(*sides, *codes, *cutting, exact=exact)
+        return kernels.restore_scores(score, *sides, *codes, *cutting)
 
     bits, floats = ("base_codes", "target_codes"), ("base", "target")
     return {
         "widen": lambda s: gpu.widen(s["base_codes"], "F16"),
         "narrow": lambda s: gpu.narrow(s["base"], "F16"),
-        "score_keys": lambda s: gpu.score_keys(s[bits[0]], s[bits[1]], exact=True),
+        "score_keys": lambda s: gpu.score_keys(score, s[bits[0]], s[bits[1]]),
         "random_keys": lambda s: gpu.random_keys(1, 2, 3, s["base"].numel(), s["base"].device),
         "count_zeros": lambda s: gpu.count_zeros(s["base"]),
         "count_bins": lambda s: gpu.count_bins(s["keys"], s["counts"]),
@@ -147,14 +151,12 @@ def calls(kernels: Any = gpu) -> dict[str, Call]:
         "count_selected": lambda s: gpu.count_selected(
             s["keys"], CUT, s["remainder"], s["keys"], s["counts"]
         ),
-        "count_scores": lambda s: kernels.count_scores(
-            s[bits[0]], s[bits[1]], s["counts"], exact=True
-        ),
+        "count_scores": lambda s: kernels.count_scores(score, s[bits[0]], s[bits[1]], s["counts"]),
         "count_scores_float32": lambda s: kernels.count_scores(
-            s[floats[0]], s[floats[1]], s["counts"], exact=False
+            score, s[floats[0]], s[floats[1]], s["counts"]
         ),
         "note_changes": lambda s: gpu.note_changes(s["keys"], s["base"].view(torch.int32)),
         "put_back": lambda s: gpu.put_back(s["changed"], s["base"], s["target"]),
-        "restore_scores": lambda s: restore(s, bits, exact=True),
-        "restore_scores_float32": lambda s: restore(s, floats, exact=False),
+        "restore_scores": lambda s: restore(s, bits),
+        "restore_scores_float32": lambda s: restore(s, floats),
     }

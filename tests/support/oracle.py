@@ -7,7 +7,7 @@ sort. Only the two words of a random stream are taken from it, hashed on in plai
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,7 @@ def expect(
     seed: int = 32,
     dtype: str = "auto",
     approximate: bool = False,
+    score: str = "relative",
     segment_elements: int = 1 << 26,
     twins: Mapping[str, str] | None = None,
     **_: Any,
@@ -122,7 +123,7 @@ def expect(
         if in_region(name, region) and name not in twins and not name.startswith(tuple(exclude))
     ]
     sides = {name: _cast_pair(_partner(base, name), target[name], cast) for name in names}
-    scores = {name: _score(*pair) for name, pair in sides.items()}
+    scores = {name: _score(*pair, score) for name, pair in sides.items()}
     empty = [np.empty(0, np.float32)]
     if strategy == "random":
         ranks = [_random_keys(seed, name, scores[name].size, segment_elements) for name in names]
@@ -205,11 +206,16 @@ def _overflows(raw: torch.Tensor, written: torch.Tensor) -> int:
     return int((torch.isfinite(raw) & ~torch.isfinite(written)).sum())
 
 
-def _score(base: torch.Tensor, target: torch.Tensor) -> np.ndarray:
+FORMULAS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "relative": lambda base, target: target.sub(base).abs().div(base.abs().add(1e-8)),
+}
+"""Each score in torch's own arithmetic, that of its tensors' format."""
+
+
+def _score(base: torch.Tensor, target: torch.Tensor, score: str) -> np.ndarray:
     if not base.dtype == target.dtype == torch.bfloat16:
         base, target = base.float(), target.float()
-    scores = target.sub(base).abs().div(base.abs().add(1e-8))
-    return scores.float().numpy()
+    return FORMULAS[score](base, target).float().numpy()
 
 
 def _rising(scores: np.ndarray) -> np.ndarray:

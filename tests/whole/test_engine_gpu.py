@@ -115,7 +115,8 @@ class Scarce:
         self.refused = 0
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        if arguments[0].numel() > self._most_elements:
+        size = next(one.numel() for one in arguments if isinstance(one, torch.Tensor))
+        if size > self._most_elements:
             self.refused += 1
             raise torch.OutOfMemoryError("CUDA out of memory")
         return self._kernel(*arguments, **options)
@@ -164,7 +165,7 @@ def test_out_of_memory_it_takes_less_at_once_and_then_processors(
         monkeypatch.setattr(gpu, kernel, draw_few)
     else:
         monkeypatch.setattr(gpu, kernel, scarce)
-    monkeypatch.setattr(device, "_check_once", lambda name: name)
+    monkeypatch.setattr(device, "_check_once", lambda name, score: name)
     listener = Listener()
     assert sweep(folder, "torch", device="torch:cpu", observer=listener) == expected
     assert listener.remarks == remarks
@@ -196,7 +197,7 @@ def test_several_devices_share_the_segments(folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(engine_gpu.GpuEngine, "__init__", note_name)
     monkeypatch.setattr(
         "shardrestore.runs.session.find_device",
-        lambda asked, budget: Device(names=("cpu", "cpu:0"), label="both"),
+        lambda asked, budget, score: Device(names=("cpu", "cpu:0"), label="both"),
     )
     assert sweep(folder, "torch", workers=4) == sweep(folder, "cpu", device="cpu")
     assert set(opened) == {"cpu", "cpu:0"}
@@ -234,6 +235,7 @@ def test_what_a_segment_takes_on_the_device_is_within_its_projection(
             inputs=Inputs(session.base, session.target),
             device=session.work.device,
             sizing=sizing,
+            scoring=request.scoring,
             seed=1,
             allow_nonfinite=True,
         )

@@ -14,24 +14,27 @@ from torch import Tensor
 
 import shardrestore.kernels
 from shardrestore.kernels import device, gpu
-from tests.support.devices import EACH_DEVICE, NEEDS_CUDA, NvidiaNan, allocated_peak
+from shardrestore.scores import SCORES
+from shardrestore.scores.score import Score
+from tests.support.devices import EACH_DEVICE, NEEDS_CUDA, RELATIVE, NvidiaNan, allocated_peak
 
 _score, _narrow, _widen, _take = gpu.score_keys, gpu.narrow, gpu.widen, gpu._take
 _pack, _note_changes, _put_back = gpu._pack, gpu.note_changes, gpu.put_back
 
 
 @EACH_DEVICE
-def test_a_faithful_device_passes(device: str) -> None:
-    shardrestore.kernels.device.check_device(device)
+@pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+def test_a_faithful_device_passes(score: Score, device: str) -> None:
+    shardrestore.kernels.device.check_device(device, score)
 
 
 def test_the_check_takes_less_than_8_megabytes() -> None:
-    assert allocated_peak(lambda: device.check_device("cpu")) < 8_000_000
+    assert allocated_peak(lambda: device.check_device("cpu", RELATIVE)) < 8_000_000
 
 
 def test_a_gpu_of_nvidias_passes_for_all_its_other_nan() -> None:
     with NvidiaNan():
-        device.check_device("cpu")
+        device.check_device("cpu", RELATIVE)
 
 
 def test_its_nan_would_become_a_zero_if_it_were_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,20 +47,21 @@ def test_its_nan_would_become_a_zero_if_it_were_rounded(monkeypatch: pytest.Monk
 # Ways to be wrong
 
 
-def flush(base: Tensor, target: Tensor, *, exact: bool) -> Tensor:
+def flush(score: Score, base: Tensor, target: Tensor) -> Tensor:
     """Subnormals are zeros, as with -ftz or on a processor told so."""
+    exact = base.dtype == torch.int16
     exponent = 0x7F80 if exact else 0x7F800000
     sides = []
     for side in (base, target):
         bits = side.clone().view(torch.int16 if exact else torch.int32)
         sides.append(bits.masked_fill_((bits & exponent) == 0, 0).view(side.dtype))
-    return _score(*sides, exact=exact)
+    return _score(score, *sides)
 
 
-def flush_differences(base: Tensor, target: Tensor, *, exact: bool) -> Tensor:
+def flush_differences(score: Score, base: Tensor, target: Tensor) -> Tensor:
     """Inputs are kept, a subnormal difference is a zero."""
-    keys = _score(base, target, exact=exact)
-    wide = [_widen(side, "BF16") if exact else side for side in (base, target)]
+    keys = _score(score, base, target)
+    wide = [_widen(side, "BF16") if side.dtype == torch.int16 else side for side in (base, target)]
     difference = (wide[1] - wide[0]).abs()
     return keys.masked_fill_(difference < torch.finfo(torch.float32).tiny, 0)
 
@@ -144,30 +148,31 @@ def test_a_device_that_is_wrong_is_refused(
 ) -> None:
     monkeypatch.setattr(home, name, wrong)
     with pytest.raises(device.UnfaithfulDevice, match=rf"cpu: .*{what} differs .* in \d+ of \d+"):
-        device.check_device("cpu")
+        device.check_device("cpu", RELATIVE)
 
 
 def test_float32_alone_may_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 rounds most of it away: float32 has cases of its own."""
 
-    def wrong(base: Tensor, target: Tensor, *, exact: bool) -> Tensor:
-        return (_score if exact else flush_differences)(base, target, exact=exact)
+    def wrong(score: Score, base: Tensor, target: Tensor) -> Tensor:
+        bfloat16 = base.dtype == torch.int16
+        return (_score if bfloat16 else flush_differences)(score, base, target)
 
     monkeypatch.setattr(gpu, "score_keys", wrong)
     with pytest.raises(device.UnfaithfulDevice, match="float32 scores"):
-        device.check_device("cpu")
+        device.check_device("cpu", RELATIVE)
 
 
 def test_wrong_block_kernels_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def restore(*args: Any, exact: bool) -> tuple[Tensor, Tensor]:
-        found = gpu.restore_scores(*args, exact=exact)
+    def restore(*args: Any) -> tuple[Tensor, Tensor]:
+        found = gpu.restore_scores(*args)
         args[-1][-1] ^= 1
         return found
 
     wrong = SimpleNamespace(count_scores=gpu.count_scores, restore_scores=restore)
-    monkeypatch.setattr(device, "load_block_kernels", cache(lambda _: wrong))
+    monkeypatch.setattr(device, "load_block_kernels", cache(lambda *_: wrong))
     with pytest.raises(device.UnfaithfulDevice) as refused:
-        device.check_device("cpu")
+        device.check_device("cpu", RELATIVE)
     assert refused.value.what == "restoring by bfloat16 scores"
 
 
@@ -199,27 +204,27 @@ def failing(error: Exception) -> Any:
 def test_eager_torch_serves_where_triton_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     with_fused(monkeypatch, None)
-    assert device.load_block_kernels(cuda) is gpu
+    assert device.load_block_kernels(cuda, RELATIVE) is gpu
     with_fused(monkeypatch, failing(RuntimeError("Failed to find C compiler")))
-    assert device.load_block_kernels(cuda) is gpu
-    assert device.load_block_kernels(torch.device("cpu")) is gpu
+    assert device.load_block_kernels(cuda, RELATIVE) is gpu
+    assert device.load_block_kernels(torch.device("cpu"), RELATIVE) is gpu
 
 
 def test_triton_serves_where_it_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     fused: Any = SimpleNamespace(count_scores=gpu.count_scores)
     with_fused(monkeypatch, fused)
-    assert device.load_block_kernels(torch.device("cuda")) is fused
+    assert device.load_block_kernels(torch.device("cuda"), RELATIVE) is fused
 
 
 def test_a_full_device_is_no_reason_to_leave_triton_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with_fused(monkeypatch, failing(torch.OutOfMemoryError("full")))
     with pytest.raises(torch.OutOfMemoryError):
-        device.load_block_kernels(torch.device("cuda"))
+        device.load_block_kernels(torch.device("cuda"), RELATIVE)
 
 
 @pytest.mark.cuda
 @NEEDS_CUDA
 def test_triton_is_used_on_a_gpu() -> None:
     pytest.importorskip("triton")
-    used: Any = device.check_device("cuda")
+    used: Any = device.check_device("cuda", RELATIVE)
     assert used.__name__ == "shardrestore.kernels.fused"

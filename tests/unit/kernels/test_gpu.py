@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardrestore.kernels import gpu, reference
+from shardrestore.scores import SCORES
+from shardrestore.scores.score import Score
 from shardrestore.selection.cut import Cut
 from shardrestore.selection.score import BINS, LOWS
 from tests.support.devices import (
@@ -90,34 +92,44 @@ def test_float32_is_neither_widened_nor_narrowed_nor_copied() -> None:
     assert torch.equal(back, codes)
 
 
-def assert_scored_alike(base: np.ndarray, target: np.ndarray, device: str) -> None:
+EACH_SCORE = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+
+
+def assert_scored_alike(score: Score, base: np.ndarray, target: np.ndarray, device: str) -> None:
     expected = np.empty(base.size, np.uint32)
-    zeros = reference.score_keys(base, target, expected)
+    zeros = reference.score_keys(score, base, target, expected)
     tensor = to_tensor(base, device)
-    found = gpu.score_keys(tensor, to_tensor(target, device), exact=base.dtype == np.uint16)
+    found = gpu.score_keys(score, tensor, to_tensor(target, device))
     assert np.array_equal(to_array(found, np.uint32), expected)
     assert gpu.count_zeros(tensor).item() == zeros
 
 
 @EACH_DEVICE
+@EACH_SCORE
 @pytest.mark.parametrize("part", range(4))
-def test_bfloat16_keys_are_the_references_on_every_base_pattern(device: str, part: int) -> None:
-    assert_scored_alike(*bfloat16_pairs(part), device)
+def test_bfloat16_keys_are_the_references_on_every_base_pattern(
+    score: Score, device: str, part: int
+) -> None:
+    assert_scored_alike(score, *bfloat16_pairs(part), device)
 
 
 @EACH_DEVICE
+@EACH_SCORE
 @pytest.mark.parametrize("seed", range(3))
-def test_float32_keys_are_the_references(device: str, seed: int) -> None:
+def test_float32_keys_are_the_references(score: Score, device: str, seed: int) -> None:
     base, target = float32_pairs(seed)
-    assert_scored_alike(base.view(np.float32), target.view(np.float32), device)
+    assert_scored_alike(score, base.view(np.float32), target.view(np.float32), device)
 
 
 @EACH_DEVICE
+@EACH_SCORE
 @pytest.mark.parametrize("size", LENGTHS)
-def test_weights_are_scored_alike_at_every_length(device: str, size: int) -> None:
+def test_weights_are_scored_alike_at_every_length(score: Score, device: str, size: int) -> None:
     base, target = (random_floats(np.random.default_rng(size + i), size) for i in range(2))
-    assert_scored_alike(base.view(np.float32), target.view(np.float32), device)
-    assert_scored_alike((base >> 16).astype(np.uint16), (target >> 16).astype(np.uint16), device)
+    assert_scored_alike(score, base.view(np.float32), target.view(np.float32), device)
+    assert_scored_alike(
+        score, (base >> 16).astype(np.uint16), (target >> 16).astype(np.uint16), device
+    )
 
 
 def test_the_nan_of_nvidias_arithmetic_is_rounded_to_the_one_key_of_nan() -> None:

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 
 from shardrestore.kernels import cpu, load_kernels, reference
 from shardrestore.kernels.interface import Kernels
+from shardrestore.scores import SCORES
+from shardrestore.scores.score import Score
 from shardrestore.selection.score import BINS, LOWS, NAN_KEY, score_of_key
+from tests.support import oracle
 from tests.support.segments import (
     ALL_16_BITS,
     LENGTHS,
@@ -29,6 +32,7 @@ from tests.support.segments import (
 )
 
 KERNELS = [reference, cpu]
+EACH_SCORE = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 BOTH = pytest.mark.parametrize("kernels", KERNELS, ids=["reference", "cpu"])
 
 
@@ -48,9 +52,9 @@ def float32(bits: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(bits.astype(np.uint32).view(np.int32)).view(torch.float32)
 
 
-def torch_keys(base: torch.Tensor, target: torch.Tensor) -> np.ndarray:
-    """Keys of torch's own relative change, in the tensors' own format."""
-    scores = target.sub(base).abs().div(base.abs().add(1e-8)).float().numpy()
+def torch_keys(score: Score, base: torch.Tensor, target: torch.Tensor) -> np.ndarray:
+    """Keys of scores in torch's own arithmetic, that of the tensors' format."""
+    scores = oracle.FORMULAS[score.name](base, target).float().numpy()
     keys = scores.view(np.uint32).copy()
     keys[np.isnan(scores)] = NAN_KEY
     return keys
@@ -136,53 +140,59 @@ def test_both_narrow_alike_nan_included() -> None:
 # Scores
 
 
+@EACH_SCORE
 @pytest.mark.parametrize("part", range(4))
-def test_bfloat16_keys_are_torchs_on_every_base_pattern(part: int) -> None:
+def test_bfloat16_keys_are_torchs_on_every_base_pattern(score: Score, part: int) -> None:
     base, target = bfloat16_pairs(part)
     keys, expected_zeros = np.empty(base.size, np.uint32), int(np.sum((base & 0x7FFF) == 0))
-    assert cpu.score_keys(base, target, keys) == expected_zeros
-    assert np.array_equal(keys, torch_keys(bfloat16(base), bfloat16(target)))
+    assert cpu.score_keys(score, base, target, keys) == expected_zeros
+    assert np.array_equal(keys, torch_keys(score, bfloat16(base), bfloat16(target)))
     slow = np.empty_like(keys)
-    assert reference.score_keys(base, target, slow) == expected_zeros
+    assert reference.score_keys(score, base, target, slow) == expected_zeros
     assert np.array_equal(keys, slow)
 
 
 @BOTH
+@EACH_SCORE
 @pytest.mark.parametrize("seed", range(3))
-def test_float32_keys_are_torchs(kernels: Any, seed: int) -> None:
+def test_float32_keys_are_torchs(kernels: Any, score: Score, seed: int) -> None:
     base, target = float32_pairs(seed)
     keys = np.empty(base.size, np.uint32)
-    zeros = kernels.score_keys(base.view(np.float32), target.view(np.float32), keys)
+    zeros = kernels.score_keys(score, base.view(np.float32), target.view(np.float32), keys)
     assert zeros == np.sum((base & 0x7FFFFFFF) == 0)
-    assert np.array_equal(keys, torch_keys(float32(base), float32(target)))
+    assert np.array_equal(keys, torch_keys(score, float32(base), float32(target)))
 
 
 @BOTH
-def test_keys_of_ordinary_weights_are_torchs(kernels: Any) -> None:
+@EACH_SCORE
+def test_keys_of_ordinary_weights_are_torchs(kernels: Any, score: Score) -> None:
     rng = np.random.default_rng(4)
     base = rng.normal(0, 0.02, 100_003).astype(np.float32)
     target = (base + rng.normal(0, 1e-4, base.size)).astype(np.float32)
     keys = np.empty(base.size, np.uint32)
-    kernels.score_keys(base, target, keys)
-    assert np.array_equal(keys, torch_keys(torch.from_numpy(base), torch.from_numpy(target)))
+    kernels.score_keys(score, base, target, keys)
+    assert np.array_equal(keys, torch_keys(score, torch.from_numpy(base), torch.from_numpy(target)))
 
 
 @BOTH
 def test_a_zero_base_ranks_by_a_hundred_million_times_its_change(kernels: Any) -> None:
     keys = np.empty(2, np.uint32)
     base, target = np.array([0.0, -0.0], np.float32), np.array([1.0, 2.0], np.float32)
-    assert kernels.score_keys(base, target, keys) == 2
+    assert kernels.score_keys(SCORES["relative"], base, target, keys) == 2
     assert [score_of_key(int(key)) for key in keys] == pytest.approx([1e8, 2e8])
 
 
 @BOTH
-def test_no_key_reaches_beyond_31_bits_nor_between_infinity_and_nan(kernels: Any) -> None:
+@EACH_SCORE
+def test_no_key_reaches_beyond_31_bits_nor_between_infinity_and_nan(
+    kernels: Any, score: Score
+) -> None:
     bits = random_floats(np.random.default_rng(5), 1 << 17)
     keys = np.empty(bits.size // 2, np.uint32)
-    kernels.score_keys(*np.split(bits.view(np.float32), 2), keys)
+    kernels.score_keys(score, *np.split(bits.view(np.float32), 2), keys)
     assert np.all((keys <= 0x7F800000) | (keys == NAN_KEY))
     patterns = bits.astype(np.uint16)
-    kernels.score_keys(*np.split(patterns, 2), keys)
+    kernels.score_keys(score, *np.split(patterns, 2), keys)
     assert np.all((keys <= 0x7F800000) | (keys == NAN_KEY))
     assert np.all((keys & 0xFFFF) == 0)
 
@@ -190,8 +200,9 @@ def test_no_key_reaches_beyond_31_bits_nor_between_infinity_and_nan(kernels: Any
 # numba against the reference
 
 
+@EACH_SCORE
 @pytest.mark.parametrize("size", LENGTHS)
-def test_both_score_alike_at_every_length(size: int) -> None:
+def test_both_score_alike_at_every_length(score: Score, size: int) -> None:
     rng = np.random.default_rng(size)
     for kind in (np.float32, np.uint16):
         bits = [random_floats(rng, size) for _ in range(2)]
@@ -199,7 +210,8 @@ def test_both_score_alike_at_every_length(size: int) -> None:
             b.view(np.float32) if kind is np.float32 else (b >> 16).astype(np.uint16) for b in bits
         )
         one, other = np.empty(size, np.uint32), np.empty(size, np.uint32)
-        assert reference.score_keys(base, target, one) == cpu.score_keys(base, target, other)
+        zeros = reference.score_keys(score, base, target, one)
+        assert zeros == cpu.score_keys(score, base, target, other)
         assert np.array_equal(one, other)
 
 

@@ -21,6 +21,7 @@ from shardrestore.machine.device import (
     find_resident_device,
 )
 from shardrestore.options.checks import check_device
+from shardrestore.scores.score import Score
 from tests.support.checkpoints import store, write_checkpoint
 
 LARGE = AUTO_MEMORY_BYTES
@@ -132,7 +133,7 @@ def test_a_gpu_that_is_not_there_is_refused(kind: str) -> None:
 
 
 def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def differ(place: torch.device) -> None:
+    def differ(place: torch.device, score: Score) -> None:
         raise UnfaithfulDevice(place, "score_keys", 3, 100)
 
     device._check_once.cache_clear()
@@ -142,7 +143,7 @@ def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> None:
+    def fail(name: str, score: str) -> None:
         raise RuntimeError("CUDA error: no kernel image\nCompile with TORCH_USE_CUDA_DSA")
 
     monkeypatch.setattr(device, "_check_once", fail)
@@ -160,7 +161,7 @@ def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
 def test_a_device_that_is_full_leaves_the_work_to_processors(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(name: str) -> None:
+    def fail(name: str, score: str) -> None:
         raise error
 
     monkeypatch.setattr(device, "_check_once", fail)
@@ -180,7 +181,7 @@ def test_a_gpu_that_does_not_fit_is_passed_over_by_auto_and_refused_when_asked_f
     for side in ("base", "target"):
         write_checkpoint(tmp_path / side, {"model.norm.weight": store([1.0, 2.0])})
     gpu = Device(names=("cpu",), label="a GPU")
-    monkeypatch.setattr("shardrestore.runs.session.find_device", lambda asked, budget: gpu)
+    monkeypatch.setattr("shardrestore.runs.session.find_device", lambda asked, budget, score: gpu)
     options: dict[str, Any] = {"region": "all", "max_memory": "8GiB", "max_device_memory": "1MiB"}
     sides = tmp_path / "base", tmp_path / "target"
     found = shardrestore.plan(*sides, percent=50, device="auto", **options)

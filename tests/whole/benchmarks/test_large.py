@@ -18,6 +18,7 @@ from benchmarks.large.sample_check import check_sample, find_tensors
 from benchmarks.models.llama import LLAMA_7B, LLAMA_70B, split
 from benchmarks.models.tiles import is_in_region, make_tiles, predict, write_sides
 from shardrestore.kernels import reference
+from shardrestore.scores import relative
 from tests.support.tiny import MODEL
 
 
@@ -66,7 +67,7 @@ def test_the_cut_is_predicted_from_the_tiles_alone(pair, tiles):
         if is_in_region(name):
             base, target = (side[name].read(0, place.elements) for side in sides)
             keys.append(np.empty(place.elements, np.uint32))
-            reference.score_keys(base, target, keys[-1])
+            reference.score_keys(relative.SCORE, base, target, keys[-1])
     ordered = np.sort(np.concatenate(keys))[::-1]
     predicted = predict(MODEL, tiles, 10)
     assert predicted.region_elements == ordered.size

@@ -19,8 +19,9 @@ for kind in list(vars(caching).values()):
     if isinstance(kind, type) and issubclass(kind, caching.CacheImpl):
         kind._locator_classes = []
 from shardrestore.kernels import cpu
-keys = np.zeros(1, np.uint32)
-print(cpu.score_keys(np.zeros(1, np.uint16), np.zeros(1, np.uint16), keys), keys[0])
+from shardrestore.scores import SCORES
+keys, zero = np.zeros(1, np.uint32), np.zeros(1, np.uint16)
+print(cpu.score_keys(SCORES["relative"], zero, zero, keys), keys[0])
 """
 
 
@@ -34,8 +35,9 @@ def test_kernels_compile_without_a_writable_cache() -> None:
 _USE = """
 import numpy as np
 from shardrestore.kernels import cpu
-keys = np.zeros(1, np.uint32)
-print(cpu.score_keys(np.zeros(1, np.uint16), np.zeros(1, np.uint16), keys), keys[0])
+from shardrestore.scores import SCORES
+keys, zero = np.zeros(1, np.uint32), np.zeros(1, np.uint16)
+print(cpu.score_keys(SCORES["relative"], zero, zero, keys), keys[0])
 cpu.widen_float16(np.array([0x3C00], np.uint16), out := np.empty(1, np.float32))
 print(out[0], sum(cpu.widen_float16.stats.cache_hits.values()))
 """
