@@ -60,7 +60,7 @@ def describe(version: Version = False) -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
-    # Its warnings quote addresses, which may be signed; what matters is told by our errors.
+    # Its warnings quote addresses, which may be signed; our errors say what matters.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -69,7 +69,7 @@ def main() -> None:
     try:
         app()
     finally:
-        # Who presses Ctrl-C while a process that is done leaves wants no traceback.
+        # Ctrl-C while a finished process exits needs no traceback.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 

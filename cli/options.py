@@ -15,7 +15,7 @@ from .outcome import reports_errors
 
 
 def takes_options(
-    *, tell_kept: Callable[[Mapping[str, Any]], str] = lambda options: ""
+    *, describe_kept: Callable[[Mapping[str, Any]], str] = lambda options: ""
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a function the arguments of the command of its name.
 
@@ -23,7 +23,7 @@ def takes_options(
 
     Parameters
     ----------
-    tell_kept : callable
+    describe_kept : callable
         As for ``reports_errors``.
     """
 
@@ -34,7 +34,7 @@ def takes_options(
         def call(**typed: Any) -> None:
             function(**{one.keyword: read_value(one, typed[one.keyword]) for one in arguments})
 
-        command = reports_errors(call, tell_kept=tell_kept)
+        command = reports_errors(call, describe_kept=describe_kept)
         parameters = [_make_parameter(argument) for argument in arguments]
         annotations = {one.name: one.annotation for one in parameters}
         vars(command).update(__signature__=inspect.Signature(parameters))

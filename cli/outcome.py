@@ -1,4 +1,4 @@
-"""How a command ends: exit status, and one message for whatever went wrong."""
+"""How a command ends: exit status, and one message for what went wrong."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SIGNAL_STATUS = 128
 def reports_errors(
     command: Callable[Parameters, None],
     *,
-    tell_kept: Callable[[Mapping[str, Any]], str] = lambda options: "",
+    describe_kept: Callable[[Mapping[str, Any]], str] = lambda options: "",
 ) -> Callable[Parameters, None]:
     """Make a command exit with 1 after an expected error, and clean up after a signal.
 
     Parameters
     ----------
     command : callable
-    tell_kept : callable
-        Takes the command's options, returns what is left of it if it was interrupted.
+    describe_kept : callable
+        Takes the command's options; returns what an interrupted command has left.
     """
 
     @functools.wraps(command)
@@ -43,7 +43,7 @@ def reports_errors(
                 signals.over = True  # a second one does not cut the message short
                 if not signals.received and not isinstance(error, KeyboardInterrupt):
                     raise
-                kept = tell_kept(kwargs) or ": no unfinished file was left behind"
+                kept = describe_kept(kwargs) or ": no unfinished file was left behind"
                 typer.echo(printable(f"interrupted{kept}"), err=True)
                 status = SIGNAL_STATUS + next(iter(signals.received), signal.SIGINT)
                 raise typer.Exit(status) from None
@@ -59,13 +59,13 @@ def _carry_out(
     try:
         command(*args, **kwargs)
     except ShardRestoreError as error:
-        advice = tell_resume(str(kwargs["output"])) if error.resumable else ""
+        advice = advise_resume(str(kwargs["output"])) if error.resumable else ""
         typer.echo(printable(f"error: {error}{advice}"), err=True)
         raise typer.Exit(1) from error
 
 
-def tell_resume(output: str) -> str:
-    """Return how to go on with what a run has left unfinished; empty if it has not."""
+def advise_resume(output: str) -> str:
+    """Return how to continue a run that is unfinished; empty if there is none."""
     try:
         from shardrestore import find_unfinished
 
@@ -75,13 +75,13 @@ def tell_resume(output: str) -> str:
         return ""
     arguments = [argument for argument in sys.argv[1:] if argument != "--resume"]
     command = shlex.join(["shardrestore", *arguments, "--resume"])
-    return f"\nwhat is finished is kept; to go on:\n  {command}"
+    return f"\nfinished work is kept; to continue:\n  {command}"
 
 
 def printable(text: str) -> str:
     """Return text whose control characters are shown, not obeyed by the terminal.
 
-    Names of files and tensors come from whoever made the checkpoint.
+    Names of files and tensors come from the author of the checkpoint.
     """
     if all(line.isprintable() for line in text.split("\n")):
         return text

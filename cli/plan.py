@@ -32,7 +32,7 @@ def plan(
 ) -> None:
     """Show what a run would do; reads headers only."""
     if len(targets) > 1:
-        raise typer.BadParameter("plan one at a time", param_hint="'--target'")
+        raise typer.BadParameter("plan one target at a time", param_hint="'--target'")
     check_upload(
         push_to,
         models=count_models(targets, percents, options),
@@ -59,7 +59,7 @@ def plan(
 
 
 def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = False) -> str:
-    """Return a plan as people read it, with what becomes of the model on the Hub."""
+    """Return a plan as people read it, with what is uploaded to the Hub."""
     percent = plan.models[0].choice.percent
     chosen = {model.choice.region for model in plan.models}
     rows = [("region", "tensors", "elements", f"restored at {percent:g} %", "unpaired")]
@@ -80,7 +80,7 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
         *_describe_models(plan),
-        ("reads", f"{format_bytes(plan.read_bytes)}: what is ranked {plan.reads} times"),
+        ("reads", _describe_reads(plan)),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
         *_describe_download(plan),
         *_describe_upload(plan, repository, one_by_one),
@@ -92,6 +92,13 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
     if plan.output_problem:
         facts.append(("output", plan.output_problem))
     return "\n".join([format_facts(facts), "", format_table(rows), "  * chosen"])
+
+
+def _describe_reads(plan: Plan) -> str:
+    """Return how much is read, and how often: a refining scan reads some of the weights again."""
+    times = {1: "once", 2: "twice"}.get(plan.reads, f"up to {plan.reads} times")
+    how_often = f"the region's weights are read {times}, others once"
+    return f"{format_bytes(plan.read_bytes)}: {how_often}"
 
 
 def _describe_workers(plan: Plan) -> str:

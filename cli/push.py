@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from shardrestore import Options, Pushed
 
 
-KEPT = ": what has been sent is not sent again by the same command"
+KEPT = ": the same command will not send again what has been sent"
 
 
 class Upload(TypedDict):
-    """Where in a repository a model goes, and who may see it."""
+    """Where in a repository a model goes, and whether everybody may see it."""
 
     public: bool
     revision: str | None
 
 
-@takes_options(tell_kept=lambda options: KEPT)
+@takes_options(describe_kept=lambda options: KEPT)
 def push(
     output: str,
     repository: str,
@@ -61,16 +61,16 @@ def count_models(targets: list[str], percents: list[float], options: Options) ->
 
 
 def check_upload(repository: str | None, *, models: int, **flags: bool | str | None) -> None:
-    """Refuse what cannot be meant by ``--push-to`` and the options that belong to it."""
+    """Refuse combinations of ``--push-to`` and its options that make no sense."""
     if repository is None and any(value not in (False, None) for value in flags.values()):
         names = [f"--{name.replace('_', '-')}" for name in flags]
-        raise typer.BadParameter(f"{', '.join(names[:-1])} and {names[-1]} are of --push-to")
+        raise typer.BadParameter(f"{', '.join(names[:-1])} and {names[-1]} need --push-to")
     if repository is not None and models > 1:
         from shardrestore import RequestError
 
         raise RequestError(
-            f"--push-to {repository}: {models} models are asked for, a repository holds one: "
-            "leave it out, and `shardrestore push` each to a repository of its own"
+            f"--push-to {repository}: this command writes {models} models, but a repository holds "
+            "one: leave out --push-to, and `shardrestore push` each model to its own repository"
         )
 
 
@@ -81,13 +81,13 @@ def describe(pushed: Pushed) -> str:
         ("branch", pushed.revision),
         ("holds", f"{pushed.files} files, {format_bytes(pushed.pushed_bytes)}"),
     ]
-    if pushed.seconds:  # not of a commit that an earlier call has made
+    if pushed.seconds:  # zero if an earlier call made the commit
         facts.append(("time", f"{pushed.seconds:.2f} s"))
     if pushed.deleted_bytes:
-        facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights here"))
+        facts.append(("deleted", f"{format_bytes(pushed.deleted_bytes)} of weights in the folder"))
     head = f"pushed {pushed.output} to {pushed.repository}"
     if pushed.pushed_before:
-        head = f"{pushed.output} was pushed to {pushed.repository} already"
+        head = f"{pushed.output} was already pushed to {pushed.repository}"
     return f"{head}\n\n{format_facts(facts)}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 import typer
 
 from .options import takes_options
-from .outcome import print_result, printable, tell_resume
+from .outcome import advise_resume, print_result, printable
 from .progress import ProgressBars
 from .push import Upload, check_upload, count_models, write_command
 from .push import describe as describe_push
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shardrestore import Options, Pushed, TargetOutcome
 
 
-@takes_options(tell_kept=lambda options: tell_resume(options["output"]))
+@takes_options(describe_kept=lambda options: advise_resume(options["output"]))
 def run(
     base: str,
     targets: list[str],
@@ -75,9 +75,9 @@ def run(
 def push_finished(
     output: str, repository: str, bars: ProgressBars, **upload: Unpack[Upload]
 ) -> Pushed:
-    """Push the model that has been written; what stops it says that the model is complete.
+    """Push the model that has been written; errors add that the model is complete.
 
-    But not if it is not: its weights may have been deleted after an earlier push.
+    Except a CheckpointError: its weights may have been deleted after an earlier push.
     """
     from shardrestore import CheckpointError, ShardRestoreError, push
 
@@ -97,7 +97,7 @@ def push_finished(
 def print_outcomes(
     outcomes: Sequence[TargetOutcome], output: str, *, as_json: bool, quiet: bool
 ) -> None:
-    """Print what became of several targets; exit with 1 if one of them failed."""
+    """Print the outcome of each target; exit with 1 if one of them failed."""
     from shardrestore import summarize
 
     failures = [outcome for outcome in outcomes if outcome.error is not None]
@@ -118,7 +118,7 @@ def print_outcomes(
         text = str(failure.error).removeprefix(f"target {failure.target}: ")
         typer.echo(printable(f"error: target {failure.target}: {text}"), err=True)
     if any(failure.error and failure.error.resumable for failure in failures):
-        advice = tell_resume(output)
+        advice = advise_resume(output)
         typer.echo(printable(advice.removeprefix("\n")), err=True)
     if failures:
         raise typer.Exit(1)

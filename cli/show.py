@@ -1,4 +1,4 @@
-"""``shardrestore show``: what a profile or a finished model tells, without a look at weights."""
+"""``shardrestore show``: describe a profile or a finished model, without reading weights."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _name_cut(cut: OverviewCut) -> str:
 
 
 def _tabulate(overview: Overview, show_cell: Callable[[Cell], str]) -> str:
-    """Return a table of layers by module kinds with totals, but for empty rows and columns."""
+    """Return a table of layers by module kinds with totals, except empty rows and columns."""
     totals = overview.totals()
     kinds = [kind for kind, cell in totals.cells.items() if show_cell(cell)]
     table = [["layer", *kinds, "all"]]

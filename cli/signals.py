@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, heard wherever in the process they strike."""
+"""SIGINT and SIGTERM, heard wherever in the process they arrive."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Signals:
     """Raises KeyboardInterrupt for each signal, in the main thread.
 
     Python calls a handler between two of its own instructions. A signal that comes just as the
-    main thread begins to wait for others wakes nobody: of runs that waited for a download, 1 in
-    100 did not hear it. And what a handler raises in a finalizer, in a callback from C, or while
-    a module in C is imported, is printed and forgotten. A thread sends such signals again,
-    the first of each number: whoever presses Ctrl-C a second time presses a third.
+    main thread begins to wait for others does not wake it: of runs that waited for a download,
+    1 in 100 did not hear it. And what a handler raises in a finalizer, in a callback from C, or
+    while a module in C is imported, is printed and forgotten. A thread sends such signals again,
+    but only the first of each number: a user who presses Ctrl-C twice can press it again.
     """
 
     def __init__(self) -> None:
@@ -42,9 +42,9 @@ class Signals:
     def listening(self, numbers: list[int]) -> Iterator[None]:
         """Take over the handlers of some signals."""
         self._numbers = numbers
-        self._told, self._tell = os.pipe()
-        os.set_blocking(self._tell, False)
-        former = signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        former = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         sys.unraisablehook, sys.excepthook = self._hear_unraisable, self._hear_printed
         try:
             self._start_repeating()
@@ -57,7 +57,7 @@ class Signals:
                 signal.signal(number, _USUAL[number])
             sys.unraisablehook, sys.excepthook = self._complain, self._print
             signal.set_wakeup_fd(former)
-            os.close(self._tell)
+            os.close(self._write_end)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self.over:
@@ -79,28 +79,28 @@ class Signals:
     def _ends(self, kind: type[BaseException]) -> bool:
         """Have an interruption that ends here repeated; say whether there was one before.
 
-        Whatever is complained of then comes from what was cut short, as of a file left open.
+        Complaints after that come from what was cut short, such as a file left open.
         """
         if self.received and issubclass(kind, KeyboardInterrupt):
             self._lost.append(self.received[-1])
-            os.write(self._tell, bytes(self._lost[-1:]))
+            os.write(self._write_end, bytes(self._lost[-1:]))
         return bool(self.received)
 
     def _start_repeating(self) -> None:
         try:
             threading.Thread(target=self._repeat, name="shardrestore-signals", daemon=True).start()
         except RuntimeError:  # the system allows no more threads
-            os.close(self._told)
+            os.close(self._read_end)
 
     def _repeat(self) -> None:
         main = threading.main_thread().ident or 0
-        while byte := os.read(self._told, 1):
+        while byte := os.read(self._read_end, 1):
             number = byte[0]
             time.sleep(REPEAT_SECONDS)
             unheard = number in self._lost or number not in self.received
             if number in self._numbers and unheard and not self.over:
-                signal.pthread_kill(main, number)  # which is told, too
-        os.close(self._told)
+                signal.pthread_kill(main, number)  # writes to the pipe again
+        os.close(self._read_end)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import typer
 
@@ -13,7 +13,7 @@ from .progress import ProgressBars
 from .text import format_bytes, format_facts, format_mib
 
 if TYPE_CHECKING:
-    from shardrestore import Verification
+    from shardrestore import Verification, VerifyOptions
 
 
 @takes_options()
@@ -22,23 +22,15 @@ def verify(
     *,
     base: str | None,
     target: str | None,
-    workers: int | None,
-    max_memory: str,
-    stream: str | None,
     quiet: bool,
     as_json: bool,
+    **options: Unpack[VerifyOptions],
 ) -> None:
     """Check every element of a finished model against its inputs."""
     import shardrestore
 
     result = shardrestore.verify(
-        output,
-        base=base,
-        target=target,
-        workers=workers,
-        max_memory=max_memory,
-        stream=stream,
-        observer=ProgressBars(quiet=quiet),
+        output, base=base, target=target, observer=ProgressBars(quiet=quiet), **options
     )
     if as_json:
         print_result(json.dumps(shardrestore.summarize(result), indent=2))

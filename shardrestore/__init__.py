@@ -17,6 +17,7 @@ from .options.option import Required as Required
 from .options.table import ModuleOptions as ModuleOptions
 from .options.table import Options as Options
 from .options.table import ScanOptions as ScanOptions
+from .options.table import VerifyOptions as VerifyOptions
 from .options.table import command_arguments as command_arguments
 from .version import __version__ as __version__
 

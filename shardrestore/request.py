@@ -26,7 +26,7 @@ from .plan.memory import Limits
 from .scoring import Scoring
 from .selection.cut import Strategy
 
-_UNLIMITED_BYTES = sys.maxsize  # who holds models in memory has no budget for the process
+_UNLIMITED_BYTES = sys.maxsize  # a process that holds models in memory has no budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

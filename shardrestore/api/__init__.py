@@ -38,7 +38,7 @@ from ..figures.restoration import Restoration, RestorationReport
 from ..machine.progress import Observer
 from ..options.checks import parse_size
 from ..options.option import CommandArgument, Required
-from ..options.table import ModuleOptions, Options, ScanOptions, command_arguments
+from ..options.table import ModuleOptions, Options, ScanOptions, VerifyOptions, command_arguments
 from ..plan.work import RegionSurvey
 from ..runs.pushed import Pushed
 from ..runs.targets import TargetOutcome
@@ -99,6 +99,7 @@ __all__ = [
     "TieFigures",
     "Times",
     "Verification",
+    "VerifyOptions",
     "__version__",
     "check_push",
     "command_arguments",

@@ -99,7 +99,7 @@ def write_report(
     png: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Write what a profile or a finished model tells as one page that needs no network.
+    """Write a page about a profile or a finished model; it needs no network.
 
     Parameters
     ----------

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from ..hub.destination import check_writable, parse_destination
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..options.checks import (
-    check_budget,
-    check_flag,
-    check_output,
-    check_stream,
-    check_workers,
-)
+from ..options.checks import check_flag, check_output
+from ..options.documented import documents_options
+from ..options.table import VerifyOptions, check_options
 from ..request import find_budget
 from ..runs.pushed import Pushed
 from ..upload.pushing import push_folder
 from ..verification.verify import Verification, verify_folder
 
 
+@documents_options(VerifyOptions)
 def verify(
     output: Reference,
     *,
     base: Reference | None = None,
     target: Reference | None = None,
-    stream: str | None = None,
-    workers: int | None = None,
-    max_memory: int | str | None = None,
     observer: Observer | None = None,
+    **options: Unpack[VerifyOptions],
 ) -> Verification:
     """Check every element of a finished model folder against its inputs.
 
@@ -36,20 +33,15 @@ def verify(
         A folder that a restoration has written, with its ``shardrestore.json``.
     base, target : str or path-like, optional
         Where the inputs are now, if not where the record says.
-    stream : str, optional
-        ``base``, ``target`` or ``both``: read it from the Hub instead of downloading it.
-    workers : int, optional
-        Worker threads at most; one for each processor if left out.
-    max_memory : int or str, optional
-        Budget for the whole process, in bytes or as ``"512MiB"``. Left out, it is 512 MiB; what
-        a process has loaded that is larger than the command line comes on top.
     observer : Observer, optional
         Told about the stage ``verify``.
+    **options
+        See ``VerifyOptions``.
 
     Returns
     -------
     Verification
-        Whatever is wrong with the folder is a result, not an exception.
+        Problems of the folder are part of it, not exceptions.
 
     Raises
     ------
@@ -57,13 +49,14 @@ def verify(
         If there is no readable record, an input is gone or changed, or the budget
         is too small.
     """
+    checked = check_options(options, VerifyOptions)
     return verify_folder(
         output,
         base=base,
         target=target,
-        streamed=check_stream("stream", stream),
-        workers=check_workers("workers", workers),
-        max_memory_bytes=find_budget(check_budget("max_memory", max_memory)),
+        streamed=checked["stream"],
+        workers=checked["workers"],
+        max_memory_bytes=find_budget(checked["max_memory"]),
         observer=observer,
     )
 
@@ -86,7 +79,7 @@ def push(
     repository : str
         ``ORG/NAME``. It is created if missing, and used as it is otherwise.
     public : bool
-        Who may see a repository that is created: everybody, or only you (default).
+        Whether everybody may see a repository that is created; by default only you may.
     revision : str, optional
         The branch; created if missing. ``main`` if left out.
     delete_after_upload : bool

@@ -39,8 +39,8 @@ def restore_module(
         The fine-tuned model, on any device.
     base : torch.nn.Module, str or path-like
         The model before fine-tuning: a module on any device, or what ``restore`` takes.
-        Of a checkpoint weights are read twice, a block at a time, and from the Hub
-        nothing is stored.
+        Weights of a checkpoint are read twice, a block at a time; those on the Hub are
+        not stored.
     percent : float
         Share of the region's elements to restore, above 0, at most 100.
     observer : Observer, optional
@@ -55,7 +55,7 @@ def restore_module(
     Raises
     ------
     ShardRestoreError
-        The module is as it was, bit for bit, as it is after an interruption.
+        The module is then as it was, bit for bit; so it is after an interruption.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def restore_module(
     except BaseException:
         try:
             edit.changes.undo()
-        finally:  # once more, lest Ctrl-C has struck the call before its first line
+        finally:  # again: Ctrl-C may have struck the call before its first line
             edit.changes.undo()
         raise
 
@@ -86,8 +86,8 @@ def restored(
 ) -> Iterator[RestorationReport]:
     """Restore a share of a model's weights in memory, and undo it on leaving, bit for bit.
 
-    Whatever else happens to the weights meanwhile, the elements that were restored get
-    their former bits back; no other element is touched.
+    The elements that were restored get their former bits back, even if other code has
+    changed weights meanwhile; no other element is touched.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def plan(
     Raises
     ------
     ShardRestoreError
-        For whatever would stop the restoration before its first read, but for
+        For anything that would stop the restoration before its first read, except
         an output that cannot be written: see ``Plan.output_problem``.
     """
     swept = isinstance(percent, Iterable)

@@ -42,7 +42,7 @@ def restore(
     base : str or path-like
         The checkpoint before fine-tuning: a folder, or a repository on the Hub.
     target : str or path-like
-        The checkpoint after it, named likewise.
+        The checkpoint after it: also a folder or a repository.
     output : str or path-like
         Folder to write: a complete model with reports. Created if missing.
     percent : float
@@ -111,7 +111,7 @@ def restore_to_hub(
     observer : Observer, optional
         Told about progress; the stages ``relay`` and ``push`` are those that send.
     **options
-        See ``Options``. With ``resume`` an unfinished call is gone on with, for the same
+        See ``Options``. With ``resume`` it continues an unfinished call for the same
         repository and branch.
 
     Returns
@@ -178,7 +178,7 @@ def sweep(
     Returns
     -------
     tuple of Restoration
-        Region by region, therein strategy by strategy, percent by percent.
+        Region by region, then strategy by strategy, then percent by percent.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def sweep_targets(
     percents : sequence of float
     observer : Observer, optional
     **options
-        As for ``sweep``, but for a profile, which is one target's.
+        As for ``sweep``, except a profile, which belongs to one target.
 
     Returns
     -------

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CheckpointError, RequestError
-from ..options.table import DEFAULT_PERCENT
+from ..options.table import DEFAULT_PERCENT, Options
 from ..profile.file import Profile
 from ..request import Request, make_request
 from .detail import Detail
@@ -97,13 +97,12 @@ def _make_request(
     region: str | Sequence[str] | None,
     strategy: str | Sequence[str] | None,
 ) -> Request:
-    return make_request(
-        (DEFAULT_PERCENT,) if percents is None else percents,
-        {
-            "region": "transformer" if region is None else region,
-            "strategy": "top" if strategy is None else strategy,
-        },
-    )
+    options: Options = {}
+    if region is not None:
+        options["region"] = region
+    if strategy is not None:
+        options["strategy"] = strategy
+    return make_request((DEFAULT_PERCENT,) if percents is None else percents, options)
 
 
 def _find(path: str | os.PathLike[str]) -> Path:

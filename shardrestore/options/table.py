@@ -1,9 +1,10 @@
 """The option table: one entry for everything a user can choose, on a command line or in Python.
 
 Each class is a group of keyword arguments, each entry a keyword with its type, its default, its
-check, and the commands that take it. To add an option, add an entry, then use its value
-(``shardrestore.request``): the commands, the documentation in Python and ``docs/cli.md``
-follow. The order within a group, and of the groups in ``GROUPS``, is that of the help.
+check, and the commands that take it. To add an option, add an entry: the commands, their help, the
+keywords of the Python functions with their documentation, the checks and, by ``make docs``,
+``docs/cli.md`` follow. A field of the same name in ``shardrestore.request.Request`` holds its
+checked value. The help follows the order of the groups in ``GROUPS``, and of the entries in each.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Operands(TypedDict, total=False):
         Argument(
             commands=SCORES,
             metavar="MODEL",
-            text="Checkpoint before fine-tuning: a folder, or a repository on the Hub, org/name or "
-            "org/name@revision.",
+            text="Checkpoint before fine-tuning: a folder, or a repository on the Hub as "
+            "org/name or org/name@revision.",
         ),
         Argument(
             commands=("verify",),
@@ -74,7 +75,8 @@ class Operands(TypedDict, total=False):
             commands=RESTORES,
             names=("--target",),
             metavar="MODEL",
-            text="Checkpoint after fine-tuning, named likewise. Repeatable: see --output.",
+            text="Checkpoint after fine-tuning: a folder or a repository, like --base. "
+            "Repeatable: see --output.",
         ),
     ]
     target: Annotated[
@@ -82,7 +84,7 @@ class Operands(TypedDict, total=False):
         Argument(
             commands=("scan",),
             metavar="MODEL",
-            text="Checkpoint after fine-tuning, named likewise.",
+            text="Checkpoint after fine-tuning: a folder or a repository, like --base.",
         ),
         Argument(
             commands=("verify",),
@@ -102,8 +104,8 @@ class Operands(TypedDict, total=False):
         Argument(
             commands=("run",),
             metavar="FOLDER",
-            text="Where to write the model. Several models go into folders restore_REGION_"
-            "STRATEGY_PERCENTpct in it; of several targets, into a folder for each.",
+            text="Where to write the model. Several models go into folders restore_REGION_STRATEGY_"
+            "PERCENTpct inside it; with several targets, inside a folder for each target.",
         ),
         Argument(
             commands=("plan",), metavar="FOLDER", default=None, text="Where the result would go."
@@ -126,7 +128,7 @@ class Operands(TypedDict, total=False):
             commands=("push",),
             positional=True,
             metavar="ORG/NAME",
-            text="The repository; created if missing.",
+            text="The repository; it is created if missing.",
         ),
     ]
     folder: Annotated[
@@ -136,7 +138,7 @@ class Operands(TypedDict, total=False):
             positional=True,
             metavar="[DIR]",
             default="shardrestore-demo",
-            text="Where to make it.",
+            text="Where to make them.",
         ),
     ]
     percents: Annotated[
@@ -146,7 +148,7 @@ class Operands(TypedDict, total=False):
             names=("-k", "--percent"),
             metavar="PERCENT",
             default=(DEFAULT_PERCENT,),
-            text="Share of the region to restore: 10, or several: 1,3,5,10.",
+            text="Percentage of the region to restore: 10, or several: 1,3,5,10.",
         ),
         Argument(
             commands=SHOWS,
@@ -154,7 +156,7 @@ class Operands(TypedDict, total=False):
             metavar="PERCENT",
             default=None,
             shown_default="10",
-            text="Of a profile: share of the region to restore: 10, or several: 1,3,5,10.",
+            text="For a profile: percentage of the region to restore: 10, or several: 1,3,5,10.",
         ),
     ]
 
@@ -182,7 +184,7 @@ class CutOptions(TypedDict, total=False):
             choices=REGIONS,
             default=None,
             shown_default="transformer",
-            text="Of a profile: transformer, attention, mlp, embedding or all, or several.",
+            text="For a profile: transformer, attention, mlp, embedding or all, or several.",
         ),
     ]
     strategy: Annotated[
@@ -205,7 +207,7 @@ class CutOptions(TypedDict, total=False):
             choices=STRATEGIES,
             default=None,
             shown_default="top",
-            text="Of a profile: restore the most changed (top) or the least changed (bottom).",
+            text="For a profile: restore the most changed (top) or the least changed (bottom).",
         ),
     ]
     seed: Annotated[
@@ -218,14 +220,15 @@ class CutOptions(TypedDict, total=False):
         Keyword(
             default=False,
             check=check_flag,
-            text="Skip the refining scan of float32 and float16 models: still exactly K weights, "
-            "but those near the cut are taken as equals (scores within 0.8 %).",
+            text="Skip the refining scan of float32 and float16 models: exactly K weights are "
+            "restored all the same, but scores at the cut count as equal if they differ by less "
+            "than 0.8 %.",
         ),
         Argument(commands=RESTORES),
     ]
     allow_nonfinite: Annotated[
         bool,
-        Keyword(default=False, check=check_flag, text="Go on with NaN or infinite weights."),
+        Keyword(default=False, check=check_flag, text="Continue despite NaN or infinite weights."),
         Argument(commands=RESTORES),
     ]
 
@@ -238,8 +241,8 @@ class ScoreOptions(TypedDict, total=False):
         Keyword(
             default=(),
             check=check_texts,
-            text="Only tensors whose names match a regular expression.",
-            more="One of these, if there are several.",
+            text="Use only tensors whose names match a regular expression.",
+            more="A name must match one of them if there are several.",
         ),
         Argument(commands=SCORES, metavar="RE", more="Repeatable."),
     ]
@@ -248,8 +251,8 @@ class ScoreOptions(TypedDict, total=False):
         Keyword(
             default=(),
             check=check_texts,
-            text="No tensors whose names match a regular expression.",
-            more="None of these, if there are several.",
+            text="Leave out tensors whose names match a regular expression.",
+            more="A name that matches any of them is left out.",
         ),
         Argument(commands=SCORES, metavar="RE", more="Repeatable."),
     ]
@@ -259,14 +262,14 @@ class ScoreOptions(TypedDict, total=False):
             default=(),
             check=check_texts,
             text="Rename the base's tensors to the target's names.",
-            more="Substitutions, ``REGEX=REPL``.",
+            more="Each is a substitution, ``REGEX=REPL``.",
         ),
         Argument(commands=SCORES, metavar="REGEX=REPL", more="Repeatable."),
     ]
 
 
-class FileOptions(TypedDict, total=False):
-    """How files are read, and what for: in memory, the modules decide."""
+class ComputeOptions(TypedDict, total=False):
+    """In which format, and where: in memory, the modules decide."""
 
     dtype: Annotated[
         str,
@@ -274,7 +277,7 @@ class FileOptions(TypedDict, total=False):
             default="auto",
             check=one_of(DTYPES),
             text="Cast both models and the output; auto keeps every tensor as it is.",
-            more="Else ``bf16``, ``fp16`` or ``fp32``.",
+            more="Otherwise ``bf16``, ``fp16`` or ``fp32``.",
         ),
         Argument(commands=SCORES, choices=DTYPES),
     ]
@@ -283,49 +286,28 @@ class FileOptions(TypedDict, total=False):
         Keyword(
             default="auto",
             check=check_device,
-            text="Where to compute; several GPUs as in cuda:0,cuda:1.",
-            more="auto takes a GPU only with a max_memory of 2GiB or more. Else ``cpu``, ``cuda``, "
+            text="Where to compute; name several GPUs as in cuda:0,cuda:1.",
+            more="auto uses a GPU only if max_memory is 2GiB or more. Otherwise ``cpu``, ``cuda``, "
             "``cuda:1`` or ``mps``.",
         ),
         Argument(
             commands=SCORES,
             metavar="auto|cpu|cuda[:N]|mps",
-            more="auto takes a GPU only with --max-memory 2GiB or more.",
+            more="auto uses a GPU only if --max-memory is 2GiB or more.",
         ),
-    ]
-    max_memory: Annotated[
-        int | str | None,
-        Keyword(
-            default=None,
-            check=check_budget,
-            text="Budget for the whole process, such as 1GiB.",
-            more=f"None: {DEFAULT_MAX_MEMORY}, beside what the process holds that is larger than "
-            "the command line.",
-        ),
-        Argument(commands=READS, metavar="SIZE", default=DEFAULT_MAX_MEMORY),
     ]
 
 
-class WorkOptions(TypedDict, total=False):
-    """What the work may take."""
+class InputOptions(TypedDict, total=False):
+    """How inputs are read."""
 
-    max_device_memory: Annotated[
-        int | str,
-        Keyword(
-            default="1GiB",
-            check=check_size,
-            text="Budget on each GPU, such as 512MiB.",
-            more="Models that are there already do not count.",
-        ),
-        Argument(commands=SCORES, metavar="SIZE"),
-    ]
     workers: Annotated[
         int | None,
         Keyword(
             default=None,
             check=check_workers,
-            text="Worker threads at most.",
-            more="None: one per processor.",
+            text="Largest number of worker threads.",
+            more="None means one per processor.",
         ),
         Argument(commands=READS, metavar="N", shown_default="one per processor"),
     ]
@@ -334,15 +316,46 @@ class WorkOptions(TypedDict, total=False):
         Keyword(
             default=None,
             check=check_stream,
-            text="Do not download it: read it from the Hub as often as it is needed.",
-            more="``base``, ``target`` or ``both``; None: neither.",
+            text="Read it from the Hub each time it is needed, instead of downloading it.",
+            more="``base``, ``target`` or ``both``; None means neither.",
         ),
         Argument(commands=READS, choices=("base", "target", "both"), shown_default="download"),
     ]
 
 
-class ScanOptions(ScoreOptions, FileOptions, WorkOptions, total=False):
-    """Keyword arguments of whatever scores weights of files; all may be left out."""
+class VerifyOptions(InputOptions, total=False):
+    """Keyword arguments of ``verify``; all may be left out."""
+
+    max_memory: Annotated[
+        int | str | None,
+        Keyword(
+            default=None,
+            check=check_budget,
+            text="Memory budget of the whole process, such as 1GiB.",
+            more=f"None means {DEFAULT_MAX_MEMORY}, plus what the process holds already and the "
+            "command line does not.",
+        ),
+        Argument(commands=READS, metavar="SIZE", default=DEFAULT_MAX_MEMORY),
+    ]
+
+
+class DeviceOptions(TypedDict, total=False):
+    """What a GPU may hold."""
+
+    max_device_memory: Annotated[
+        int | str,
+        Keyword(
+            default="1GiB",
+            check=check_size,
+            text="Memory budget on each GPU, such as 512MiB.",
+            more="Models that are there already do not count.",
+        ),
+        Argument(commands=SCORES, metavar="SIZE"),
+    ]
+
+
+class ScanOptions(ScoreOptions, ComputeOptions, VerifyOptions, DeviceOptions, total=False):
+    """Keyword arguments of ``scan``; all may be left out."""
 
     overwrite: Annotated[
         bool,
@@ -354,14 +367,14 @@ class ScanOptions(ScoreOptions, FileOptions, WorkOptions, total=False):
 
 
 class Options(CutOptions, ScanOptions, total=False):
-    """Keyword arguments of whatever restores weights of files; all may be left out."""
+    """Keyword arguments of ``restore``, ``sweep`` and ``plan``; all may be left out."""
 
     profile: Annotated[
         str | os.PathLike[str] | None,
         Keyword(
             default=None,
             check=check_file,
-            text="What `scan` saved of these models: saves reading twice.",
+            text="What `scan` saved about these models; their weights are not scanned again.",
         ),
         Argument(commands=RESTORES, metavar="FILE"),
     ]
@@ -370,11 +383,11 @@ class Options(CutOptions, ScanOptions, total=False):
         Keyword(
             default=False,
             check=check_flag,
-            text="Go on with an unfinished run of the same request; start anew if there is none.",
+            text="Continue an unfinished run of the same request; start anew if there is none.",
         ),
         Argument(
             commands=RESTORES,
-            text="Go on with an unfinished run of the same command; start anew if there is none.",
+            text="Continue an unfinished run of the same command; start anew if there is none.",
         ),
     ]
     checksum: Annotated[
@@ -389,13 +402,13 @@ class Options(CutOptions, ScanOptions, total=False):
             commands=RESTORES,
             names=("--no-report",),
             negates=True,
-            text="Leave out report.html, the page for people.",
+            text="Do not write report.html, the page for people.",
         ),
     ]
 
 
-class ModuleOptions(CutOptions, ScoreOptions, WorkOptions, total=False):
-    """Keyword arguments of whatever restores a module in memory; all may be left out."""
+class ModuleOptions(CutOptions, ScoreOptions, InputOptions, DeviceOptions, total=False):
+    """Keyword arguments of ``restore_module`` and ``restored``; all may be left out."""
 
 
 MODULE_DEFAULTS: Mapping[str, object] = {"stream": "base"}
@@ -419,7 +432,7 @@ class UploadOptions(TypedDict, total=False):
         Argument(
             commands=(*RESTORES, "push"),
             default=False,
-            text="Let everybody see a repository that is created for the model.",
+            text="If the repository has to be created, make it public.",
         ),
     ]
     revision: Annotated[
@@ -429,7 +442,7 @@ class UploadOptions(TypedDict, total=False):
             metavar="BRANCH",
             default=None,
             shown_default="main",
-            text="Push to this branch; created if missing.",
+            text="Push to this branch; it is created if missing.",
         ),
     ]
     delete_after_upload: Annotated[
@@ -438,7 +451,7 @@ class UploadOptions(TypedDict, total=False):
             commands=RESTORES,
             default=False,
             text="Upload each shard once it is complete, and delete it here when the Hub has "
-            "confirmed it, before the next is written: the disk holds one. With --push-to.",
+            "confirmed it, before writing the next: the disk holds one shard. Needs --push-to.",
         ),
         Argument(
             commands=("push",),
@@ -456,7 +469,7 @@ class OutputOptions(TypedDict, total=False):
         Argument(
             commands=("report",),
             default=False,
-            text="Write its main pictures beside it too; needs shardrestore[png].",
+            text="Also write its main pictures beside it; needs shardrestore[png].",
         ),
     ]
     quiet: Annotated[
@@ -464,7 +477,7 @@ class OutputOptions(TypedDict, total=False):
         Argument(
             commands=("run", "scan", "verify", "push"),
             default=False,
-            text="No progress, no summary.",
+            text="Print no progress and no summary.",
         ),
     ]
     as_json: Annotated[

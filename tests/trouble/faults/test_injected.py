@@ -334,7 +334,7 @@ def test_a_failure_ends_in_one_message_and_the_command_it_prints_goes_on(
     assert message.startswith("error: ")
     assert [word for word in words if word not in message] == []
     assert "/" in message.split(": ")[1]
-    assert kept == "what is finished is kept; to go on:"
+    assert kept == "finished work is kept; to continue:"
     assert visible(scene.output) == {}
     program, *arguments = shlex.split(command)
     assert program == "shardrestore"

@@ -206,7 +206,7 @@ def test_a_limit_on_file_sizes_is_one_message_and_without_it_the_run_goes_on(
     assert visible(scene.output) == {}
     arguments = [*scene.words("--percent", "30", "--quiet", "--resume")]
     if kept:
-        assert rest[0] == "what is finished is kept; to go on:"
+        assert rest[0] == "finished work is kept; to continue:"
         assert shlex.split(rest[1])[2:] == arguments
     else:
         assert rest == []

@@ -211,7 +211,7 @@ def test_other_options_are_refused_and_named(
     play = rehearsed(driver, scene)
     (stop_while_publishing if publishing else stop_in_pass_2)(play)
     message = refuse(play, *other, "--resume", says=says)
-    assert "to go on:" not in message  # with the command that was just refused
+    assert "to continue:" not in message  # with the command that was just refused
     assert "unfinished run of other inputs or options" in message
     assert "--overwrite" in message
     play.check_finished(play.resume())

@@ -24,7 +24,7 @@ KEPT = [
     *("refinement", "pass 2", "noting a shard", "side files"),
     *("index", "checksums", "noting the renames", "publishing"),
 ]
-HEAD = "interrupted\nwhat is finished is kept; to go on:\n  "
+HEAD = "interrupted\nfinished work is kept; to continue:\n  "
 
 
 @pytest.fixture

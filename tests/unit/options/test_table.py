@@ -24,6 +24,7 @@ from shardrestore.options.table import (
     ModuleOptions,
     Options,
     ScanOptions,
+    VerifyOptions,
     check_options,
     command_arguments,
     read_entries,
@@ -74,7 +75,7 @@ def test_choices_are_those_that_the_library_knows() -> None:
     assert tuple(formats.CASTS) == DTYPES
 
 
-@pytest.mark.parametrize("group", [Options, ScanOptions, ModuleOptions])
+@pytest.mark.parametrize("group", [Options, ScanOptions, VerifyOptions, ModuleOptions])
 def test_every_default_passes_its_check(group: type) -> None:
     assert set(check_options({}, group)) == set(read_keywords(group))
 
@@ -95,6 +96,7 @@ def test_an_option_of_another_group_is_unknown() -> None:
         (shardrestore.sweep_targets, Options, {}),
         (shardrestore.restore_to_hub, Options, {}),
         (shardrestore.scan, ScanOptions, {}),
+        (shardrestore.verify, VerifyOptions, {}),
         (shardrestore.restore_module, ModuleOptions, MODULE_DEFAULTS),
         (shardrestore.restored, ModuleOptions, MODULE_DEFAULTS),
     ],

@@ -699,7 +699,8 @@ def test_a_disk_that_fills_up_in_pass_2_loses_nothing_and_the_run_can_be_resumed
     assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (1, "", False)
     message = re.sub(r"\s+", " ", done.stderr)
     said = (
-        "error: .*model-0000.*the file needs [0-9,]+ bytes.*ulimit -f.*to go on: shardrestore run "
+        "error: .*model-0000.*the file needs [0-9,]+ bytes.*ulimit -f.*"
+        "to continue: shardrestore run "
     )
     assert re.match(said, message)
     staging = f"out/{STAGING}"

@@ -272,6 +272,18 @@ def test_plan_fits_80_columns_with_the_percents_of_the_paper(scene: Scene) -> No
     assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
 
 
+def test_plan_says_how_often_weights_are_read(scene: Scene) -> None:
+    scene.cli("--output", "p.safetensors", command="scan")
+    for args, times in (
+        ([], "twice"),
+        (["--dtype", "fp32"], "up to 3 times"),
+        (["--dtype", "fp32", "--approximate"], "twice"),
+        (["--profile", "p.safetensors"], "once"),
+    ):
+        done = scene.cli(*args, command="plan")
+        assert f"B: the region's weights are read {times}, others once\n" in done.stdout
+
+
 def test_plan_json_is_what_the_run_then_does(scene: Scene) -> None:
     done = scene.cli("-k", "10", "--json", command="plan")
     assert (done.returncode, done.stderr) == (0, "")
@@ -502,7 +514,7 @@ def test_ctrl_c_exits_with_130_and_leaves_at_most_what_can_be_resumed(
     if stage == "restore":
         assert left == {("out",), ("out", STAGING)}
         assert stderr.startswith(
-            "interrupted\nwhat is finished is kept; to go on:\n  shardrestore run"
+            "interrupted\nfinished work is kept; to continue:\n  shardrestore run"
         )
     else:
         assert left == set()
@@ -687,7 +699,7 @@ def test_a_plan_of_a_push_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_is_of_one_target() -> None:
     done = run_cli("plan", *PATHS, "--target", "T2")
     assert done.returncode == 2
-    assert "plan one at a time" in done.stderr
+    assert "plan one target at a time" in done.stderr
 
 
 def test_every_promised_option_is_in_the_help() -> None:

@@ -694,7 +694,7 @@ def test_json_of_run_and_push_is_one_document(hub: Hub, alice: HubClient, scene:
         **pushed, "deleted_bytes": 0, "pushed_before": True, "seconds": again["seconds"],
     }  # fmt: skip
     status, stdout, _ = cli(hub, scene, "push", "out", ID, "--delete-after-upload")
-    assert (status, stdout.splitlines()[0]) == (0, f"out was pushed to {ID} already")
+    assert (status, stdout.splitlines()[0]) == (0, f"out was already pushed to {ID}")
     assert re.search(rf"holds +{pushed['files']} files, [\d.]+ [kM]B", stdout)
     assert cli(hub, scene, "push", "out", ID, "--delete-after-upload", "--quiet")[:2] == (0, "")
     status, _, stderr = cli(hub, scene, "verify", "out")
@@ -709,8 +709,8 @@ def test_a_run_that_could_not_be_pushed_is_refused_before_any_work(
     for args, token, says in (
         (["--push-to", "bob/new"], TOKEN, "bob is neither you"),
         ([], None, "no token"),
-        (["-k", "1,3"], TOKEN, "2 models are asked for, a repository holds one"),
-        (["--target", "base"], TOKEN, "2 models are asked for"),
+        (["-k", "1,3"], TOKEN, "this command writes 2 models, but a repository holds one"),
+        (["--target", "base"], TOKEN, "this command writes 2 models"),
     ):
         status, stdout, stderr = cli(hub, scene, *RUN, *args, token=token)
         assert (status, stdout) == (1, "")
@@ -728,7 +728,7 @@ def test_options_of_a_push_without_one_are_wrong_usage(
         status, _, stderr = cli(hub, scene, command, *RUN[1:-2], *option)
         assert status == 2
         words = " ".join(re.sub("[│╭╰─╮╯]", " ", stderr).split())
-        assert "--public, --revision and --delete-after-upload are of --push-to" in words
+        assert "--public, --revision and --delete-after-upload need --push-to" in words
 
 
 def test_a_plan_of_a_push_tells_its_disk_and_refuses_what_a_run_would(
@@ -796,7 +796,7 @@ def test_an_interrupted_push_can_be_repeated(hub: Hub, alice: HubClient, scene: 
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == ("interrupted: what has been sent is not sent again by the same command\n")
+    assert stderr == ("interrupted: the same command will not send again what has been sent\n")
     assert pushed_files(hub) == {}
     hub.heal()
     hub.forget()

@@ -723,7 +723,7 @@ def test_run_relays_and_tells_of_both_parts(
     assert "restored 1,843 of 18,432" in stdout
     assert f"pushed out to {ID}" in stdout
     assert f"/{ID}/commit/{hub.repositories[ID].sha()}" in stdout
-    assert re.search(r"deleted +[\d.]+ kB of weights here", stdout)
+    assert re.search(r"deleted +[\d.]+ kB of weights in the folder", stdout)
     for content in (*read_tree(scene.output).values(), *pushed_files(hub).values()):
         assert TOKEN.encode() not in content
     assert cli(*RUN, "--delete-after-upload", "--checksum", "--resume", "--quiet") == (0, "", "")
@@ -739,7 +739,7 @@ def test_a_relay_that_fails_says_how_to_go_on_and_names_no_push(
     assert first.startswith(f"error: {ID}: model-00003-of-")
     assert "you may not write there (403)" in first
     assert "shardrestore push" not in stderr
-    assert advice[0] == "what is finished is kept; to go on:"
+    assert advice[0] == "finished work is kept; to continue:"
     command = shlex.split(advice[1])
     assert command == ["shardrestore", *RUN, "--delete-after-upload", "--json", "--resume"]
     hub.heal()
@@ -773,7 +773,7 @@ def test_ctrl_c_stops_an_upload_at_once_and_says_how_to_go_on(
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert stderr.startswith("interrupted\nwhat is finished is kept; to go on:\n  shardrestore run")
+    assert stderr.startswith("interrupted\nfinished work is kept; to continue:\n  shardrestore run")
     assert "shardrestore push" not in stderr
     arrived = list(hub.repositories[ID].objects)
     assert len(arrived) == 2  # the answer to the second was only late
