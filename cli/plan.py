@@ -121,7 +121,7 @@ def _describe_models(plan: Plan) -> list[tuple[str, str]]:
 def _describe_download(plan: Plan) -> list[tuple[str, str]]:
     if not plan.download_bytes:
         return []
-    return [("download", f"{format_bytes(plan.download_bytes)} into the cache of the Hub's files")]
+    return [("download", f"{format_bytes(plan.download_bytes)} into the Hub's cache")]
 
 
 def _describe_upload(plan: Plan, repository: str | None, one_by_one: bool) -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ def describe_sweep(results: Sequence[Restoration]) -> str:
     facts = [("output", str(results[0].output.parent)), *shares.items()]
     models = "1 model" if len(results) == 1 else f"{len(results)} models"
     written = results[0].costs.times.restore_seconds > 0
-    head = f"wrote {models}" if written else f"{models} finished already"
+    head = f"wrote {models}" if written else f"{models} already finished"
     tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
     return "\n".join([head, "", *tables])
 
@@ -73,7 +73,7 @@ def _describe_costs(results: Sequence[Restoration]) -> str:
     passes_seconds = times.scan_seconds + times.restore_seconds
     others_seconds = costs.seconds - passes_seconds - times.download_seconds
     if not passes_seconds:
-        return format_facts([("time", f"{costs.seconds:.2f} s: it was finished already")])
+        return format_facts([("time", f"{costs.seconds:.2f} s: it was already finished")])
     written_bytes = sum(one.costs.written_bytes for one in results)
     speed = format_bytes((costs.read_bytes + written_bytes) / passes_seconds)
     passes = f"scan {times.scan_seconds:.2f}, restore {times.restore_seconds:.2f}"

@@ -35,7 +35,7 @@ def check_integer(option: str, value: object) -> int:
     Raises
     ------
     RequestError
-        If it is none.
+        If it is no whole number.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise RequestError(f"{option} {value!r}: expected a whole number")
@@ -48,7 +48,7 @@ def check_texts(option: str, texts: object) -> tuple[str, ...]:
     Raises
     ------
     RequestError
-        If they are none, or a single text: that is a sequence of letters.
+        If one of them is no text, or if it is a single text, which is a sequence of letters.
     """
     if isinstance(texts, str) or not isinstance(texts, Iterable):
         raise RequestError(f"{option} {texts!r}: expected a list of texts")
@@ -70,7 +70,7 @@ def one_of(choices: Sequence[str]) -> Check:
 
 
 def some_of(choices: Sequence[str]) -> Check:
-    """Return the check of one choice, or of several different ones; it returns a tuple."""
+    """Return the check of one choice or several distinct ones; it returns a tuple."""
     check_choice = one_of(choices)
 
     def check(option: str, chosen: object) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def check_path(option: str, path: object, kind: str) -> Path:
     Raises
     ------
     RequestError
-        If it is no path, empty, or of nobody's home.
+        If it is no path, is empty, or begins with the ``~`` of an unknown user.
     """
     if not isinstance(path, (str, os.PathLike)):  # bytes, say: Path would not take them
         raise RequestError(f"{option} {path!r}: expected a path")
@@ -130,12 +130,12 @@ def check_output(output: object) -> Path:
 
 
 def check_percents(percents: Iterable[object]) -> tuple[float, ...]:
-    """Return different shares, each above 0 and at most 100.
+    """Return distinct percentages, each above 0 and at most 100.
 
     Raises
     ------
     RequestError
-        If one is no such number, or there is none.
+        If one of them is no such number, one is repeated, or there are none.
     """
     checked = tuple(map(_check_percent, percents))
     if not checked:
@@ -197,12 +197,12 @@ def check_stream(option: str, stream: object) -> frozenset[str]:
 
 
 def check_device(option: str, device: object) -> tuple[str, ...]:
-    """Return the names of devices that are asked for: of several GPUs, or one of something.
+    """Return the names of the devices to use: several GPUs, or one device of any kind.
 
     Raises
     ------
     RequestError
-        If it is no such choice.
+        If it names no such devices, or one of them twice.
 
     Examples
     --------

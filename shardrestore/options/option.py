@@ -1,4 +1,4 @@
-"""What an entry of the option table says."""
+"""What an entry of the option table holds."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Keyword:
     text: str
     """What it does; commands say the same unless they have a text of their own."""
     more: str = ""
-    """What is said in Python alone."""
+    """What the documentation in Python adds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """An option as some commands take it; what is left out is the keyword's."""
+    """An option as some commands take it; values that are left out come from the keyword."""
 
     commands: tuple[str, ...]
     text: str = ""
     more: str = ""
-    """What is said on the command line alone."""
+    """What the help of these commands adds."""
     names: tuple[str, ...] = ()
     """As they are typed; ``--max-memory`` for ``max_memory`` if left out."""
     positional: bool = False
@@ -41,7 +41,7 @@ class Argument:
     choices: tuple[str, ...] = ()
     default: object = Required
     shown_default: str | None = None
-    """What help says of a default that is chosen later."""
+    """What help says about a default that is chosen later."""
     negates: bool = False
     """Whether giving it means False, as with ``--no-report``."""
 
@@ -71,7 +71,7 @@ class CommandArgument:
 def complete(
     name: str, annotation: Any, keyword: Keyword | None, argument: Argument
 ) -> CommandArgument:
-    """Return an argument with what its keyword and type say of it."""
+    """Return an argument, completed from its keyword and its type."""
     kind, several = _find_kind(annotation)
     default = argument.default
     if default is Required and keyword is not None:

@@ -506,10 +506,10 @@ def read_entries(group: type) -> Mapping[str, tuple[Any, ...]]:
 def read_keywords(group: type) -> Mapping[str, Keyword]:
     """Return what Python takes of a group, by name."""
     return {
-        name: said
+        name: part
         for name, (_, *entry) in read_entries(group).items()
-        for said in entry
-        if isinstance(said, Keyword)
+        for part in entry
+        if isinstance(part, Keyword)
     }
 
 
@@ -528,9 +528,9 @@ def _find_arguments(command: str) -> Iterator[CommandArgument]:
     for group in GROUPS:
         keywords = read_keywords(group)
         for name, (annotation, *entry) in read_entries(group).items():
-            for said in entry:
-                if isinstance(said, Argument) and command in said.commands:
-                    yield complete(name, annotation, keywords.get(name), said)
+            for part in entry:
+                if isinstance(part, Argument) and command in part.commands:
+                    yield complete(name, annotation, keywords.get(name), part)
 
 
 def check_options(options: Mapping[str, object], group: type) -> dict[str, Any]:

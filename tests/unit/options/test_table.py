@@ -63,10 +63,10 @@ def test_every_command_takes_what_the_table_says_and_nothing_else() -> None:
 def test_every_entry_names_commands_that_exist() -> None:
     for group in GROUPS:
         for _, *entry in read_entries(group).values():
-            for said in entry:
-                assert isinstance(said, (Keyword, Argument))
-                if isinstance(said, Argument):
-                    assert set(said.commands) <= set(COMMANDS)
+            for part in entry:
+                assert isinstance(part, (Keyword, Argument))
+                if isinstance(part, Argument):
+                    assert set(part.commands) <= set(COMMANDS)
 
 
 def test_choices_are_those_that_the_library_knows() -> None:
