@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.examples import register_profiles
 from tests.support.hub import Hub
 from tests.support.hub.client import HubClient, turned_client
 from tests.support.process.command import stop_server
 from tests.support.scene import Scene
+
+register_profiles()
 
 
 @pytest.fixture

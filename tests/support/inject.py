@@ -18,7 +18,7 @@ from unittest import mock
 from shardrestore.output import staging
 from shardrestore.runs import journal
 from tests.support.checkpoints import read_tree
-from tests.support.runs import TIMES
+from tests.support.examples import TIMES
 
 CALLS_TRIED = 24 * TIMES
 """Calls of one function that fail in turn, drawn from all that a run makes."""

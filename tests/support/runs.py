@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import assume
 from hypothesis import strategies as st
 
 import shardrestore
@@ -30,19 +30,6 @@ from tests.support.checkpoints import (
 # A process that has loaded torch is larger than the default budget by itself.
 BUDGET = "16GiB"
 PROFILE = "pair.profile.safetensors"
-
-
-TIMES = int(os.environ.get("SHARDRESTORE_TEST_TIMES", "1"))
-"""How many times the usual number of examples; more than once, they differ every time."""
-
-
-def examples(count: int) -> settings:
-    return settings(
-        max_examples=count * TIMES,
-        deadline=None,
-        derandomize=TIMES == 1,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -19,13 +19,13 @@ from safetensors import safe_open
 import shardrestore
 from tests.support import oracle
 from tests.support.checkpoints import read_tree
+from tests.support.examples import examples
 from tests.support.runs import (
     BUDGET,
     PERCENTS,
     WAYS,
     Run,
     assert_same_tensors,
-    examples,
     runs,
     scratch,
 )
@@ -33,7 +33,7 @@ from tests.support.runs import (
 REPORTS = {"diff_summary.tsv", "restore_stats.tsv", "selected_param_stats.json"}
 
 
-@examples(120)
+@examples(30)
 @given(runs())
 def test_every_output_byte_is_the_oracles(run: Run) -> None:
     with scratch() as folder:
@@ -42,7 +42,7 @@ def test_every_output_byte_is_the_oracles(run: Run) -> None:
         assert_same_tensors(oracle.load(folder / "output"), run.expected.tensors)
 
 
-@examples(60)
+@examples(15)
 @given(runs(nonfinite=None))
 def test_nan_ranks_highest_when_it_is_allowed(run: Run) -> None:
     with scratch() as folder:
@@ -52,7 +52,7 @@ def test_nan_ranks_highest_when_it_is_allowed(run: Run) -> None:
         assert result.figures.changes.nonfinite == sum(run.expected.nonfinite.values())
 
 
-@examples(40)
+@examples(10)
 @given(runs(nonfinite=None, allow_nonfinite=False))
 def test_nonfinite_weights_are_listed_and_counted_before_anything_is_written(run: Run) -> None:
     assume(run.expected.nonfinite)
@@ -65,7 +65,7 @@ def test_nonfinite_weights_are_listed_and_counted_before_anything_is_written(run
         assert not (folder / "output").exists()
 
 
-@examples(40)
+@examples(10)
 @given(runs(nonfinite=None, allow_nonfinite=False, dtype="fp16"))
 def test_finite_weights_that_a_cast_would_make_infinite_are_refused(run: Run) -> None:
     expected = run.expected
@@ -79,7 +79,7 @@ def test_finite_weights_that_a_cast_would_make_infinite_are_refused(run: Run) ->
         assert not (folder / "output").exists()
 
 
-@examples(60)
+@examples(15)
 @given(runs())
 def test_counts_are_the_oracles(run: Run) -> None:
     expected = run.expected
@@ -98,7 +98,7 @@ def test_counts_are_the_oracles(run: Run) -> None:
     assert result.figures.changes.nonfinite == 0
 
 
-@examples(60)
+@examples(15)
 @given(runs(approximate=False))
 def test_threshold_and_ties_are_the_oracles(run: Run) -> None:
     expected = run.expected
@@ -110,7 +110,7 @@ def test_threshold_and_ties_are_the_oracles(run: Run) -> None:
     assert result.threshold == expected.threshold
 
 
-@examples(60)
+@examples(15)
 @given(runs())
 def test_statistics_are_the_oracles_to_half_a_bin(run: Run) -> None:
     with scratch() as folder:
@@ -136,7 +136,7 @@ def test_statistics_are_the_oracles_to_half_a_bin(run: Run) -> None:
         assert tensor.mean_score == pytest.approx(mean, rel=1 / 255, abs=1e-40)
 
 
-@examples(40)
+@examples(10)
 @given(runs())
 def test_reports_repeat_the_result(run: Run) -> None:
     with scratch() as folder:
@@ -168,7 +168,7 @@ def test_reports_repeat_the_result(run: Run) -> None:
     assert record["cut"]["ties_taken"] == run.expected.ties_taken
 
 
-@examples(60)
+@examples(15)
 @given(runs(), WAYS)
 def test_files_blocks_workers_and_kernels_do_not_show(run: Run, way: Any) -> None:
     files, units, workers, kernels = way
@@ -188,7 +188,7 @@ def test_files_blocks_workers_and_kernels_do_not_show(run: Run, way: Any) -> Non
     assert first["selected_param_stats.json"] == second["selected_param_stats.json"]
 
 
-@examples(30)
+@examples(8)
 @given(runs(), st.integers(1, 4), st.sampled_from(["cpu", "reference"]))
 def test_repeating_a_run_repeats_every_file(run: Run, workers: int, kernels: str) -> None:
     other = replace(run, workers=workers, kernels=kernels)
@@ -199,7 +199,7 @@ def test_repeating_a_run_repeats_every_file(run: Run, workers: int, kernels: str
         assert read_tree(folder / "one") == read_tree(folder / "two")
 
 
-@examples(60)
+@examples(15)
 @given(runs(dtype="auto", nonfinite=None))
 def test_selection_is_visible_in_the_output_alone(run: Run) -> None:
     """Invariants 1 to 3 without the oracle's cut: only its scores and both inputs are used."""
@@ -233,7 +233,7 @@ def test_selection_is_visible_in_the_output_alone(run: Run) -> None:
             assert taken_keys.max() <= left_keys.min()
 
 
-@examples(60)
+@examples(15)
 @given(runs(approximate=True, dtype="auto"))
 def test_an_approximate_cut_is_off_by_less_than_a_bin(run: Run) -> None:
     assume(run.options["strategy"] != "random")
@@ -258,7 +258,7 @@ def test_an_approximate_cut_is_off_by_less_than_a_bin(run: Run) -> None:
         assert below.max() <= above.min() * (1 + 1 / 128)
 
 
-@examples(60)
+@examples(15)
 @given(runs(dtype="auto"))
 def test_headers_and_tensors_outside_the_region_are_the_targets_bytes(run: Run) -> None:
     with scratch() as folder:
@@ -277,7 +277,7 @@ def test_headers_and_tensors_outside_the_region_are_the_targets_bytes(run: Run) 
             assert output[name].data == stored.data
 
 
-@examples(50)
+@examples(12)
 @given(runs())
 def test_every_output_opens_with_safetensors_and_its_index_is_true(run: Run) -> None:
     with scratch() as folder:
@@ -308,7 +308,7 @@ def test_every_output_opens_with_safetensors_and_its_index_is_true(run: Run) -> 
             )
 
 
-@examples(30)
+@examples(8)
 @given(runs(dtype="auto"))
 def test_side_files_are_copied_and_nothing_else_appears(run: Run) -> None:
     with scratch() as folder:
@@ -322,7 +322,7 @@ def test_side_files_are_copied_and_nothing_else_appears(run: Run) -> None:
     assert output.keys() == weights | run.case.side_files.keys() | own
 
 
-@examples(30)
+@examples(8)
 @given(runs(nonfinite=None))
 def test_inputs_are_never_modified(run: Run) -> None:
     with scratch() as folder:
@@ -332,7 +332,7 @@ def test_inputs_are_never_modified(run: Run) -> None:
         assert (read_tree(folder / "base"), read_tree(folder / "target")) == before
 
 
-@examples(40)
+@examples(10)
 @given(runs(), st.lists(PERCENTS, min_size=1, max_size=3, unique=True))
 def test_a_sweep_writes_what_single_runs_write(run: Run, others: list[float]) -> None:
     assume(run.percent not in others)
@@ -352,7 +352,7 @@ def test_a_sweep_writes_what_single_runs_write(run: Run, others: list[float]) ->
             assert read_tree(folder / "sweep" / name) == read_tree(folder / name)
 
 
-@examples(25)
+@examples(8)
 @given(runs(strategy="random", approximate=False), st.integers(4, 99))
 def test_another_seed_selects_as_many_others(run: Run, seed: int) -> None:
     assume(0 < run.expected.selected < run.expected.elements and run.expected.elements > 200)
@@ -373,7 +373,7 @@ def test_another_seed_selects_as_many_others(run: Run, seed: int) -> None:
         assert_same_tensors(oracle.load(folder / "output"), expected.tensors)
 
 
-@examples(30)
+@examples(8)
 @given(runs(), st.integers(1, 3))
 def test_plan_foretells_counts_and_sizes(run: Run, workers: int) -> None:
     with scratch() as folder:

@@ -24,13 +24,13 @@ from shardrestore.profile.identity import SAMPLE_BYTES
 from shardrestore.runs import profiler
 from shardrestore.synthetic import write_pair
 from tests.support.checkpoints import Layout, Units, read_tree, store, using, write_checkpoint
+from tests.support.examples import examples
 from tests.support.runs import (
     BUDGET,
     PERCENTS,
     PROFILE,
     WAYS,
     Run,
-    examples,
     region_elements,
     runs,
     scratch,
@@ -61,7 +61,7 @@ def facts(result: shardrestore.Restoration) -> tuple[Any, ...]:
 # Sweeps
 
 
-@examples(60)
+@examples(15)
 @given(sweeps())
 def test_a_sweep_over_regions_strategies_and_percents_writes_what_single_runs_write(
     sweep: tuple[Run, list[str], list[str], list[float]],
@@ -81,7 +81,7 @@ def test_a_sweep_over_regions_strategies_and_percents_writes_what_single_runs_wr
             assert read_tree(folder / "sweep" / name) == read_tree(folder / name)
 
 
-@examples(40)
+@examples(10)
 @given(sweeps(), WAYS)
 def test_files_blocks_workers_and_kernels_do_not_show_in_a_sweep(
     sweep: tuple[Run, list[str], list[str], list[float]], way: Any
@@ -99,7 +99,7 @@ def test_files_blocks_workers_and_kernels_do_not_show_in_a_sweep(
     assert written[0] == written[1]
 
 
-@examples(40)
+@examples(10)
 @given(sweeps(), st.booleans())
 def test_plan_foretells_every_model_of_a_sweep(
     sweep: tuple[Run, list[str], list[str], list[float]], profiled: bool
@@ -130,7 +130,7 @@ def test_plan_foretells_every_model_of_a_sweep(
 # Profiles
 
 
-@examples(100)
+@examples(25)
 @given(runs(), WAYS)
 def test_a_run_from_a_profile_writes_what_a_run_without_writes(run: Run, way: Any) -> None:
     """Whatever units, workers and kernels the profile was made with."""
@@ -150,7 +150,7 @@ def test_a_run_from_a_profile_writes_what_a_run_without_writes(run: Run, way: An
         assert recalled.costs.read_bytes < fresh.costs.read_bytes
 
 
-@examples(40)
+@examples(10)
 @given(sweeps())
 def test_one_profile_serves_every_region_strategy_and_percent(
     sweep: tuple[Run, list[str], list[str], list[float]],
@@ -174,7 +174,7 @@ def outcome(run: Run, folder: Path, output: str, **changes: Any) -> object:
     return read_tree(folder / output)
 
 
-@examples(60)
+@examples(15)
 @given(runs(nonfinite=None))
 def test_a_profile_of_weights_that_are_not_finite_is_as_good_as_a_scan(run: Run) -> None:
     """Scans accept them; runs refuse them with the same message, or go on alike."""
@@ -190,7 +190,7 @@ def test_a_profile_of_weights_that_are_not_finite_is_as_good_as_a_scan(run: Run)
             assert allowed or not run.expected.nonfinite or isinstance(fresh, tuple)
 
 
-@examples(60)
+@examples(15)
 @given(runs(nonfinite=None), WAYS)
 def test_a_profile_does_not_depend_on_how_it_was_made(run: Run, way: Any) -> None:
     _, units, workers, kernels = way
@@ -202,7 +202,7 @@ def test_a_profile_does_not_depend_on_how_it_was_made(run: Run, way: Any) -> Non
     assert profiles[0] == profiles[1]
 
 
-@examples(30)
+@examples(8)
 @given(runs(nonfinite=None), st.randoms(use_true_random=False))
 def test_a_profile_does_not_depend_on_the_order_in_which_segments_are_done(
     run: Run, shuffle: random.Random
@@ -228,7 +228,7 @@ def read_profile(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return safetensors.numpy.load_file(path), json.loads(text)
 
 
-@examples(30)
+@examples(8)
 @given(runs(nonfinite=None), WAYS)
 def test_the_counts_in_a_profile_do_not_depend_on_files(run: Run, way: Any) -> None:
     with scratch() as one, scratch() as two:

@@ -18,6 +18,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import TIMES
 from tests.support.scene import INDEX, SINGLE, Scene, entry, header_file
 from tests.unit.checkpoint.test_header import (
     ACCEPTED,
@@ -30,7 +31,7 @@ from tests.unit.checkpoint.test_header import (
 
 SEED = int(os.environ.get("HOSTILE_SEED", "20250916"))
 """What the generated cases follow from; every failure prints it."""
-GENERATED = int(os.environ.get("HOSTILE_EXAMPLES", "60"))
+GENERATED = 30 * TIMES
 """Headers, and as many indexes."""
 
 SHARD = "model-00002-of-00003.safetensors"

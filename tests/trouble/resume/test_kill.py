@@ -1,7 +1,7 @@
 """Runs that are killed at random moments: resumed, they end as if nothing had been.
 
 The moments are drawn from a seed that is printed; ``SHARDRESTORE_TEST_SEED`` repeats them.
-``SHARDRESTORE_TEST_TIMES`` draws that many times as many.
+The thorough profile draws ten times as many: `tests.support.examples`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.examples import TIMES
 from tests.support.resume.stage import Driver, End, Play
-from tests.support.runs import TIMES
 from tests.support.scene import INDEX, Scene
 
 SEED = int(os.environ.get("SHARDRESTORE_TEST_SEED") or random.SystemRandom().getrandbits(32))

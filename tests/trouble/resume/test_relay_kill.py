@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.checkpoints import read_tree
+from tests.support.examples import TIMES
 from tests.support.hub import Hub
 from tests.support.resume.stage import Driver, Play, driving, visible
-from tests.support.runs import TIMES, scratch
+from tests.support.runs import scratch
 from tests.support.scene import STAGING, Scene
 from tests.trouble.resume.test_kill import SEED
 from tests.whole.hub.test_relay import make_scene, pushed_files

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -28,14 +27,13 @@ from shardrestore.checkpoint.header import (
 )
 from shardrestore.errors import CheckpointError
 from shardrestore.formats import FORMATS
+from tests.support.examples import examples
 
 Content: TypeAlias = tuple[dict[str, tuple[str, tuple[int, ...]]], Mapping[str, str] | None]
 Verdict: TypeAlias = "Content | str"  # what a file holds, or why it is refused
 Judge: TypeAlias = Callable[[bytes], tuple[Verdict, Verdict]]
 
 BITS = {name: row.bits for name, row in FORMATS.items()}
-
-EXAMPLES = int(os.environ.get("HEADER_EXAMPLES", "300"))
 
 
 def ours(file: bytes) -> Verdict:
@@ -474,25 +472,25 @@ def composed(draw: st.DrawFn) -> bytes:
     return framed(raw, max(0, begin + draw(st.sampled_from([0] * 15 + [1, -1]))))
 
 
-@settings(max_examples=4 * EXAMPLES, deadline=None)
+@examples(120)
 @given(file=rewritten())
 def test_files_with_edited_bytes_get_the_verdict_of_safetensors(file: bytes, judge: Judge) -> None:
     judge(file)
 
 
-@settings(max_examples=4 * EXAMPLES, deadline=None)
+@examples(120)
 @given(file=composed())
 def test_files_with_edited_json_get_the_verdict_of_safetensors(file: bytes, judge: Judge) -> None:
     judge(file)
 
 
-@settings(max_examples=2 * EXAMPLES, deadline=None)
+@examples(80)
 @given(text=numbers)
 def test_numbers_get_the_verdict_of_safetensors(text: str, judge: Judge) -> None:
     judge(ignored(text))
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(40)
 @given(file=st.binary(max_size=40) | st.binary(max_size=40).map(framed))
 def test_any_bytes_get_the_verdict_of_safetensors(file: bytes, judge: Judge) -> None:
     judge(file)
@@ -510,7 +508,7 @@ tensor_lists = st.lists(
 texts = st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@examples(40)
 @given(tensors=tensor_lists, metadata=texts)
 def test_an_encoded_header_says_what_it_was_given(
     tensors: list[tuple[str, str, tuple[int, ...]]], metadata: dict[str, str] | None, judge: Judge

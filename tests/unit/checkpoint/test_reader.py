@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -19,6 +19,7 @@ from shardrestore.checkpoint.tensor import Tensor
 from shardrestore.formats import FORMATS
 from shardrestore.inputs.reference import open_checkpoint
 from shardrestore.profile.identity import SAMPLE_BYTES, _read_middle
+from tests.support.examples import examples
 
 
 class Recorded(LocalFile):
@@ -50,7 +51,7 @@ def test_elements_of_any_format_are_read_from_their_bytes(tmp_path: Path, dtype:
     assert source.expected == (10 + 3 * bits, 2 * bits, 4096)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(25)
 @given(dtype=st.sampled_from(sorted(FORMATS)), groups=st.integers(0, 700))
 def test_a_sample_is_the_kilobyte_in_the_middle(
     tmp_path_factory: pytest.TempPathFactory, dtype: str, groups: int

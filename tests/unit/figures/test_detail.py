@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from shardrestore.figures import detail as detail_module
 from shardrestore.figures.detail import MOST_COLUMNS, make_grid
@@ -15,6 +15,7 @@ from shardrestore.figures.overview import TensorOverview
 from shardrestore.figures.profile_overview import detail_of_profile, overview_of_profile
 from shardrestore.profile.file import Profile
 from tests.support.checkpoints import UNITS, Case, Units, using
+from tests.support.examples import examples
 from tests.unit.figures.test_overview import FILLED, profiled, write
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
@@ -35,7 +36,7 @@ def place(name: str, layer: int | None = 0, kind: str = "mlp") -> TensorOverview
 
 
 @given(FILLED, UNITS)
-@settings(deadline=None, max_examples=40)
+@examples(10)
 def test_a_ladder_holds_what_each_percent_restores_in_each_cell(case: Case, units: Units) -> None:
     with using(units), profiled(case) as (profile, _):
         present = [group.label for group in overview_of_profile(profile).regions]
@@ -81,7 +82,7 @@ def test_percents_that_are_asked_for_are_stops(tmp_path: Path) -> None:
 
 
 @given(FILLED)
-@settings(deadline=None, max_examples=40)
+@examples(10)
 def test_a_distribution_counts_every_weight_once(case: Case) -> None:
     with profiled(case) as (profile, everything):
         exact = all(tensor.exact for tensor in profile.contents.tensors)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import shardrestore
@@ -35,6 +35,7 @@ from shardrestore.scoring import Scoring
 from shardrestore.selection.histogram import SparseHistogram
 from tests.support import oracle
 from tests.support.checkpoints import UNITS, Case, Units, cases, store, using, write_checkpoint
+from tests.support.examples import examples
 from tests.support.oracle import Expected
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
@@ -163,7 +164,6 @@ def assert_describes(
 
 
 @given(FILLED, UNITS)
-@settings(deadline=None)
 def test_groups_have_the_figures_of_their_sorted_scores(case: Case, units: Units) -> None:
     with using(units), profiled(case) as (profile, everything):
         overview = overview_of_profile(profile)
@@ -245,7 +245,6 @@ PERCENTS = st.floats(0.001, 100) | st.sampled_from([1.0, 10.0, 50.0, 100.0])
     st.sampled_from(REGIONS),
     st.sampled_from(["top", "bottom"]),
 )
-@settings(deadline=None)
 def test_cuts_restore_what_a_run_restores(
     case: Case, units: Units, percents: list[float], region: str, strategy: str
 ) -> None:
@@ -352,7 +351,7 @@ def test_cuts_come_in_the_order_of_a_sweep(tmp_path: Path) -> None:
 
 
 @given(FILLED)
-@settings(deadline=None, max_examples=30)
+@examples(10)
 def test_cells_rows_and_totals_sum_their_tensors(case: Case) -> None:
     with profiled(case) as (profile, _):
         overview = overview_of_profile(
@@ -426,7 +425,7 @@ def numbers_of(document: object) -> Iterator[float]:
 
 
 @given(FILLED)
-@settings(deadline=None, max_examples=30)
+@examples(10)
 def test_the_summary_is_strict_json_whatever_the_scores(case: Case) -> None:
     with profiled(case) as (profile, _):
         overview = overview_of_profile(profile, percents=[100], regions=["all"], strategies=["top"])

@@ -7,8 +7,6 @@ import importlib.util
 import itertools
 import os
 import re
-import subprocess
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -37,7 +35,7 @@ from tests.support.devices import (
     to_array,
     to_tensor,
 )
-from tests.support.places import ROOT
+from tests.support.examples import examples
 from tests.support.segments import bfloat16_pairs, float32_pairs, random_floats, selections
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -97,22 +95,19 @@ def test_hard_float32_scores_are_counted_alike(name: str, device: str) -> None:
 
 
 @EACH
-@EACH_ARITHMETIC
-@pytest.mark.parametrize("size", LENGTHS)
-def test_scores_are_counted_alike_at_every_length(
-    name: str, device: str, size: int, exact: bool
-) -> None:
-    sides = (random_floats(np.random.default_rng(size + i), size) for i in range(2))
-    base, target = (scored(side, exact=exact) for side in sides)
-    assert_counted_alike(name, device, base, target)
+def test_scores_are_counted_alike_at_every_length(name: str, device: str) -> None:
+    for size, exact in itertools.product(LENGTHS, [True, False]):
+        sides = (random_floats(np.random.default_rng(size + i), size) for i in range(2))
+        base, target = (scored(side, exact=exact) for side in sides)
+        assert_counted_alike(name, device, base, target)
 
 
 @EACH
-@EACH_ARITHMETIC
-def test_an_unchanged_model_is_counted_in_its_one_bin(name: str, device: str, exact: bool) -> None:
-    bits = np.random.default_rng(0).normal(0, 1, 5000).astype(np.float32).view(np.uint32)
-    side = scored(bits, exact=exact)
-    assert_counted_alike(name, device, side, side)
+def test_an_unchanged_model_is_counted_in_its_one_bin(name: str, device: str) -> None:
+    for exact in (True, False):
+        bits = np.random.default_rng(0).normal(0, 1, 5000).astype(np.float32).view(np.uint32)
+        side = scored(bits, exact=exact)
+        assert_counted_alike(name, device, side, side)
 
 
 @EACH
@@ -151,7 +146,7 @@ FEW = np.append(FEW, 0x7FC00000).astype(np.uint32)
 
 @EACH
 @EACH_ARITHMETIC
-@settings(max_examples=25, deadline=None)
+@examples(10)
 @given(
     rule=selections(),
     size=st.sampled_from(LENGTHS),
@@ -185,13 +180,15 @@ def test_the_same_elements_are_restored_in_one_block_or_in_several(
 
 
 @EACH
-@EACH_ARITHMETIC
-def test_nothing_is_restored_in_a_block_of_nothing(name: str, device: str, exact: bool) -> None:
-    scores = torch.empty(0, dtype=torch.int16 if exact else torch.float32, device=device)
-    codes = torch.empty(0, dtype=torch.int16, device=device)
-    remainder = torch.full((), 5, dtype=torch.int64, device=device)
-    found = load(name).restore_scores(RELATIVE, scores, scores, codes, codes, CUT, remainder, codes)
-    assert [int(number) for number in found] == [0, 5]
+def test_nothing_is_restored_in_a_block_of_nothing(name: str, device: str) -> None:
+    for exact in (True, False):
+        scores = torch.empty(0, dtype=torch.int16 if exact else torch.float32, device=device)
+        codes = torch.empty(0, dtype=torch.int16, device=device)
+        remainder = torch.full((), 5, dtype=torch.int64, device=device)
+        found = load(name).restore_scores(
+            RELATIVE, scores, scores, codes, codes, CUT, remainder, codes
+        )
+        assert [int(number) for number in found] == [0, 5]
 
 
 class Launch:
@@ -235,39 +232,18 @@ def test_a_block_that_ran_out_of_memory_can_be_done_again(
 @pytest.mark.cuda
 @NEEDS_TRITON
 @NEEDS_CUDA
-@pytest.mark.parametrize("call", BLOCK_CALLS)
-def test_no_block_kernel_waits_for_the_device(call: str) -> None:
-    function, inputs = calls(load("fused"))[call], state(5000, device="cuda")
-    function(inputs)  # compiles
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        function(inputs)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+def test_no_block_kernel_waits_for_the_device() -> None:
+    for call in BLOCK_CALLS:
+        function, inputs = calls(load("fused"))[call], state(5000, device="cuda")
+        function(inputs)  # compiles
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            function(inputs)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 # Triton without a GPU
-
-
-@pytest.mark.slow
-@NEEDS_TRITON
-@pytest.mark.skipif(INTERPRETED, reason="this is that process")
-def test_triton_in_its_interpreter_returns_the_references_integers() -> None:
-    """Interpreted or compiled is decided when Triton decorates a kernel: another process."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
-    # NumPy warns of the infinities and NaNs that it computes for the interpreter.
-    quiet = ["-W", "ignore::RuntimeWarning", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "triton_interpreted", *quiet],
-        env=environment | {"TRITON_INTERPRET": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^[1-9]\d* passed", done.stdout, re.MULTILINE), done.stdout
-    assert "skipped" not in done.stdout
 
 
 class Launches:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shardrestore.kernels import cpu, load_kernels, reference
@@ -18,6 +18,7 @@ from shardrestore.scores import SCORES
 from shardrestore.scores.score import Score
 from shardrestore.selection.score import BINS, LOWS, NAN_KEY, score_of_key
 from tests.support import oracle
+from tests.support.examples import examples
 from tests.support.segments import (
     ALL_16_BITS,
     LENGTHS,
@@ -33,6 +34,7 @@ from tests.support.segments import (
 
 KERNELS = [reference, cpu]
 EACH_SCORE = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
+EXPONENTS = [(np.uint16, 0x7F80), (np.uint16, 0x7C00), (np.uint32, 0x7F800000)]
 BOTH = pytest.mark.parametrize("kernels", KERNELS, ids=["reference", "cpu"])
 
 
@@ -201,67 +203,63 @@ def test_no_key_reaches_beyond_31_bits_nor_between_infinity_and_nan(
 
 
 @EACH_SCORE
-@pytest.mark.parametrize("size", LENGTHS)
-def test_both_score_alike_at_every_length(score: Score, size: int) -> None:
-    rng = np.random.default_rng(size)
-    for kind in (np.float32, np.uint16):
-        bits = [random_floats(rng, size) for _ in range(2)]
-        base, target = (
-            b.view(np.float32) if kind is np.float32 else (b >> 16).astype(np.uint16) for b in bits
-        )
-        one, other = np.empty(size, np.uint32), np.empty(size, np.uint32)
-        zeros = reference.score_keys(score, base, target, one)
-        assert zeros == cpu.score_keys(score, base, target, other)
-        assert np.array_equal(one, other)
+def test_both_score_alike_at_every_length(score: Score) -> None:
+    for size in LENGTHS:
+        rng = np.random.default_rng(size)
+        for kind in (np.float32, np.uint16):
+            bits = [random_floats(rng, size) for _ in range(2)]
+            base, target = (
+                b.view(np.float32) if kind is np.float32 else (b >> 16).astype(np.uint16)
+                for b in bits
+            )
+            one, other = np.empty(size, np.uint32), np.empty(size, np.uint32)
+            zeros = reference.score_keys(score, base, target, one)
+            assert zeros == cpu.score_keys(score, base, target, other)
+            assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("size", LENGTHS)
-@pytest.mark.parametrize("start", [0, 1, 65_536, (1 << 26) - 1, 2**32 - 5])
-def test_both_draw_the_same_random_keys(size: int, start: int) -> None:
-    for words in [(0, 0), (1, 2), (0xFFFFFFFF, 0xFFFFFFFF), (0x80000000, 0x7FFFFFFF)]:
-        one, other = np.empty(size, np.uint32), np.empty(size, np.uint32)
-        reference.random_keys(*words, start, one)
-        cpu.random_keys(*words, start, other)
-        assert np.array_equal(one, other)
-        assert size == 0 or one.max() < 2**31
+def test_both_draw_the_same_random_keys() -> None:
+    for size, start in itertools.product(LENGTHS, [0, 1, 65_536, (1 << 26) - 1, 2**32 - 5]):
+        for words in [(0, 0), (1, 2), (0xFFFFFFFF, 0xFFFFFFFF), (0x80000000, 0x7FFFFFFF)]:
+            one, other = np.empty(size, np.uint32), np.empty(size, np.uint32)
+            reference.random_keys(*words, start, one)
+            cpu.random_keys(*words, start, other)
+            assert np.array_equal(one, other)
+            assert size == 0 or one.max() < 2**31
 
 
-@pytest.mark.parametrize("size", LENGTHS)
-@pytest.mark.parametrize("lanes", [1, 2, 4, 8])
-def test_both_count_the_same_bins_whatever_the_lanes(size: int, lanes: int) -> None:
-    keys = random_keys(np.random.default_rng(size), size)
-    counts = [np.full((lanes, BINS), 3, np.uint32) for _ in KERNELS]
-    for module, out in zip(KERNELS, counts, strict=True):
-        module.count_bins(keys, out)
-        out -= 3  # counts are added to what was there
-    sums = [out.sum(axis=0) for out in counts]
-    assert np.array_equal(*sums)
-    assert np.array_equal(sums[0], np.bincount(keys >> 16, minlength=BINS))
+def test_both_count_the_same_bins_whatever_the_lanes() -> None:
+    for size, lanes in itertools.product(LENGTHS, [1, 2, 4, 8]):
+        keys = random_keys(np.random.default_rng(size), size)
+        counts = [np.full((lanes, BINS), 3, np.uint32) for _ in KERNELS]
+        for module, out in zip(KERNELS, counts, strict=True):
+            module.count_bins(keys, out)
+            out -= 3  # counts are added to what was there
+        sums = [out.sum(axis=0) for out in counts]
+        assert np.array_equal(*sums)
+        assert np.array_equal(sums[0], np.bincount(keys >> 16, minlength=BINS))
 
 
-@pytest.mark.parametrize("size", LENGTHS)
-def test_both_count_the_same_low_bits(size: int) -> None:
-    keys = random_keys(np.random.default_rng(size), size)
-    slots = np.full(BINS, -1, np.int32)
-    for row, key in enumerate([0x3F800000, 2**31 - 1, 0]):
-        slots[key >> 16] = row
-    counts = [np.zeros((3, LOWS), np.uint32) for _ in KERNELS]
-    for module, out in zip(KERNELS, counts, strict=True):
-        module.count_lows(keys, slots, out)
-    assert np.array_equal(*counts)
-    assert counts[0].sum() == np.count_nonzero(slots[keys >> 16] >= 0)
+def test_both_count_the_same_low_bits() -> None:
+    for size in LENGTHS:
+        keys = random_keys(np.random.default_rng(size), size)
+        slots = np.full(BINS, -1, np.int32)
+        for row, key in enumerate([0x3F800000, 2**31 - 1, 0]):
+            slots[key >> 16] = row
+        counts = [np.zeros((3, LOWS), np.uint32) for _ in KERNELS]
+        for module, out in zip(KERNELS, counts, strict=True):
+            module.count_lows(keys, slots, out)
+        assert np.array_equal(*counts)
+        assert counts[0].sum() == np.count_nonzero(slots[keys >> 16] >= 0)
 
 
-@pytest.mark.parametrize("size", LENGTHS)
-@pytest.mark.parametrize(
-    ("kind", "exponent"), [(np.uint16, 0x7F80), (np.uint16, 0x7C00), (np.uint32, 0x7F800000)]
-)
-def test_both_count_the_same_nonfinite_values(size: int, kind: Any, exponent: int) -> None:
-    bits = random_floats(np.random.default_rng(size), size)
-    values = bits if kind is np.uint32 else (bits >> 16).astype(np.uint16)
-    found = cpu.count_nonfinite(values, exponent)
-    assert found == reference.count_nonfinite(values, exponent)
-    assert found == sum((int(value) & exponent) == exponent for value in values)
+def test_both_count_the_same_nonfinite_values() -> None:
+    for size, (kind, exponent) in itertools.product(LENGTHS, EXPONENTS):
+        bits = random_floats(np.random.default_rng(size), size)
+        values = bits if kind is np.uint32 else (bits >> 16).astype(np.uint16)
+        found = cpu.count_nonfinite(values, exponent)
+        assert found == reference.count_nonfinite(values, exponent)
+        assert found == sum((int(value) & exponent) == exponent for value in values)
 
 
 @BOTH
@@ -277,7 +275,7 @@ def test_nonfinite_float16_and_float32_are_those_of_numpy(kernels: Any) -> None:
 # Selecting
 
 
-@settings(max_examples=200, deadline=None)
+@examples(67)
 @given(selections(), st.sampled_from(LENGTHS[:-1]), st.booleans(), st.integers(0, 9))
 def test_both_select_alike(cut: dict[str, Any], size: int, wide: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -291,7 +289,7 @@ def test_both_select_alike(cut: dict[str, Any], size: int, wide: bool, seed: int
     assert np.array_equal(one, other)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(33)
 @given(selections(), st.sampled_from(LENGTHS[:-1]), st.integers(0, 9))
 def test_both_count_the_scores_of_what_they_select(
     cut: dict[str, Any], size: int, seed: int
@@ -311,7 +309,7 @@ def test_both_count_the_scores_of_what_they_select(
 
 
 @BOTH
-@settings(max_examples=60, deadline=None)
+@examples(20)
 @given(
     size=st.integers(1, 200),
     share=st.integers(1, 200),
@@ -355,20 +353,18 @@ def test_selecting_may_write_over_its_target(kernels: Any) -> None:
     assert target.tolist() == [99] * 10 + list(range(10, 20))
 
 
-@pytest.mark.parametrize("size", LENGTHS)
-@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
-@pytest.mark.parametrize("share", [0, 0.1, 0.6, 1])
-def test_both_note_the_same_changes_and_put_them_back(size: int, dtype: Any, share: float) -> None:
-    rng = np.random.default_rng(size)
-    held = rng.integers(0, 1 << 16, size).astype(dtype)
-    codes = np.where(rng.random(size) < share, held + dtype(1), held).astype(dtype)
-    noted = []
-    for kernels in KERNELS:
-        changed, former = np.empty(-(-size // 8), np.uint8), np.empty_like(held)
-        count = kernels.note_changes(held, codes, changed, former)
-        noted.append((count, changed.tolist(), former[:count].tolist()))
-        again = codes.copy()
-        kernels.put_back(changed, former[:count].copy(), again)
-        assert np.array_equal(again, held)
-    assert noted[0] == noted[1]
-    assert noted[0][0] == np.count_nonzero(held != codes)
+def test_both_note_the_same_changes_and_put_them_back() -> None:
+    for size, dtype, share in itertools.product(LENGTHS, [np.uint16, np.uint32], [0, 0.1, 0.6, 1]):
+        rng = np.random.default_rng(size)
+        held = rng.integers(0, 1 << 16, size).astype(dtype)
+        codes = np.where(rng.random(size) < share, held + dtype(1), held).astype(dtype)
+        noted = []
+        for kernels in KERNELS:
+            changed, former = np.empty(-(-size // 8), np.uint8), np.empty_like(held)
+            count = kernels.note_changes(held, codes, changed, former)
+            noted.append((count, changed.tolist(), former[:count].tolist()))
+            again = codes.copy()
+            kernels.put_back(changed, former[:count].copy(), again)
+            assert np.array_equal(again, held)
+        assert noted[0] == noted[1]
+        assert noted[0][0] == np.count_nonzero(held != codes)

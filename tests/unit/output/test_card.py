@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardrestore.output.card import FIELDS, output_name, parse_card, read_card
-from tests.support.runs import examples
+from tests.support.examples import examples
 
 GOOD = {"license": "mit", "language": ("en", "no"), "pipeline_tag": "text-generation"}
 LINES = ["---", "license: mit", "language:", "- en", "- no", "pipeline_tag: text-generation"]
@@ -94,7 +94,7 @@ def test_merge_keys_do_not_grow() -> None:
     assert time.process_time() - started < 30  # not: will it ever end
 
 
-@examples(300)
+@examples(75)
 @given(
     st.sampled_from(sorted(FIELDS)),
     st.text("[]{}\"'&*!|>%@`#:,- \n\r\tab0?<\\~\u2028\x07é", max_size=60),

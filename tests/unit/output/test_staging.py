@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -97,34 +94,6 @@ def test_discarding_twice_leaves_the_next_run_alone(output: Path) -> None:
     with pytest.raises(OutputError, match="another run"):
         Staging(output, overwrite=True)
     second.discard()
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from shardrestore.output.staging import Staging
-staging = Staging(Path(sys.argv[1]), overwrite=True)
-staging.write_file("config.json", b"half")
-print("held", flush=True)
-time.sleep(60)
-"""
-
-
-def test_the_output_of_a_killed_run_is_free_again(output: Path) -> None:
-    output.mkdir(parents=True)
-    command = [sys.executable, "-c", HOLDER, str(output)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "held\n"
-            with pytest.raises(OutputError, match="another run is writing"):
-                Staging(output, overwrite=True)
-        finally:
-            holder.send_signal(signal.SIGKILL)
-    assert (output / STAGING_FOLDER / "config.json").exists()
-    staging = Staging(output, overwrite=False)
-    assert list(staging.folder.iterdir()) == []
-    staging.discard()
 
 
 def test_outputs_of_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:

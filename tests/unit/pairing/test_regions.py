@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -316,22 +318,22 @@ NAMES = {
 }
 
 
-def table() -> list[Any]:
-    return [
-        pytest.param(line.split()[1], line.split()[0], id=f"{architecture}: {line.split()[1]}")
-        for architecture, lines in NAMES.items()
-        for line in lines.split("\n")[1:]
-    ]
+def table() -> Iterator[tuple[str, str]]:
+    """Yield each name with its sign."""
+    for lines in NAMES.values():
+        for line in lines.split("\n")[1:]:
+            sign, name = line.split()
+            yield name, sign
 
 
 def regions_of(name: str, shape: tuple[int, ...] = (8, 8)) -> set[str]:
     return {region for region in REGIONS if in_region(name, shape, region)}
 
 
-@pytest.mark.parametrize(("name", "sign"), table())
-def test_real_names_lie_in_the_regions_their_modules_belong_to(name: str, sign: str) -> None:
-    expected = SIGNS[sign] | ({"all"} if sign != "X" else set())
-    assert regions_of(name) == expected
+def test_real_names_lie_in_the_regions_their_modules_belong_to() -> None:
+    for name, sign in table():
+        expected = SIGNS[sign] | ({"all"} if sign != "X" else set())
+        assert regions_of(name) == expected, name
 
 
 @pytest.mark.parametrize("name", ["h.0.attn.bias", "gpt_neox.layers.0.attention.bias"])
@@ -528,117 +530,116 @@ def published_rule(name: str, region: str) -> bool:
     }[region]
 
 
-every_model = pytest.mark.parametrize("architecture", MODELS)
+def test_on_the_llama_family_regions_equal_the_published_substrings() -> None:
+    for region, architecture in itertools.product(REGIONS, LLAMA_FAMILY):
+        for p in parameters(architecture):
+            assert in_region(p.name, p.shape, region) == published_rule(p.name, region), p.name
 
 
-@pytest.mark.parametrize("region", REGIONS)
-@pytest.mark.parametrize("architecture", LLAMA_FAMILY)
-def test_on_the_llama_family_regions_equal_the_published_substrings(
-    architecture: str, region: str
-) -> None:
-    for p in parameters(architecture):
-        assert in_region(p.name, p.shape, region) == published_rule(p.name, region), p.name
-
-
-@every_model
-def test_attention_and_mlp_are_what_their_module_classes_say(architecture: str) -> None:
-    judged = 0
-    for p in parameters(architecture):
-        if not p.language or p.is_norm():
-            continue
-        owner = "attention" if p.within(ATTENTION_CLASS) else "mlp" if p.within(MLP_CLASS) else None
-        if owner:
-            judged += 1
-            assert locate(p.name, p.shape).kind == owner, p
-            assert in_region(p.name, p.shape, owner), p
-            assert not in_region(p.name, p.shape, "embedding"), p
-    assert judged
-
-
-@every_model
-def test_transformer_is_every_block_parameter_but_norms(architecture: str) -> None:
-    for p in parameters(architecture):
-        expected = p.language and p.layer is not None and not p.is_norm()
-        assert in_region(p.name, p.shape, "transformer") == expected, p
-        assert (locate(p.name, p.shape).kind == "norm") == p.is_norm(), p
-
-
-@every_model
-def test_attention_and_mlp_share_nothing_and_leave_little_of_the_blocks(architecture: str) -> None:
-    rest = set()
-    for p in parameters(architecture):
-        attention, mlp = (in_region(p.name, p.shape, region) for region in ("attention", "mlp"))
-        assert not (attention and mlp), p
-        if in_region(p.name, p.shape, "transformer") and not (attention or mlp):
-            rest.add(locate(p.name, p.shape).module)
-    assert rest <= {"cross_attn_attn_gate", "cross_attn_mlp_gate"}  # Mllama's gates of the residual
-
-
-@every_model
-def test_layer_is_the_index_in_the_outermost_module_list(architecture: str) -> None:
-    for p in parameters(architecture):
-        if p.language:
-            assert locate(p.name, p.shape).layer == p.layer, p
-
-
-@every_model
-def test_other_towers_take_part_in_nothing_but_all(architecture: str) -> None:
-    for p in parameters(architecture):
-        assert (locate(p.name, p.shape).tower == "language") == p.language, p
-        if not p.language:
-            assert regions_of(p.name, p.shape) == {"all"}, p
-
-
-@every_model
-def test_embedding_holds_every_embedding_table_outside_the_blocks(architecture: str) -> None:
-    for p in parameters(architecture):
-        if p.language and p.layer is None and "Embedding" in p.classes[-1]:
-            assert in_region(p.name, p.shape, "embedding"), p
-
-
-@every_model
-def test_tied_ends_are_recognised_under_every_alias(architecture: str) -> None:
-    model = build(architecture)
-    named = list(model.named_modules(remove_duplicate=False))
-    for end, recognises in (
-        (model.get_input_embeddings(), is_input_embedding),
-        (model.get_output_embeddings(), is_output_head),
-    ):
-        aliases = [f"{name}.weight" for name, module in named if module is end]
-        assert aliases
-        for alias in aliases:
-            assert recognises(alias), alias
-            assert regions_of(alias) == {"embedding", "all"}
-    tables = [p.name for p in parameters(architecture) if is_input_embedding(p.name)]
-    heads = [p.name for p in parameters(architecture) if is_output_head(p.name)]
-    assert len(tables) == 1
-    assert len(heads) <= 1
-
-
-@every_model
-def test_saved_buffers_are_in_no_region_and_parameters_are_no_buffers(architecture: str) -> None:
-    model = build(architecture)
-    saved = model.state_dict()
-    for name, buffer in model.named_buffers():
-        if name in saved:
-            assert regions_of(name, tuple(buffer.shape)) == set(), name
-    for name, parameter in model.named_parameters():
-        assert not locate(name, tuple(parameter.shape)).buffer, name
-
-
-@every_model
-def test_regions_are_as_large_under_the_names_on_disk_as_in_memory(architecture: str) -> None:
-    loading = pytest.importorskip("transformers.core_model_loading")
-    model = build(architecture)
-    in_memory = model.state_dict()
-    on_disk = loading.revert_weight_conversion(model, in_memory)
-
-    def sizes(tensors: dict[str, Any]) -> dict[str, int]:
-        return {
-            region: sum(
-                t.numel() for name, t in tensors.items() if in_region(name, t.shape, region)
+def test_attention_and_mlp_are_what_their_module_classes_say() -> None:
+    for architecture in MODELS:
+        judged = 0
+        for p in parameters(architecture):
+            if not p.language or p.is_norm():
+                continue
+            owner = (
+                "attention" if p.within(ATTENTION_CLASS) else "mlp" if p.within(MLP_CLASS) else None
             )
-            for region in REGIONS
-        }
+            if owner:
+                judged += 1
+                assert locate(p.name, p.shape).kind == owner, p
+                assert in_region(p.name, p.shape, owner), p
+                assert not in_region(p.name, p.shape, "embedding"), p
+        assert judged
 
-    assert sizes(on_disk) == sizes(in_memory)
+
+def test_transformer_is_every_block_parameter_but_norms() -> None:
+    for architecture in MODELS:
+        for p in parameters(architecture):
+            expected = p.language and p.layer is not None and not p.is_norm()
+            assert in_region(p.name, p.shape, "transformer") == expected, p
+            assert (locate(p.name, p.shape).kind == "norm") == p.is_norm(), p
+
+
+def test_attention_and_mlp_share_nothing_and_leave_little_of_the_blocks() -> None:
+    for architecture in MODELS:
+        rest = set()
+        for p in parameters(architecture):
+            attention, mlp = (in_region(p.name, p.shape, region) for region in ("attention", "mlp"))
+            assert not (attention and mlp), p
+            if in_region(p.name, p.shape, "transformer") and not (attention or mlp):
+                rest.add(locate(p.name, p.shape).module)
+        assert rest <= {
+            "cross_attn_attn_gate",
+            "cross_attn_mlp_gate",
+        }  # Mllama's gates of the residual
+
+
+def test_layer_is_the_index_in_the_outermost_module_list() -> None:
+    for architecture in MODELS:
+        for p in parameters(architecture):
+            if p.language:
+                assert locate(p.name, p.shape).layer == p.layer, p
+
+
+def test_other_towers_take_part_in_nothing_but_all() -> None:
+    for architecture in MODELS:
+        for p in parameters(architecture):
+            assert (locate(p.name, p.shape).tower == "language") == p.language, p
+            if not p.language:
+                assert regions_of(p.name, p.shape) == {"all"}, p
+
+
+def test_embedding_holds_every_embedding_table_outside_the_blocks() -> None:
+    for architecture in MODELS:
+        for p in parameters(architecture):
+            if p.language and p.layer is None and "Embedding" in p.classes[-1]:
+                assert in_region(p.name, p.shape, "embedding"), p
+
+
+def test_tied_ends_are_recognised_under_every_alias() -> None:
+    for architecture in MODELS:
+        model = build(architecture)
+        named = list(model.named_modules(remove_duplicate=False))
+        for end, recognises in (
+            (model.get_input_embeddings(), is_input_embedding),
+            (model.get_output_embeddings(), is_output_head),
+        ):
+            aliases = [f"{name}.weight" for name, module in named if module is end]
+            assert aliases
+            for alias in aliases:
+                assert recognises(alias), alias
+                assert regions_of(alias) == {"embedding", "all"}
+        tables = [p.name for p in parameters(architecture) if is_input_embedding(p.name)]
+        heads = [p.name for p in parameters(architecture) if is_output_head(p.name)]
+        assert len(tables) == 1
+        assert len(heads) <= 1
+
+
+def test_saved_buffers_are_in_no_region_and_parameters_are_no_buffers() -> None:
+    for architecture in MODELS:
+        model = build(architecture)
+        saved = model.state_dict()
+        for name, buffer in model.named_buffers():
+            if name in saved:
+                assert regions_of(name, tuple(buffer.shape)) == set(), name
+        for name, parameter in model.named_parameters():
+            assert not locate(name, tuple(parameter.shape)).buffer, name
+
+
+def test_regions_are_as_large_under_the_names_on_disk_as_in_memory() -> None:
+    for architecture in MODELS:
+        loading = pytest.importorskip("transformers.core_model_loading")
+        model = build(architecture)
+        in_memory = model.state_dict()
+        on_disk = loading.revert_weight_conversion(model, in_memory)
+
+        def sizes(tensors: dict[str, Any]) -> dict[str, int]:
+            return {
+                region: sum(
+                    t.numel() for name, t in tensors.items() if in_region(name, t.shape, region)
+                )
+                for region in REGIONS
+            }
+
+        assert sizes(on_disk) == sizes(in_memory)

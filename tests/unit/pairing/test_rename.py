@@ -13,7 +13,6 @@ from shardrestore.errors import PairingError, RequestError
 from shardrestore.pairing.rename import parse_rename, rename_all
 from tests.support import oracle
 from tests.support.checkpoints import Stored, store, write_checkpoint
-from tests.support.scene import Scene, edit
 
 LAYERS = [f"layers.{n}.{m}.weight" for n in (0, 1) for m in ("self_attn.q_proj", "mlp.up_proj")]
 HEADS = ["lm_head.weight", "score.weight"]
@@ -118,9 +117,3 @@ def test_flags_and_groups_mean_what_they_mean_in_python(text: str, name: str, ne
 def test_flags_do_not_hide_a_replacement_that_is_none(text: str) -> None:
     with pytest.raises(RequestError, match="--rename"):
         parse_rename(text)
-
-
-def test_the_command_line_takes_inline_flags(tmp_path: Path) -> None:
-    scene = Scene.make(tmp_path)
-    edit(scene.base, lambda name, tensor: {name.replace("model.", "MoDeL.", 1): tensor})
-    assert scene.run("--rename", r"(?i)^mOdEl\.=model.")["region_elements"] == 18_432

@@ -41,7 +41,8 @@ from tests.support.checkpoints import (
     using,
     write_checkpoint,
 )
-from tests.support.runs import BUDGET, PROFILE, examples, scratch
+from tests.support.examples import examples
+from tests.support.runs import BUDGET, PROFILE, scratch
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 K = "model.layers.0.self_attn.k_proj.weight"
@@ -179,7 +180,7 @@ def histogram_of(elements: int, rng: np.random.Generator) -> SparseHistogram:
     return SparseHistogram(bins=bins.astype(np.uint16), counts=counts.astype(np.uint32))
 
 
-@examples(100)
+@examples(25)
 @given(contents(), st.integers(0, 99))
 def test_a_profile_is_read_back_as_it_was_written(written: Contents, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -232,7 +233,7 @@ def test_other_tools_can_read_the_counts_and_they_are_the_oracles(pair: Path) ->
 # Damage
 
 
-@examples(150)
+@examples(38)
 @given(data=st.data())
 def test_a_profile_cut_off_anywhere_is_refused(good: bytes, data: st.DataObject) -> None:
     length = data.draw(st.integers(0, len(good) - 1))
@@ -241,7 +242,7 @@ def test_a_profile_cut_off_anywhere_is_refused(good: bytes, data: st.DataObject)
         assert_unreadable(folder / "p")
 
 
-@examples(300)
+@examples(75)
 @given(data=st.data())
 def test_a_profile_with_one_bit_flipped_anywhere_is_refused(
     good: bytes, data: st.DataObject

@@ -32,6 +32,7 @@ from tests.support.scene import (
     STAGING,
     Scene,
     alter,
+    edit,
     make_large_pair,
     read_tensors,
     shard_names,
@@ -721,6 +722,11 @@ def test_help_and_version_list_the_commands() -> None:
     for command in ("run", "plan", "report", "push", "demo"):
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
     assert run_cli("--version").stdout == f"shardrestore {shardrestore.__version__}\n"
+
+
+def test_the_command_line_takes_inline_flags_of_a_renaming(scene: Scene) -> None:
+    edit(scene.base, lambda name, tensor: {name.replace("model.", "MoDeL.", 1): tensor})
+    assert scene.run("--rename", r"(?i)^mOdEl\.=model.")["region_elements"] == 18_432
 
 
 # What is imported ----------------------------------------------------------------------------

@@ -19,11 +19,12 @@ from shardrestore.inputs.reference import open_checkpoint
 from shardrestore.machine.progress import SilentObserver
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.support.checkpoints import read_tree
+from tests.support.examples import examples
 from tests.support.hub import Fault, Hub, Repository
 from tests.support.hub.blobs import Blob
 from tests.support.hub.client import HubClient, turned_client
 from tests.support.hub.messages import Response
-from tests.support.runs import BUDGET, Run, examples, runs, scratch
+from tests.support.runs import BUDGET, Run, runs, scratch
 
 SHAPE = LlamaShape(
     num_hidden_layers=2,
@@ -104,7 +105,7 @@ def test_what_is_made_of_repositories_is_what_is_made_of_folders(
 
 
 @given(runs())
-@examples(40)
+@examples(10)
 def test_streaming_downloading_and_reading_locally_agree(run: Run) -> None:
     with scratch() as folder, Hub() as hub:
         run.write(folder)

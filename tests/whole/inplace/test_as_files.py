@@ -18,11 +18,12 @@ from shardrestore.inplace import edit
 from shardrestore.machine.device import find_resident_device
 from tests.support.checkpoints import Units, read_tree, using
 from tests.support.devices import NEEDS_CUDA
+from tests.support.examples import examples
 from tests.support.hub import Hub
 from tests.support.hub.client import HubClient
 from tests.support.modules import build, state
 from tests.support.oracle import load
-from tests.support.runs import BUDGET, Run, examples, runs, scratch
+from tests.support.runs import BUDGET, Run, runs, scratch
 
 SMALL = Units(segment_elements=500, chunk_elements=100, block_bytes=1000)
 
@@ -40,7 +41,7 @@ HEADS = ("one parameter", "same memory", "two parameters")
     st.sampled_from(HEADS),
     st.booleans(),
 )
-@examples(150)
+@examples(30)
 def test_a_module_gets_the_bits_and_the_report_of_its_files(
     run: Run, head: str, base_is_module: bool
 ) -> None:

@@ -28,7 +28,7 @@ from shardrestore.figures.model import (
 from shardrestore.report.card import encode_card
 from shardrestore.selection.histogram import ScoreStatistics
 from tests.support.checkpoints import store, write_checkpoint
-from tests.support.runs import examples
+from tests.support.examples import examples
 from tests.support.scene import Scene
 
 COMMITS = {"base": "b" * 40, "target": "7" * 40}
@@ -299,7 +299,7 @@ def structure(text: str) -> list[tuple[Any, ...]]:
     ]
 
 
-@examples(300)
+@examples(75)
 @given(HOSTILE, HOSTILE, HOSTILE)
 def test_names_and_patterns_are_neither_markdown_nor_html(
     base: str, target: str, pattern: str
@@ -317,7 +317,7 @@ def test_names_and_patterns_are_neither_markdown_nor_html(
     assert metadata(odd) == metadata(plain)
 
 
-@examples(200)
+@examples(50)
 @given(HOSTILE, st.lists(HOSTILE, min_size=1, max_size=3))
 def test_metadata_of_others_stay_one_text_each(licence: str, languages: list[str]) -> None:
     found = metadata(card(inherited={"license": licence, "language": tuple(languages)}))
@@ -328,7 +328,7 @@ def test_metadata_of_others_stay_one_text_each(licence: str, languages: list[str
         assert found["license"] == licence
 
 
-@examples(200)
+@examples(50)
 @given(HOSTILE.filter(str.isprintable))
 def test_any_printable_pattern_is_one_word_of_the_command(pattern: str) -> None:
     words = shlex.split(code_block(card(include=[pattern])))

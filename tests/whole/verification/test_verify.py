@@ -17,7 +17,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import shardrestore
@@ -54,19 +54,10 @@ from tests.support.damage import (
     write_header,
     write_pair,
 )
+from tests.support.examples import examples
 
 MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-TIMES = int(os.environ.get("SHARDRESTORE_TEST_TIMES", "1"))
 SMALL = Units(segment_elements=64, chunk_elements=16, block_bytes=200, copy_bytes=100)
-
-
-def examples(count: int) -> settings:
-    return settings(
-        max_examples=count * TIMES,
-        deadline=None,
-        derandomize=TIMES == 1,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
 
 
 @contextlib.contextmanager
@@ -113,7 +104,7 @@ def models(draw: st.DrawFn) -> Callable[[Path], Scene]:
     return make
 
 
-@examples(60)
+@examples(15)
 @given(models(), UNITS, st.integers(1, 4), st.sampled_from(["cpu", "reference"]))
 def test_what_was_just_restored_verifies(
     make: Callable[[Path], Scene], units: Units, workers: int, kernels: str
@@ -125,7 +116,7 @@ def test_what_was_just_restored_verifies(
     assert result.selected_elements > 0
 
 
-@examples(60)
+@examples(15)
 @given(models(), UNITS, st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(
     make: Callable[[Path], Scene], units: Units, data: st.DataObject
