@@ -15,7 +15,7 @@ from typing import Any
 
 from ..checkpoint.document import read_file
 from ..errors import CheckpointError, OutputError
-from ..output.staging import exists
+from ..output.admission import exists
 from ..output.writer import explain_write_error
 
 JOURNAL_FORMAT = 2

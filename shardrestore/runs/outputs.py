@@ -21,8 +21,8 @@ from ..names import (
     STAGING_FOLDER,
     UNFINISHED_FOLDER,
 )
+from ..output.admission import check_output, check_places
 from ..output.card import output_name
-from ..output.staging import check_output, check_places
 from ..output.writer import existing_parent, free_bytes
 from ..plan.work import Work
 from .journal import Journal

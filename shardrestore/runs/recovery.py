@@ -18,7 +18,8 @@ from ..checkpoint.folder import Checkpoint
 from ..documents import to_json
 from ..errors import OutputError, ProfileError
 from ..names import JOURNAL_FILE, SCAN_FILE
-from ..output.staging import Move, Staging, exists
+from ..output.admission import exists
+from ..output.staging import Move, Staging
 from ..output.uploaded import UploadedFile
 from ..passes.profiled import remember
 from ..passes.restore import Restored, ShardResult
