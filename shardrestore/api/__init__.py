@@ -40,10 +40,10 @@ from ..options.checks import parse_size
 from ..options.option import CommandArgument, Required
 from ..options.table import ModuleOptions, Options, ScanOptions, VerifyOptions, command_arguments
 from ..plan.work import RegionSurvey
-from ..runs.pushed import Pushed
 from ..runs.targets import TargetOutcome
 from ..selection.histogram import ScoreStatistics
 from ..synthetic import make_demo_pair
+from ..upload.pushed import Pushed
 from ..verification.verify import Verification
 from ..version import __version__
 from .describing import scan, show, write_report

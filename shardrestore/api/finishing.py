@@ -11,7 +11,7 @@ from ..options.checks import check_flag, check_output
 from ..options.documented import documents_options
 from ..options.table import VerifyOptions, check_options
 from ..request import find_budget
-from ..runs.pushed import Pushed
+from ..upload.pushed import Pushed
 from ..upload.pushing import push_folder
 from ..verification.verify import Verification, verify_folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Unpack
@@ -11,6 +10,7 @@ from ..errors import RequestError
 from ..figures.restoration import RestorationReport
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
+from ..machine.stopwatch import Stopwatch
 from ..options.documented import documents_options
 from ..options.table import DEFAULT_PERCENT, MODULE_DEFAULTS, ModuleOptions
 from ..request import make_module_request
@@ -131,7 +131,7 @@ def _prepare(
     observer: Observer | None,
     options: ModuleOptions,
 ) -> Edit:
-    started = time.perf_counter()
+    watch = Stopwatch()
     request = make_module_request(percent, options)
     try:
         from ..inplace.edit import Edit
@@ -142,4 +142,4 @@ def _prepare(
             "to restore a model in memory takes torch, which is not installed: "
             "pip install 'shardrestore[gpu]'"
         ) from error
-    return Edit(module, base, request, observer, started)
+    return Edit(module, base, request, observer, watch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
@@ -12,17 +11,18 @@ from ..figures.restoration import Restoration
 from ..hub.destination import check_writable, parse_destination
 from ..inputs.reference import Reference
 from ..machine.progress import Observer, SilentObserver
+from ..machine.stopwatch import Stopwatch
 from ..names import JOURNAL_FILE, STAGING_FOLDER
 from ..options.checks import check_flag, check_output
 from ..options.documented import documents_options
 from ..options.table import DEFAULT_PERCENT, Options
 from ..request import Request, make_request
-from ..runs.pushed import Pushed
 from ..runs.runner import run
 from ..runs.session import Session
 from ..runs.targets import TargetOutcome, run_targets
+from ..upload.each_shard import UploadEachShard
+from ..upload.pushed import Pushed
 from ..upload.pushing import push_folder
-from ..upload.relay import Relay
 
 
 @documents_options(Options)
@@ -68,10 +68,10 @@ def restore(
     >>> result.selected_elements  # doctest: +SKIP
     97307852
     """
-    started = time.perf_counter()
+    watch = Stopwatch()
     request = _request_one(percent, options)
     with Session(base, target, request) as session:
-        (result,) = run(session, [check_output(output)], observer, started)
+        (result,) = run(session, [check_output(output)], observer, watch)
         return result
 
 
@@ -124,20 +124,20 @@ def restore_to_hub(
     ShardRestoreError
         As for ``restore``. The branch is as it was, or holds the whole model.
     """
-    started = time.perf_counter()
+    watch = Stopwatch()
     request = _request_one(percent, options)
     public = check_flag("public", public)
     destination, path = parse_destination(repository, revision), check_output(output)
     check_writable(destination)
     watcher = observer or SilentObserver()
-    relay = Relay(destination, public=public, observer=watcher)
+    sink = UploadEachShard(destination, public=public, observer=watcher, watch=watch)
     with Session(base, target, request) as session:
-        (result,) = run(session, [path], watcher, started, relay)
-    if relay.pushed is None:  # it was finished already, with its weights here or there
+        (result,) = run(session, [path], watcher, watch, sink)
+    if sink.pushed is None:  # it was finished already, with its weights here or there
         return result, push_folder(
             path, destination, public=public, delete_after_upload=True, observer=watcher
         )
-    return result, relay.pushed
+    return result, sink.pushed
 
 
 def _request_one(percent: float, options: Options) -> Request:
@@ -185,11 +185,11 @@ def sweep(
     ShardRestoreError
         As for ``restore``: all models get their names, or none.
     """
-    started = time.perf_counter()
+    watch = Stopwatch()
     request = make_request(tuple(percents), options)
     path = check_output(output)
     with Session(base, target, request) as session:
-        return run(session, [path / name for name in request.names], observer, started)
+        return run(session, [path / name for name in request.names], observer, watch)
 
 
 @documents_options(Options)

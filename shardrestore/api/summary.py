@@ -8,7 +8,7 @@ from ..documents import to_json
 from ..figures.overview import Overview
 from ..figures.planned import Plan
 from ..figures.restoration import RestorationReport
-from ..runs.pushed import Pushed
+from ..upload.pushed import Pushed
 from ..verification.verify import Verification
 
 Result = RestorationReport | Plan | Overview | Verification | Pushed

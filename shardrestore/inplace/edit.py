@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..engine.choice import open_engine
 from ..engine.interface import Selected
 from ..engine.job import Job
 from ..errors import MemoryBudgetError, OutputError, RequestError
-from ..figures.costs import Costs, Times
+from ..figures.costs import Costs
 from ..figures.restoration import RestorationReport
 from ..inputs.opened import Inputs
 from ..inputs.reference import Reference
@@ -28,6 +27,7 @@ from ..machine.device import find_resident_device
 from ..machine.executor import Control, Stage
 from ..machine.meter import peak_resident_bytes
 from ..machine.progress import Observer, SilentObserver, in_units
+from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
 from ..passes.context import Context
 from ..passes.cut import PlacedCut, place_cuts
@@ -36,7 +36,7 @@ from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan
 from ..plan.segment import Segment
 from ..request import Request
-from ..runs.description import describe, describe_device
+from ..runs.description import describe, describe_device, describe_times
 from ..runs.session import ModelSession
 from .changes import Changes, SegmentSink, project_changes
 from .module import ModuleReader, open_module
@@ -59,8 +59,8 @@ class Edit:
     request : Request
         With one region, strategy and percent.
     observer : Observer or None
-    started : float
-        When the request was made, by ``time.perf_counter``.
+    watch : Stopwatch
+        Runs since the request was made.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Edit:
         base: Module | Reference,
         request: Request,
         observer: Observer | None,
-        started: float,
+        watch: Stopwatch,
     ) -> None:
         self._target = _open_target(module, base)
         self._base = base
         self._request = request
         self._observer = observer
-        self._started = started
+        self._watch = watch
         self.changes = Changes(request.workers)
         """What has been changed so far."""
 
@@ -91,7 +91,7 @@ class Edit:
                 _work_folder() as folder,
             ):
                 editor = _Editor(session, self.changes, self._observer, Path(folder))
-                return editor.carry_out(self._started)
+                return editor.carry_out(self._watch)
         except MemoryError as error:
             raise MemoryBudgetError(
                 "the system refused memory that restoring in place takes: lower workers, or "
@@ -156,27 +156,22 @@ class _Editor:
             folder=folder,
         )
 
-    def carry_out(self, started: float) -> RestorationReport:
+    def carry_out(self, watch: Stopwatch) -> RestorationReport:
         """Scan, cut, edit."""
         self._check_accessible()
-        download_started = time.perf_counter()
-        self._session.downloads.carry_out(self._work.sizing.downloads, self._context.observer)
-        scan_started = time.perf_counter()
-        gathered, placed = self._find_cut()
-        restore_started = time.perf_counter()
-        done = self._restore(placed)
+        downloads = self._session.downloads
+        downloads.carry_out(self._work.sizing.downloads, self._context.observer, watch)
+        with watch.phase("scan"):
+            gathered, placed = self._find_cut()
+        with watch.phase("restore"):
+            done = self._restore(placed)
         (goal,) = self._work.goals
         figures = describe(goal, placed, gathered, done)
-        ended = time.perf_counter()
         costs = Costs(
             read_bytes=self._work.read_bytes - self._work.outside_bytes,
             written_bytes=self._changes.nbytes,
-            times=Times(
-                download_seconds=scan_started - download_started,
-                scan_seconds=restore_started - scan_started,
-                restore_seconds=ended - restore_started,
-            ),
-            seconds=ended - started,
+            times=describe_times(watch),
+            seconds=watch.elapsed,
             workers=self._work.sizing.workers,
             projected_bytes=self._work.sizing.projected_bytes + project_changes(self._work),
             device=describe_device(self._work.device),

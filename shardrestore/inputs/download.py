@@ -11,6 +11,7 @@ from ..checkpoint.model import Model
 from ..checkpoint.source import Fetchable
 from ..machine.executor import Control, Stage, running
 from ..machine.progress import Observer
+from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
 
 Need = tuple[Path, int]
@@ -35,7 +36,7 @@ class Downloads:
         """Size of all files in bytes."""
         return sum(nbytes for _, nbytes in self.needs.values())
 
-    def carry_out(self, at_once: int, observer: Observer) -> None:
+    def carry_out(self, at_once: int, observer: Observer, watch: Stopwatch) -> None:
         """Download everything.
 
         Parameters
@@ -43,6 +44,8 @@ class Downloads:
         at_once : int
             Files that are downloaded at once.
         observer : Observer
+        watch : Stopwatch
+            Measures the phase ``download``, if there is anything to download.
 
         Raises
         ------
@@ -56,7 +59,8 @@ class Downloads:
 
         observer.begin("download", self.nbytes)
         try:
-            _fetch_all(self.files, at_once, observer)
+            with watch.phase("download"):
+                _fetch_all(self.files, at_once, observer)
         finally:
             observer.end()
 

@@ -46,6 +46,8 @@ Move = tuple[str, str]
 class Staging:
     """The hidden folder in which an output grows; one run at a time may have it.
 
+    What an earlier run has left in it stays until ``clear``.
+
     Parameters
     ----------
     output : Path
@@ -53,7 +55,7 @@ class Staging:
     overwrite : bool
         Whether it may already hold files.
     resume : bool
-        Whether to keep what an unfinished run has left in the hidden folder.
+        Whether it may hold the work of an unfinished run.
 
     Raises
     ------
@@ -71,13 +73,12 @@ class Staging:
         self._made: list[Path] = []
         self._renamed: list[tuple[Path, Path]] = []
         try:
-            self._created = [path for path in (output, *output.parents) if not path.exists()]
+            places = (self.folder, output, *output.parents)
+            self._created = [path for path in places if not path.exists()]
             output.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(output)
             # Again, now that no other run can change it.
             check_output(output, overwrite=overwrite, resume=resume, ours=True)
-            if os.path.lexists(self.folder) and not resume:
-                shutil.rmtree(self.folder)
             self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             self._release()
@@ -87,8 +88,14 @@ class Staging:
             self._release()
             raise
 
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.leave()
+
     def clear(self, keep: Iterable[str] = ()) -> None:
-        """Remove whatever an earlier run left, but for the files named `keep`."""
+        """Remove whatever an earlier run left, except the files named `keep`."""
         kept = {self.folder / name for name in keep}
         for root, folders, files in os.walk(self.folder, topdown=False):
             for path in (Path(root, name) for name in (*files, *folders)):
@@ -301,15 +308,14 @@ class Staging:
             self._release()
 
     def leave(self) -> None:
-        """End the staging, and leave everything as it is, to be resumed."""
+        """End the staging, and leave what is in it as it is, to be resumed."""
         if not self._discarded:
             self._discarded = True
-            self._created = []
             self._release()
 
     def _release(self) -> None:
-        with suppress(OSError):
-            for path in self._created:
+        for path in self._created:
+            with suppress(OSError):  # something is in it
                 path.rmdir()
         if self._lock >= 0:
             os.close(self._lock)

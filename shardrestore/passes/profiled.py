@@ -20,7 +20,7 @@ from ..selection.histogram import SparseHistogram
 from .scan import Scan
 
 
-def remember(
+def save_scan(
     path: Path,
     scan: Scan,
     pairs: Sequence[Pair],
@@ -67,7 +67,7 @@ def remember(
     write_profile(path, contents, scan.histograms, tallies)
 
 
-def recall(profile: Profile, segments: Sequence[Segment]) -> Scan:
+def load_scan(profile: Profile, segments: Sequence[Segment]) -> Scan:
     """Return what a profile knows of some segments, as a scan would have found it.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..figures.costs import DeviceFigures
+from ..figures.costs import Costs, DeviceFigures, Times
 from ..figures.model import (
     ChangeFigures,
     Choice,
@@ -14,12 +14,15 @@ from ..figures.model import (
     TieFigures,
 )
 from ..machine.device import Device
+from ..machine.meter import peak_resident_bytes
+from ..machine.stopwatch import Stopwatch
 from ..passes.cut import PlacedCut
 from ..passes.gather import Gathered
 from ..passes.restore import Restored
 from ..plan.goal import Goal
 from ..selection.cut import selected_histogram
 from ..selection.histogram import describe_scores
+from .session import ModelSession
 
 
 def describe(goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored) -> ModelFigures:
@@ -56,6 +59,38 @@ def describe(goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored) 
         ),
         scores=ScoreFigures(total=describe_scores(found.scores), selected=describe_scores(chosen)),
         tensors=_describe_tensors(goal, gathered, done),
+    )
+
+
+def describe_costs(session: ModelSession, watch: Stopwatch, *, read_bytes: int) -> Costs:
+    """Return what a session has taken until now, except the time of uploads.
+
+    Parameters
+    ----------
+    session : ModelSession
+    watch : Stopwatch
+    read_bytes : int
+        Bytes that were read from base and target.
+    """
+    work = session.work
+    return Costs(
+        read_bytes=read_bytes,
+        written_bytes=work.weight_bytes,
+        times=describe_times(watch),
+        seconds=watch.elapsed - watch.seconds("upload"),
+        workers=work.sizing.workers,
+        projected_bytes=work.sizing.projected_bytes,
+        device=describe_device(work.device),
+        peak_rss_bytes=peak_resident_bytes(),
+    )
+
+
+def describe_times(watch: Stopwatch) -> Times:
+    """Return what each part of a restoration has taken until now."""
+    return Times(
+        download_seconds=watch.seconds("download"),
+        scan_seconds=watch.seconds("scan"),
+        restore_seconds=watch.seconds("restore"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from ..checkpoint.document import read_document
@@ -20,11 +21,44 @@ from ..figures.model import (
     TensorResult,
     TieFigures,
 )
-from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STATISTICS_FILE
+from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STAGING_FOLDER, STATISTICS_FILE
+from ..output.staging import Staging
 from ..output.uploaded import read_uploaded
 from ..plan.goal import Goal
 from ..selection.histogram import ScoreStatistics
 from .session import Session
+from .sink import ShardSink
+from .workspace import take_up
+
+
+def find_finished(
+    session: Session, outputs: Sequence[Path], sink: ShardSink
+) -> tuple[ModelFigures, ...] | None:
+    """Return the figures of a session that an earlier run has finished; None otherwise.
+
+    What such a run has left beside its models, because it ended right after its last
+    rename, is removed.
+    """
+    figures = read_finished(session, outputs)
+    return figures if figures is not None and _clean_up(session, outputs, sink) else None
+
+
+def _clean_up(session: Session, outputs: Sequence[Path], sink: ShardSink) -> bool:
+    """Remove hidden folders; return false, and keep them, if a run is still to be finished."""
+    with ExitStack() as stack:
+        stagings = [
+            stack.enter_context(Staging(output, overwrite=True, resume=True))
+            for output in outputs
+            if os.path.lexists(output / STAGING_FOLDER)
+        ]
+        if stagings:
+            workspace = take_up(session, stagings, sink.identity)
+            complete = workspace.moves is not None and sink.is_committed(workspace)
+            if workspace.journal.begun and not complete:
+                return False
+        for staging in reversed(stagings):
+            staging.finish()
+        return True
 
 
 def read_finished(session: Session, outputs: Sequence[Path]) -> tuple[ModelFigures, ...] | None:

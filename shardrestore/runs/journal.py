@@ -1,25 +1,80 @@
-"""What an unfinished run has achieved, so that it can be resumed: a file of JSON lines.
+"""What an unfinished run has done, so that it can be resumed: steps, a JSON line each.
 
-The first line says what the run is: inputs, options, outputs. Each line after it
-tells of something that is safely on disk already. A line that a crash cut short
-counts as not written.
+The first line says what the run is; from then on it can be resumed. Each line after it is
+a step that is safely on disk already. A line that a crash cut short counts as not written.
+
+A journal knows the steps of any run. Whoever extends a run, as the upload of each shard does,
+notes steps of its own as entries, which only it can read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import read_file
 from ..errors import CheckpointError, OutputError
 from ..output.admission import exists
+from ..output.staging import Move
 from ..output.writer import explain_write_error
+from ..passes.restore import ShardResult
+from .shard_result import decode_result, encode_result
 
 JOURNAL_FORMAT = 2
 """Version of the lines; raised when one changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFinished:
+    """A shard is complete and on disk in all outputs."""
+
+    name: str
+    parts: Sequence[Mapping[str, Any]]
+    """What was done in it for each cut, as JSON values: decoded, each may take a megabyte."""
+
+    @classmethod
+    def of(cls, name: str, result: ShardResult) -> ShardFinished:
+        """Return the step for what was done in a shard."""
+        return cls(name=name, parts=encode_result(result))
+
+    def result(self) -> ShardResult:
+        """Return what was done in it."""
+        return decode_result(self.parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardsLost:
+    """Shards that had left the disk are gone from where they went: they are made again.
+
+    What was prepared with them no longer holds.
+    """
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """All files are complete: only renames are left, and what whoever extends the run does."""
+
+    moves: Sequence[Sequence[Move]]
+    """The renames that publish each output."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A step of whoever extends the run."""
+
+    key: str
+    value: Any
+    """JSON values."""
+
+
+Step = ShardFinished | ShardsLost | Prepared | Entry
 
 
 class Journal:
@@ -38,7 +93,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lines: list[dict[str, Any]] = []
+        self._lines: list[Mapping[str, Any]] = []
         self._whole_bytes = 0
         if exists(path):
             self._read()
@@ -49,7 +104,6 @@ class Journal:
             text = read_file(self.path)
         except CheckpointError as error:
             raise OutputError(f"{error}: start anew with --overwrite") from error
-        whole = 0
         for line in text.splitlines(keepends=True):
             try:
                 document = json.loads(line) if line.endswith(b"\n") else None
@@ -63,42 +117,34 @@ class Journal:
                     )
                 break
             self._lines.append(document)
-            whole += len(line)
-        self._whole_bytes = whole
-
-    @property
-    def lines(self) -> Sequence[Mapping[str, Any]]:
-        """What has been done, in order: all lines but the first."""
-        return self._lines[1:]
-
-    @property
-    def publication(self) -> Any:
-        """What the last line ``publish`` says; None if there is none, or ``lost`` follows it."""
-        for line in reversed(self.lines):
-            if "lost" in line:
-                break
-            if "publish" in line:
-                return line["publish"]
-        return None
+            self._whole_bytes += len(line)
 
     @property
     def identity(self) -> Mapping[str, Any] | None:
         """What the run is; None before ``begin``."""
         return self._lines[0] if self._lines else None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run that can be resumed."""
+        return self.identity is not None
+
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Write the first line: what the run is."""
         self._lines, self._whole_bytes = [], 0
         self.path.unlink(missing_ok=True)
-        self.append(identity)
+        self._append(identity)
 
-    def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line, and wait until it is on disk."""
+    def note(self, step: Step) -> None:
+        """Add a step, and wait until it is on disk."""
+        self._append(_encode(step))
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
             # A journal that has vanished must not come back without its beginning.
             with open(self.path, "r+b" if self._lines else "xb") as file:
-                # Only who appends holds the lock: a torn last line is cut off here.
+                # Only the holder of the lock appends: a torn last line is cut off here.
                 file.truncate(self._whole_bytes)
                 file.seek(self._whole_bytes)
                 file.write(text)
@@ -107,29 +153,68 @@ class Journal:
         except OSError as error:
             raise explain_write_error(self.path, len(text), error) from error
         self._whole_bytes += len(text)
-        self._lines.append(dict(line))
+        self._lines.append(line)
 
-    def find(self, key: str) -> list[Any]:
-        """Return what lines after the first say under `key`, in order."""
-        return [line[key] for line in self.lines if key in line]
+    def steps(self) -> Iterator[Step]:
+        """Yield what has been done, in order; read it under ``reading``."""
+        for line in self._lines[1:]:
+            yield from (_decode(key, value) for key, value in line.items())
+
+    @property
+    def prepared(self) -> Prepared | None:
+        """The renames that are left; None before all files are complete."""
+        found = None
+        with self.reading():
+            for step in self.steps():
+                match step:
+                    case Prepared():
+                        found = step
+                    case ShardsLost():
+                        found = None
+        return found
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Name the journal if one of its lines cannot be meant.
+
+        Raises
+        ------
+        OutputError
+            In place of the exceptions of values of the wrong kind.
+        """
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"{self.path}: damaged: start anew with --overwrite, without --resume"
+            ) from error
 
 
-def find_difference(recorded: Any, asked: Any, where: str = "") -> str | None:
-    """Say where two JSON documents differ first, with both values; None if nowhere."""
-    if isinstance(recorded, dict) and isinstance(asked, dict):
-        for key in [*asked, *(key for key in recorded if key not in asked)]:
-            place = f"{where} {key}".strip()
-            if key not in recorded or key not in asked:
-                return f"{place} is {'new' if key in asked else 'gone'}"
-            difference = find_difference(recorded[key], asked[key], place)
-            if difference:
-                return difference
-        return None
-    if isinstance(recorded, list) and isinstance(asked, list) and len(recorded) == len(asked):
-        pairs = enumerate(zip(recorded, asked, strict=True), start=1)
-        return next(
-            (d for n, (old, new) in pairs if (d := find_difference(old, new, f"{where} {n}"))), None
-        )
-    if recorded != asked:
-        return f"{where} was {json.dumps(recorded)[:80]}, it is {json.dumps(asked)[:80]}"
-    return None
+def _encode(step: Step) -> Mapping[str, Any]:
+    match step:
+        case ShardFinished():
+            return {"shard": [step.name, step.parts]}
+        case ShardsLost():
+            return {"lost": step.names}
+        case Prepared():
+            return {"publish": step.moves}
+        case Entry():
+            return {step.key: step.value}
+
+
+def _decode(key: str, value: Any) -> Step:
+    match key:
+        case "shard":
+            name, parts = value
+            return ShardFinished(name=name, parts=parts)
+        case "lost":
+            return ShardsLost(names=tuple(value))
+        case "publish":
+            return Prepared(moves=[[_decode_move(*move) for move in moves] for moves in value])
+    return Entry(key=key, value=value)
+
+
+def _decode_move(source: object, target: object) -> Move:
+    if not (isinstance(source, str) and isinstance(target, str)):
+        raise TypeError("not a rename")
+    return source, target

@@ -85,7 +85,7 @@ def find_needs(
     work, done = session.work, [0] * len(outputs)
     output_bytes = work.held_bytes(one_by_one=one_by_one)
     if resumes:
-        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).publication:
+        if Journal(outputs[0] / STAGING_FOLDER / JOURNAL_FILE).prepared:
             return Needs(outputs=[], spool_bytes=0)  # only renames are left
         done = [_count_staged(output, work) for output in outputs]
     return Needs(

@@ -12,10 +12,11 @@ from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import find_device
 from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SilentObserver
+from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
 from ..pairing.pairs import Pairing, Problem, match, survey
 from ..passes.context import Context
-from ..passes.profiled import remember
+from ..passes.profiled import save_scan
 from ..passes.scan import scan as scan_weights
 from ..plan.work import plan_scan
 from ..profile.identity import identify
@@ -70,7 +71,7 @@ def make_profile(
         needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
         check_disk(output, needs, downloads)
         watched = observer or SilentObserver()
-        downloads.carry_out(work.sizing.downloads, watched)
+        downloads.carry_out(work.sizing.downloads, watched, Stopwatch())
         inputs = {"base": identify(opened_base), "target": identify(opened)}
         with NewFile(output) as file:
             context = Context(
@@ -88,7 +89,7 @@ def make_profile(
             )
             scan = scan_weights(context, work.segments, work.twins)
             try:
-                remember(
+                save_scan(
                     file.path,
                     scan,
                     pairing.pairs,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..inputs.download import Downloads, Need, unite_downloads
 from ..inputs.reference import Reference, name_reference, open_checkpoint
 from ..machine.device import find_device
 from ..machine.progress import Observer
+from ..machine.stopwatch import Stopwatch
 from ..request import Request
 from .finished import read_finished
 from .outputs import (
@@ -84,9 +84,9 @@ def run_targets(
         results: tuple[Restoration, ...] = ()
         if error is None:
             try:
-                started = time.perf_counter()
+                watch = Stopwatch()
                 with Session(base, target, request) as session:
-                    results = run(session, outputs[name], observer, started)
+                    results = run(session, outputs[name], observer, watch)
             except ShardRestoreError as raised:
                 error = raised
         outcomes.append(TargetOutcome(target=os.fspath(target), restorations=results, error=error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from ..errors import CheckpointError
 from ..hub.destination import Destination, check_writable
 from ..hub.upload import Commit, Upload, confirm_files
 from ..machine.progress import Observer, SilentObserver
+from ..machine.stopwatch import Stopwatch
 from ..names import (
     CHECKSUM_FILE,
     INDEX_FILE,
@@ -26,9 +26,9 @@ from ..output.checksum import hash_file
 from ..output.staging import is_old_weight
 from ..output.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
 from ..output.writer import explain_write_error
-from ..runs.pushed import Pushed
 from ..verification.record import read_record
 from .contents import Contents, find_contents, weigh
+from .pushed import Pushed
 
 
 def push_folder(
@@ -62,7 +62,7 @@ def push_folder(
     HubError
         Nothing has been deleted then, and the branch is as it was.
     """
-    started = time.perf_counter()
+    watch = Stopwatch()
     weights = find_weights(output)
     with locked(output):
         uploaded = _find_uploaded(output, weights)
@@ -78,7 +78,7 @@ def push_folder(
                 delete=delete_after_upload,
                 observer=observer or SilentObserver(),
             )
-    return replace(pushed, seconds=time.perf_counter() - started)
+    return replace(pushed, seconds=watch.elapsed)
 
 
 def find_weights(output: Path) -> tuple[str, ...]:

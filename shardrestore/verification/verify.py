@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from ..kernels.interface import Kernels
 from ..machine.executor import Control, Stage, running
 from ..machine.meter import measure_runtime, peak_resident_bytes
 from ..machine.progress import Observer, SilentObserver
+from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
 from ..output.uploaded import read_uploaded
 from ..pairing.pairs import Pairing
@@ -118,7 +118,7 @@ def verify_folder(
     MemoryBudgetError
         If the budget is too small.
     """
-    started = time.perf_counter()
+    watch = Stopwatch()
     folder, findings = _folder(output), Findings()
     try:
         record = read_record(folder)
@@ -135,7 +135,7 @@ def verify_folder(
             downloads = plan_downloads(opened_base, opened_target, streamed, side_files=False)
             watched = observer or SilentObserver()
             free_bytes = max_memory_bytes - measure_runtime()
-            downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched)
+            downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched, watch)
             verifier = _Verifier(opened_base, opened_target, opened, record, findings)
             verifier.carry_out(workers or _count_processors(), max_memory_bytes, watched)
     except MemoryError as error:
@@ -158,7 +158,7 @@ def verify_folder(
         ties_taken=record.ties_taken,
         tensors=len(opened.tensors),
         compared_bytes=sum(placed.tensor.nbytes for placed in opened.tensors.values()),
-        seconds=time.perf_counter() - started,
+        seconds=watch.elapsed,
         peak_rss_bytes=peak_resident_bytes(),
     )
 

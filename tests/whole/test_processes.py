@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from shardrestore.machine.executor import Executor
 from shardrestore.machine.serial import SerialExecutor
+from shardrestore.machine.stopwatch import Stopwatch
 from shardrestore.machine.threads import ThreadExecutor
 from shardrestore.request import make_request
 from shardrestore.runs.runner import run
@@ -63,7 +63,7 @@ def restore(
             session,
             [output / name for name in request.names],
             None,
-            time.perf_counter(),
+            Stopwatch(),
             executor=executor,
         )
     return read_tree(output)

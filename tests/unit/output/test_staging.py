@@ -33,6 +33,7 @@ def output(tmp_path: Path) -> Path:
 
 def stage(output: Path, *, overwrite: bool = True) -> Staging:
     staging = Staging(output, overwrite=overwrite)
+    staging.clear()  # what a killed run has left, as a run does that is not resumed
     for name in NAMES:
         staging.write_file(name, b"new " + name.encode())
     return staging

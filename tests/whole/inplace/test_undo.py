@@ -26,6 +26,7 @@ from shardrestore.inplace.weights import Weights
 from shardrestore.kernels import gpu
 from shardrestore.machine.executor import Stopped
 from shardrestore.machine.progress import SilentObserver
+from shardrestore.machine.stopwatch import Stopwatch
 from shardrestore.request import make_module_request
 from tests.support.checkpoints import Units, using
 from tests.support.modules import build, in_device_memory, nowhere_at_all, state
@@ -570,7 +571,7 @@ def test_a_patch_keeps_a_bit_for_each_element_and_the_former_bits_of_the_changed
 
 def test_what_is_kept_is_within_the_projection(model: nn.Module, base: nn.Module) -> None:
     request = make_module_request(50, ALL)
-    editing = edit.Edit(model, base, request, None, 0.0)
+    editing = edit.Edit(model, base, request, None, Stopwatch())
     report = editing.carry_out(lasting=True)
     patches = editing.changes._patches
     kept = sum(patch.changed.nbytes + patch.former.nbytes for patch in patches)

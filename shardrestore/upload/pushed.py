@@ -1,4 +1,4 @@
-"""What a push has achieved: a model on the Hub."""
+"""What an upload has achieved: a model on the Hub."""
 
 from __future__ import annotations
 

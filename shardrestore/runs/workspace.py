@@ -1,0 +1,179 @@
+"""What a run keeps on disk until its models get their names, and what it can go on with.
+
+In the hidden folder of its first output: the journal, and the profile of its scan. In those
+of all outputs: the shards that are complete, except those that a sink has sent elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputChangedError, NonFiniteError, OutputError, ProfileError, ShardRestoreError
+from ..names import JOURNAL_FILE, SCAN_FILE
+from ..output.staging import Move, Staging
+from ..passes.restore import ShardResult
+from ..plan.layout import OutputShard
+from .identity import describe_run, find_difference
+from .journal import Journal, ShardFinished, ShardsLost
+from .session import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """The hidden folders of a run, and its journal."""
+
+    stagings: tuple[Staging, ...]
+    """One for each output."""
+    journal: Journal
+    """In the first of them."""
+    shards: tuple[OutputShard, ...]
+    """What is written into each."""
+
+    @property
+    def first(self) -> Staging:
+        """The hidden folder that holds what is kept once for all outputs."""
+        return self.stagings[0]
+
+    @property
+    def moves(self) -> Sequence[Sequence[Move]] | None:
+        """The renames that publish each output; None before all files are complete."""
+        prepared = self.journal.prepared
+        if prepared is None:
+            return None
+        with self.journal.reading():
+            # There are more if some outputs have been tidied up already.
+            if len(prepared.moves) < len(self.stagings):
+                raise ValueError("an output is missing")
+        return prepared.moves
+
+    def finished(self, held: Collection[str] = ()) -> dict[int, ShardResult]:
+        """Return what was done in each shard that is complete, by its number.
+
+        Parameters
+        ----------
+        held : collection of str
+            Shards that are not here because a sink has sent them elsewhere.
+        """
+        numbers = {shard.filename: number for number, shard in enumerate(self.shards)}
+        with self.journal.reading():
+            return {
+                numbers[step.name]: step.result()
+                for step in self.journal.steps()
+                if isinstance(step, ShardFinished)
+                and (step.name in held or self._is_staged(self.shards[numbers[step.name]]))
+            }
+
+    def _is_staged(self, shard: OutputShard) -> bool:
+        """Whether a shard is here, whole, in every output."""
+        paths = [staging.folder / shard.filename for staging in self.stagings]
+        return all(path.is_file() and path.stat().st_size == shard.nbytes for path in paths)
+
+    def clear(self) -> None:
+        """Remove all that the run cannot go on with."""
+        kept: list[str] = []
+        if self.journal.begun:
+            complete = [self.shards[number].filename for number in self.finished()]
+            kept = [*complete, JOURNAL_FILE, SCAN_FILE]
+        for staging in self.stagings:
+            staging.clear(keep=kept)
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Begin the journal: from here on the run can be resumed.
+
+        Those of the other outputs say that their run is kept with the first.
+        """
+        for staging in self.stagings[1:]:
+            Journal(staging.folder / JOURNAL_FILE).begin({"first": self.first.output.name})
+        self.journal.begin(identity)
+
+    def note_lost(self, names: Sequence[str]) -> None:
+        """Note that shards are gone from where a sink sent them, and what follows on them."""
+        prepared = self.moves is not None
+        self.journal.note(ShardsLost(names=tuple(names)))
+        if prepared:
+            self.clear()
+
+    def discard(self) -> None:
+        """Remove all of it."""
+        for staging in reversed(self.stagings):
+            staging.discard()
+
+
+def take_up(session: Session, stagings: Sequence[Staging], sink: Mapping[str, object]) -> Workspace:
+    """Find what an earlier run has left; remove what this one cannot go on with.
+
+    Parameters
+    ----------
+    session : Session
+    stagings : sequence of Staging
+        One for each output. Unless the session's request is to resume, they are emptied.
+    sink : mapping
+        See ``ShardSink.identity``.
+
+    Raises
+    ------
+    OutputError
+        If an unfinished run of other inputs or options is to be resumed.
+    """
+    if not session.request.resume:
+        for staging in stagings:
+            staging.clear()
+    _refuse_other_sweeps(stagings)
+    workspace = Workspace(
+        stagings=tuple(stagings),
+        journal=Journal(stagings[0].folder / JOURNAL_FILE),
+        shards=tuple(session.work.shards),
+    )
+    if workspace.journal.begun:
+        _check_identity(workspace, describe_run(session, sink))
+    if workspace.moves is None:
+        for staging in stagings:
+            staging.refuse_replaced()
+        workspace.clear()
+    return workspace
+
+
+def _refuse_other_sweeps(stagings: Sequence[Staging]) -> None:
+    """Refuse an output whose unfinished run is kept with another one than our first."""
+    first = stagings[0].output.name
+    for staging in stagings:
+        identity = Journal(staging.folder / JOURNAL_FILE).identity
+        kept_with = (identity or {}).get("first", staging.output.name)
+        if identity is not None and kept_with != first:
+            raise OutputError(
+                f"{staging.output}: holds part of an unfinished run that is kept with "
+                f"{kept_with}: repeat the command it was started with, or start anew with "
+                "--overwrite, without --resume"
+            )
+
+
+def _check_identity(workspace: Workspace, asked: Mapping[str, Any]) -> None:
+    difference = find_difference(workspace.journal.identity, asked)
+    if difference:
+        raise OutputError(
+            f"{workspace.first.output}: holds an unfinished run of other inputs or options: "
+            f"{difference}: repeat the command it was started with, or start anew with "
+            "--overwrite, without --resume"
+        )
+
+
+@contextmanager
+def kept_if_resumable(workspace: Workspace) -> Iterator[None]:
+    """Keep what a run leaves behind if it can be resumed, and remove it otherwise.
+
+    Nothing can be gone on with if what was read is at fault: it would be the same again.
+    """
+    try:
+        yield
+    except (InputChangedError, NonFiniteError, ProfileError):
+        workspace.discard()
+        raise
+    except ShardRestoreError as error:
+        error.resumable = workspace.journal.begun
+        raise
+    finally:
+        if not workspace.journal.begun:
+            workspace.discard()
