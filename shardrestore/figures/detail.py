@@ -1,4 +1,4 @@
-"""What a page shows beside an overview: distributions, and counts at every stop of a slider."""
+"""What a page shows beside an overview: distributions, and counts at every percent of a sweep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_COLUMNS = 16
 """Modules of different names that a heatmap shows side by side; with more it shows kinds."""
 
 MOST_COUNTS = 100_000
-"""Counts on all ladders together: 330 kB of the page for 80 layers of a Llama."""
+"""Counts of all sweeps together: 330 kB of the page for 80 layers of a Llama."""
 
 
 class Placed(Protocol):
@@ -75,8 +75,8 @@ class Distribution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """A percent at which a slider can stop."""
+class SweepPoint:
+    """One percent of a sweep: a position of the page's slider."""
 
     percent: float
     selected: int
@@ -87,19 +87,19 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ladder:
-    """What each percent would restore where."""
+class PercentSweep:
+    """What each percent would restore where, for one region and strategy."""
 
     region: str
     strategy: str
     elements: int
     """Elements of the region."""
-    stops: tuple[Stop, ...]
+    points: tuple[SweepPoint, ...]
     """By ascending percent."""
     ranked: npt.NDArray[np.int64]
     """Elements of each cell that belong to the region, shape (cells,)."""
     restored: npt.NDArray[np.int64]
-    """Elements that each stop restores in each cell, shape (cells, stops)."""
+    """Elements that each point restores in each cell, shape (cells, points)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class Detail:
     grid: Grid
     distributions: tuple[Distribution, ...]
     """One for each region, in the order of the request."""
-    ladders: tuple[Ladder, ...]
+    sweeps: tuple[PercentSweep, ...]
     """One for each region and strategy; empty if they would be too large for a page."""
 
 

@@ -11,15 +11,15 @@ from ..selection.cut import Strategy, selected_count
 from ..selection.histogram import Histogram, HistogramStore, describe_scores
 from ..selection.score import bin_scores
 from .cuts import RegionCut, cut_scores, iterate_restored
-from .detail import MOST_COUNTS, Detail, Distribution, Grid, Ladder, Stop, make_grid
+from .detail import MOST_COUNTS, Detail, Distribution, Grid, PercentSweep, SweepPoint, make_grid
 from .groups import Group, Member, find_quantiles
 
 BINS_PER_DECADE = 10
 _EDGES = np.array([10.0 ** (n / BINS_PER_DECADE) for n in range(-90, 21)])
 """Scores from 1e-9 to 100, evenly on a logarithmic axis."""
 
-STOPS = (*(n / 10 for n in range(1, 10)), *(float(n) for n in range(1, 101)))
-"""Percents at which a slider stops, besides those that are asked for."""
+SWEEP_PERCENTS = (*(n / 10 for n in range(1, 10)), *(float(n) for n in range(1, 101)))
+"""Percents of every sweep, besides those that are asked for."""
 
 
 def make_detail(
@@ -29,7 +29,7 @@ def make_detail(
     ways: Sequence[tuple[str, Strategy]],
     percents: Sequence[float],
 ) -> Detail:
-    """Return distributions, and a ladder of percents for each way to restore.
+    """Return distributions, and a sweep of percents for each way to restore.
 
     Each segment is read once, and one at a time is in memory.
 
@@ -43,41 +43,41 @@ def make_detail(
     ways : sequence of tuple
         Region and strategy.
     percents : sequence of float
-        Stops besides the usual ones.
+        Percents besides the usual ones.
     """
-    stops = sorted({*STOPS, *percents})
-    rungs = [
+    swept = sorted({*SWEEP_PERCENTS, *percents})
+    cuts_by_way = [
         [
             cut_scores(groups[region].scores, region, strategy, percent)
-            for percent in stops
+            for percent in swept
             if selected_count(groups[region].scores.total(), percent)
         ]
         for region, strategy in ways
     ]
-    cuts = [cut for ladder in rungs for cut in ladder]
+    cuts = [cut for of_way in cuts_by_way for cut in of_way]
     grid = make_grid([member.place for member in members], len(cuts))
-    ladders: tuple[Ladder, ...] = ()
+    sweeps: tuple[PercentSweep, ...] = ()
     if len(grid.spots) * len(cuts) <= MOST_COUNTS:
         restored = _count_cells(histograms, members, cuts, grid)
-        ends = np.cumsum([len(ladder) for ladder in rungs])[:-1]
-        ladders = tuple(
-            Ladder(
+        ends = np.cumsum([len(of_way) for of_way in cuts_by_way])[:-1]
+        sweeps = tuple(
+            PercentSweep(
                 region=region,
                 strategy=strategy,
                 elements=groups[region].scores.total(),
-                stops=tuple(map(_describe_stop, ladder)),
+                points=tuple(map(_describe_point, of_way)),
                 ranked=_count_ranked(members, region, grid),
-                restored=of_ladder,
+                restored=counts,
             )
-            for (region, strategy), ladder, of_ladder in zip(
-                ways, rungs, np.split(restored, ends, axis=1), strict=True
+            for (region, strategy), of_way, counts in zip(
+                ways, cuts_by_way, np.split(restored, ends, axis=1), strict=True
             )
         )
     regions = dict.fromkeys(region for region, _ in ways)
     return Detail(
         grid=grid,
         distributions=tuple(_describe_region(region, groups[region]) for region in regions),
-        ladders=ladders,
+        sweeps=sweeps,
     )
 
 
@@ -102,10 +102,10 @@ def _count_ranked(members: Sequence[Member], region: str, grid: Grid) -> npt.NDA
     return counts
 
 
-def _describe_stop(placed: RegionCut) -> Stop:
+def _describe_point(placed: RegionCut) -> SweepPoint:
     cut = placed.cut
     assert cut.threshold is not None  # no cut here is random
-    return Stop(
+    return SweepPoint(
         percent=cut.percent, selected=cut.selected, threshold=cut.threshold, exact=placed.exact
     )
 

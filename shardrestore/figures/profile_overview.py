@@ -2,7 +2,7 @@
 
 A profile has a histogram for each segment, so it answers for any group of
 tensors and any cut. Segments are read one at a time, and once each for the distributions, for the
-counts on either side of the cuts, and for a page's ladders.
+counts on either side of the cuts, and for a page's sweeps of percents.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..documents import to_json
 from ..figures.costs import Costs
-from ..figures.detail import Detail, Distribution, Grid, Ladder, make_grid
+from ..figures.detail import Detail, Distribution, Grid, PercentSweep, make_grid
 from ..figures.overview import Overview, TensorOverview, layer_label
 from ..version import __version__
 from .charts import draw_distribution, draw_heatmap
@@ -71,7 +71,7 @@ def describe_page(
     rows = list(dict.fromkeys((tower, layer) for tower, layer, _, _ in grid.spots))
     labels = [layer_label(*row) for row in rows]
     listed = _choose_tensors(overview.tensors, len(overview.cuts))
-    if detail and not detail.ladders:
+    if detail and not detail.sweeps:
         notes = [*notes, _WITHOUT_SLIDER]
     return {
         "generator": f"shardrestore {__version__}",
@@ -92,7 +92,7 @@ def describe_page(
         ],
         "rows": labels,
         "cells": list(_describe_cells(overview, grid, rows)) if len(rows) <= _MOST_ROWS else [],
-        "ladders": [_describe_ladder(ladder) for ladder in (detail.ladders if detail else ())],
+        "sweeps": [_describe_sweep(sweep) for sweep in (detail.sweeps if detail else ())],
         "tensor_count": len(overview.tensors),
         "tensors": [_describe_tensor(tensor) for tensor in listed],
         "charts": {
@@ -166,19 +166,19 @@ def _describe_cells(
         yield [numbers[tower, layer], kind, module, elements, mean, ranked, restored]
 
 
-def _describe_ladder(ladder: Ladder) -> dict[str, Any]:
-    ranked = np.flatnonzero(ladder.ranked)
+def _describe_sweep(sweep: PercentSweep) -> dict[str, Any]:
+    ranked = np.flatnonzero(sweep.ranked)
     return {
-        "region": ladder.region,
-        "strategy": ladder.strategy,
-        "elements": ladder.elements,
-        "stops": [
-            [stop.percent, stop.selected, to_json(stop.threshold), stop.exact]
-            for stop in ladder.stops
+        "region": sweep.region,
+        "strategy": sweep.strategy,
+        "elements": sweep.elements,
+        "points": [
+            [point.percent, point.selected, to_json(point.threshold), point.exact]
+            for point in sweep.points
         ],
         "cells": ranked.tolist(),
-        "ranked": ladder.ranked[ranked].tolist(),
-        "restored": pack(ladder.restored[ranked]),
+        "ranked": sweep.ranked[ranked].tolist(),
+        "restored": pack(sweep.restored[ranked]),
     }
 
 

@@ -49,7 +49,7 @@ function showDistribution(anew) {
     share: (100 * elements) / one.elements,
   }));
   const cuts = new Map(requested().map((cut) => [cut.percent, cut.threshold]));
-  cuts.set(stop()[0], stop()[2]);
+  cuts.set(point()[0], point()[2]);
   const marks = [...cuts]
     .filter(([, threshold]) => threshold !== null && threshold > low && threshold < high)
     .map(([percent, threshold]) => ({ score: threshold, label: `${percent} %` }));
@@ -58,7 +58,7 @@ function showDistribution(anew) {
 
 function chosenRange(low, high) {
   if (view().strategy === "random") return [];
-  const inside = Math.min(Math.max(stop()[2] ?? Infinity, low), high);
+  const inside = Math.min(Math.max(point()[2] ?? Infinity, low), high);
   const [from, to] = view().strategy === "top" ? [inside, high] : [low, inside];
   return from < to ? [{ from, to }] : [];
 }
@@ -171,13 +171,13 @@ function showRestored(anew) {
   if (!data.cells.length) return;
   const one = view();
   const parts = one.cells.map((cell, number) => ({
-    cell, value: one.restored[number][state.stop], weight: one.ranked[number], elements: one.ranked[number],
+    cell, value: one.restored[number][state.point], weight: one.ranked[number], elements: one.ranked[number],
   }));
   const scale = (sum) => (100 * sum.total) / sum.weight;
   const most = (values) => ({ most: Math.max(...values, 1e-9) });
   const rows = heatmap("restored", data.charts.restored, parts, (value) => share(value / 100), scale, most, anew);
   const text = `Share of each layer’s weights that is restored. ${compare(rows, "Restored")}`;
-  at("restored-heading").textContent = `What is restored at ${stop()[0]} %`;
+  at("restored-heading").textContent = `What is restored at ${point()[0]} %`;
   at("restored-caption").textContent = text;
   at("restored-chart").setAttribute("aria-label", text);
 }

@@ -30,7 +30,7 @@ function showFigures() {
   ];
   if (one) figures.push(["median", "median change", score(one.median_score), `mean ${score(one.mean_score)}`]);
   if (views.length) {
-    const [percent, selected] = stop();
+    const [percent, selected] = point();
     figures.push(["selected", `restored at ${percent} %`, count(selected), share(selected, view().elements)]);
   }
   at("figures").replaceChildren(
@@ -50,7 +50,7 @@ function startControls() {
   at("view-field").hidden = views.length < 2;
   at("view").addEventListener("change", () => choose(Number(at("view").value)));
   at("percent").addEventListener("input", () => {
-    state.stop = Number(at("percent").value);
+    state.point = Number(at("percent").value);
     showStop();
   });
   choose(0);
@@ -59,17 +59,17 @@ function startControls() {
 function choose(number) {
   state.view = number;
   const wanted = requested()[0] || data.cuts[0] || { percent: 10 };
-  state.stop = Math.max(stopAt(view(), wanted.percent), 0);
+  state.point = Math.max(pointAt(view(), wanted.percent), 0);
   const slider = at("percent");
-  slider.max = view().stops.length - 1;
-  slider.disabled = view().stops.length < 2;
+  slider.max = view().points.length - 1;
+  slider.disabled = view().points.length < 2;
   slider.parentElement.hidden = slider.disabled;
   const percents = requested().map((cut) => cut.percent);
   at("jumps").replaceChildren(
     ...(percents.length > 1 && !slider.disabled ? percents : []).map((percent) => {
       const button = make("button", { type: "button" }, `${percent} %`);
       button.addEventListener("click", () => {
-        state.stop = stopAt(view(), percent);
+        state.point = pointAt(view(), percent);
         showStop();
       });
       return button;
@@ -79,8 +79,8 @@ function choose(number) {
 }
 
 function showStop({ anew = false } = {}) {
-  const shown = `${stop()[0]} %`;
-  at("percent").value = state.stop;
+  const shown = `${point()[0]} %`;
+  at("percent").value = state.point;
   at("percent").setAttribute("aria-valuetext", shown);
   at("percent-shown").textContent = shown;
   at("answer").textContent = `Restoring ${view().strategy === "random" ? "a" : "the"} ${describeStop()}.`;

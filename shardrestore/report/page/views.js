@@ -1,6 +1,6 @@
 /* What can be restored: the counts behind the slider, and where it stands. */
 
-const state = { view: 0, stop: 0, columns: "kinds" };
+const state = { view: 0, point: 0, columns: "kinds" };
 
 /** Read rows of counts: steps of seven bits a byte, the sign lowest; see `pack` in document.py. */
 function unpack(text, rows, columns) {
@@ -20,7 +20,7 @@ function unpack(text, rows, columns) {
   });
 }
 
-/** One cut: the model's own, that its run has made, or a profile's where there is no ladder. */
+/** One cut: the model's own, that its run has made, or a profile's where there is no sweep. */
 function viewOfCut(cut, number) {
   const own = data.origin === "profile" ? "" : "this model: ";
   const cells = data.cells.map((_, index) => index).filter((index) => data.cells[index][5][number]);
@@ -29,36 +29,36 @@ function viewOfCut(cut, number) {
     region: cut.region,
     strategy: cut.strategy,
     elements: cut.region_elements,
-    stops: [[cut.percent, cut.selected_elements, cut.threshold, cut.exact]],
+    points: [[cut.percent, cut.selected_elements, cut.threshold, cut.exact]],
     cells,
     ranked: cells.map((index) => data.cells[index][5][number]),
     restored: cells.map((index) => [data.cells[index][6][number]]),
   };
 }
 
-function viewOfLadder(ladder) {
-  const restored = unpack(ladder.restored, ladder.cells.length, ladder.stops.length);
-  return { ...ladder, restored, label: `${ORDER[ladder.strategy]} weights of ${ladder.region}` };
+function viewOfSweep(sweep) {
+  const restored = unpack(sweep.restored, sweep.cells.length, sweep.points.length);
+  return { ...sweep, restored, label: `${ORDER[sweep.strategy]} weights of ${sweep.region}` };
 }
 
-const stopAt = (view, percent) => view.stops.findIndex((stop) => stop[0] === percent);
+const pointAt = (view, percent) => view.points.findIndex((point) => point[0] === percent);
 
-/** Ladders; before them what the run itself has done, where no stop says the same. */
+/** Sweeps; before them what the run itself has done, where no point says the same. */
 function findViews() {
-  const ladders = data.ladders.map(viewOfLadder);
+  const sweeps = data.sweeps.map(viewOfSweep);
   const own = data.cuts.map(viewOfCut).filter((view, number) => {
-    if (!ladders.length) return true;
+    if (!sweeps.length) return true;
     const cut = data.cuts[number];
-    const same = ladders.find((one) => one.region === cut.region && one.strategy === cut.strategy);
-    const stop = same && same.stops[stopAt(same, cut.percent)];
-    return data.origin !== "profile" && !(stop && stop[3]);
+    const same = sweeps.find((one) => one.region === cut.region && one.strategy === cut.strategy);
+    const point = same && same.points[pointAt(same, cut.percent)];
+    return data.origin !== "profile" && !(point && point[3]);
   });
-  return [...own, ...ladders];
+  return [...own, ...sweeps];
 }
 
 const views = findViews();
 const view = () => views[state.view];
-const stop = () => view().stops[state.stop];
+const point = () => view().points[state.point];
 const requested = () =>
   data.cuts.filter((cut) => cut.region === view().region && cut.strategy === view().strategy);
 const spread = () => data.distributions.find((one) => !views.length || one.region === view().region);
@@ -71,7 +71,7 @@ function describeThreshold(strategy, threshold, exact) {
 }
 
 function describeStop() {
-  const [percent, selected, threshold, exact] = stop();
+  const [percent, selected, threshold, exact] = point();
   const head = `${ORDER[view().strategy]} ${percent} %: ${count(selected)} of ${count(view().elements)} weights`;
   if (view().strategy === "random") return `${head}, chosen by a hash of name and index`;
   return `${head}, ${describeThreshold(view().strategy, threshold, exact)}`;

@@ -1,4 +1,4 @@
-"""Ladders are the cuts of ``show`` at every percent; distributions count every weight once."""
+"""Sweeps are the cuts of ``show`` at every percent; distributions count every weight once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 
 from shardrestore.figures import detail as detail_module
 from shardrestore.figures.detail import MOST_COLUMNS, make_grid
-from shardrestore.figures.distributions import STOPS
+from shardrestore.figures.distributions import SWEEP_PERCENTS
 from shardrestore.figures.overview import TensorOverview
 from shardrestore.figures.profile_overview import detail_of_profile, overview_of_profile
 from shardrestore.profile.file import Profile
@@ -37,36 +37,36 @@ def place(name: str, layer: int | None = 0, kind: str = "mlp") -> TensorOverview
 
 @given(FILLED, UNITS)
 @examples(10)
-def test_a_ladder_holds_what_each_percent_restores_in_each_cell(case: Case, units: Units) -> None:
+def test_a_sweep_holds_what_each_percent_restores_in_each_cell(case: Case, units: Units) -> None:
     with using(units), profiled(case) as (profile, _):
         present = [group.label for group in overview_of_profile(profile).regions]
         _, detail = detail_of_profile(
             profile, percents=[100.0], regions=present, strategies=["top", "bottom"]
         )
-        assert len(detail.ladders) == 2 * len(present)
-        for ladder in detail.ladders:
-            assert [stop.percent for stop in ladder.stops] == [
-                percent for percent in sorted(STOPS) if int(ladder.elements * percent / 100)
+        assert len(detail.sweeps) == 2 * len(present)
+        for sweep in detail.sweeps:
+            assert [point.percent for point in sweep.points] == [
+                percent for percent in sorted(SWEEP_PERCENTS) if int(sweep.elements * percent / 100)
             ]
             shown = overview_of_profile(
                 profile,
-                percents=[stop.percent for stop in ladder.stops],
-                regions=[ladder.region],
-                strategies=[ladder.strategy],
+                percents=[point.percent for point in sweep.points],
+                regions=[sweep.region],
+                strategies=[sweep.strategy],
             )
-            expected = np.zeros_like(ladder.restored)
-            ranked = np.zeros_like(ladder.ranked)
+            expected = np.zeros_like(sweep.restored)
+            ranked = np.zeros_like(sweep.ranked)
             for cell, tensor in zip(detail.grid.of_tensor, shown.tensors, strict=True):
                 expected[cell] += np.array([count or 0 for count in tensor.restored])
                 ranked[cell] += tensor.elements if tensor.restored[0] is not None else 0
-            assert np.array_equal(ladder.restored, expected)
-            assert np.array_equal(ladder.ranked, ranked)
-            for stop, cut in zip(ladder.stops, shown.cuts, strict=True):
-                assert (stop.selected, stop.exact) == (
+            assert np.array_equal(sweep.restored, expected)
+            assert np.array_equal(sweep.ranked, ranked)
+            for point, cut in zip(sweep.points, shown.cuts, strict=True):
+                assert (point.selected, point.exact) == (
                     cut.figures.selected_elements,
                     cut.figures.exact,
                 )
-                assert stop.threshold == cut.figures.threshold or np.isnan(stop.threshold)
+                assert point.threshold == cut.figures.threshold or np.isnan(point.threshold)
 
 
 def test_percents_that_are_asked_for_are_stops(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_percents_that_are_asked_for_are_stops(tmp_path: Path) -> None:
         _, detail = detail_of_profile(
             profile, percents=[0.05, 33.3], regions=["mlp"], strategies=["top"]
         )
-    (ladder,) = detail.ladders
-    percents = [stop.percent for stop in ladder.stops]
-    assert percents == sorted({*STOPS, 0.05, 33.3})
-    assert ladder.restored[0].tolist() == [int(4000 * percent / 100) for percent in percents]
+    (sweep,) = detail.sweeps
+    percents = [point.percent for point in sweep.points]
+    assert percents == sorted({*SWEEP_PERCENTS, 0.05, 33.3})
+    assert sweep.restored[0].tolist() == [int(4000 * percent / 100) for percent in percents]
 
 
 @given(FILLED)
@@ -131,7 +131,7 @@ def test_a_grid_of_many_counts_shows_kinds() -> None:
     assert len(make_grid(tensors, 400).spots) == 100
 
 
-def test_ladders_that_are_too_large_are_left_out(
+def test_sweeps_that_are_too_large_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detail_module, "MOST_COUNTS", 50)
@@ -139,5 +139,5 @@ def test_ladders_that_are_too_large_are_left_out(
     scores = {"model.layers.0.mlp.up_proj.weight": np.linspace(0, 1, 4000, dtype=np.float32)}
     with Profile(write(tmp_path / "p", scores)) as profile:
         _, detail = detail_of_profile(profile, percents=[10.0], regions=["mlp"], strategies=["top"])
-    assert detail.ladders == ()
+    assert detail.sweeps == ()
     assert detail.distributions[0].elements == 4000

@@ -473,7 +473,7 @@ def test_the_slider_of_a_runs_page_goes_over_all_percents(
     browser: Browser, pair: Scene, tmp_path: Path
 ) -> None:
     browser.open(restore(pair, tmp_path / "sweep", 10, exclude=["down_proj"]) / "report.html")
-    if browser.one("#view").is_displayed():  # refined cuts are no stop of the slider
+    if browser.one("#view").is_displayed():  # refined cuts are no position of the slider
         browser.all("#view option")[-1].click()
     again = shardrestore.plan(
         pair.base, pair.target, percent=60, exclude=["down_proj"], max_memory=BUDGET
