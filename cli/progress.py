@@ -17,7 +17,7 @@ _TITLES = {
     "refine": "pass 1 refine",
     "random": "random keys",
     "restore": "pass 2 restore",
-    "relay": "pass 2 + push",
+    "restore_and_push": "pass 2 + push",
     "verify": "verify",
     "push": "push",
 }

@@ -109,7 +109,8 @@ def restore_to_hub(
     revision : str, optional
         As for ``push``.
     observer : Observer, optional
-        Told about progress; the stages ``relay`` and ``push`` are those that send.
+        Told about progress; ``restore_and_push`` and ``push`` are the stages that
+        send.
     **options
         See ``Options``. With ``resume`` it continues an unfinished call for the same
         repository and branch.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-STAGES = ("download", "scan", "refine", "random", "restore", "relay", "verify", "push")
+STAGES = ("download", "scan", "refine", "random", "restore", "restore_and_push", "verify", "push")
 """In the order in which a run comes by; not every run has each.
 
-``relay`` is ``restore`` where each shard is uploaded before the next is begun: its bytes are
-those that are read, and those that are sent."""
+``restore_and_push`` is ``restore`` where each shard is uploaded before the next is begun: its
+bytes are those that are read, and those that are sent."""
 
 
 class Observer(Protocol):

@@ -110,7 +110,8 @@ def restore(
 
     name, total_bytes = "restore", sum(task.nbytes for task in tasks)
     if dispatch is not None:
-        name, total_bytes = "relay", total_bytes + sum(shards[n].nbytes for n in left)
+        name = "restore_and_push"
+        total_bytes += sum(shards[n].nbytes for n in left)
     with (
         Writers(shards, tasks, outputs, at_once, complete) as writers,
         context.observed(name, total_bytes),

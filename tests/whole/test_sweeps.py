@@ -144,10 +144,10 @@ def test_a_run_from_a_profile_writes_what_a_run_without_writes(run: Run, way: An
         assert sorted(path.name for path in folder.iterdir()) == [
             *("base", "fresh", PROFILE, "target")
         ]
-        recalled = run.restore(folder, "recalled", profile=profile)
-        assert facts(recalled) == facts(fresh)
-        assert read_tree(folder / "recalled") == read_tree(folder / "fresh")
-        assert recalled.costs.read_bytes < fresh.costs.read_bytes
+        profiled = run.restore(folder, "profiled", profile=profile)
+        assert facts(profiled) == facts(fresh)
+        assert read_tree(folder / "profiled") == read_tree(folder / "fresh")
+        assert profiled.costs.read_bytes < fresh.costs.read_bytes
 
 
 @examples(10)
@@ -160,8 +160,8 @@ def test_one_profile_serves_every_region_strategy_and_percent(
     with scratch() as folder:
         run.write(folder)
         run.sweep(folder, percents, "fresh", **changes)
-        run.sweep(folder, percents, "recalled", profile=run.scan(folder), **changes)
-        assert read_tree(folder / "recalled") == read_tree(folder / "fresh")
+        run.sweep(folder, percents, "profiled", profile=run.scan(folder), **changes)
+        assert read_tree(folder / "profiled") == read_tree(folder / "fresh")
 
 
 def outcome(run: Run, folder: Path, output: str, **changes: Any) -> object:
@@ -183,10 +183,10 @@ def test_a_profile_of_weights_that_are_not_finite_is_as_good_as_a_scan(run: Run)
         profile = run.scan(folder)
         for allowed in (False, True):
             fresh = outcome(run, folder, f"fresh-{allowed}", allow_nonfinite=allowed)
-            recalled = outcome(
-                run, folder, f"recalled-{allowed}", allow_nonfinite=allowed, profile=profile
+            profiled = outcome(
+                run, folder, f"profiled-{allowed}", allow_nonfinite=allowed, profile=profile
             )
-            assert recalled == fresh
+            assert profiled == fresh
             assert allowed or not run.expected.nonfinite or isinstance(fresh, tuple)
 
 
@@ -316,9 +316,9 @@ def test_a_sweep_scans_each_weight_once_and_not_at_all_with_a_profile(
     assert fresh.announced[0] == scanned
     with using(SMALL):
         shardrestore.scan(folder / "base", folder / "target", folder / PROFILE, max_memory=BUDGET)
-    recalled = sweep(folder, "recalled", profile=folder / PROFILE, **options)
-    assert recalled.stages == stages
-    assert recalled.announced == fresh.announced[1:]
+    profiled = sweep(folder, "profiled", profile=folder / PROFILE, **options)
+    assert profiled.stages == stages
+    assert profiled.announced == fresh.announced[1:]
 
 
 def test_a_refining_scan_serves_all_cuts_of_a_sweep(folder: Path) -> None:

@@ -87,7 +87,7 @@ def make_scene(root: Path, dtype: str = "BF16") -> Scene:
     return Scene(root)
 
 
-def relay(
+def restore_to_hub(
     scene: Scene, repository: str = ID, **options: Any
 ) -> tuple[shardrestore.Restoration, shardrestore.Pushed]:
     options = {"percent": 10, "max_memory": BUDGET, "checksum": True, **options}
@@ -135,7 +135,7 @@ def test_it_ends_as_a_run_and_a_push_do_here_and_on_the_hub(
     first = shardrestore.restore(scene.base, scene.target, other, **options)
     weight_bytes = sum(sizes(other))
     expected = shardrestore.push(other, "alice/two", delete_after_upload=True)
-    result, pushed = relay(scene, "alice/one", **options)
+    result, pushed = restore_to_hub(scene, "alice/one", **options)
     assert result.selected_elements == first.selected_elements
     assert result.tensors == first.tensors
     assert pushed.deleted_bytes == expected.deleted_bytes == weight_bytes
@@ -159,7 +159,7 @@ def sizes_of(tree: dict[str, bytes]) -> list[int]:
 
 def test_the_disk_never_holds_more_than_one_shard(hub: Hub, alice: HubClient, scene: Scene) -> None:
     watch = Watch(scene.output)
-    relay(scene, workers=4, observer=watch)
+    restore_to_hub(scene, workers=4, observer=watch)
     assert len(shard_names(scene.target)) >= 4
     assert watch.most_shards == 1
     assert 0 < watch.most_bytes <= max(sizes(scene.target))
@@ -170,8 +170,8 @@ def test_progress_tells_of_bytes_that_are_read_and_of_those_that_are_sent(
     hub: Hub, alice: HubClient, scene: Scene
 ) -> None:
     watch = Watch(scene.output)
-    _, pushed = relay(scene, observer=watch)
-    assert [stage for stage, _ in watch.stages] == ["scan", "relay", "push"]
+    _, pushed = restore_to_hub(scene, observer=watch)
+    assert [stage for stage, _ in watch.stages] == ["scan", "restore_and_push", "push"]
     assert watch.done_bytes == [total for _, total in watch.stages]
     assert watch.stages[2][1] == pushed.pushed_bytes - pushed.deleted_bytes
 
@@ -181,7 +181,7 @@ def test_a_downloaded_model_is_verified_and_its_checksums_fit(
 ) -> None:
     from huggingface_hub import snapshot_download
 
-    relay(scene)
+    restore_to_hub(scene)
     folder = Path(snapshot_download(ID, local_dir=tmp_path / "downloaded"))
     found = shardrestore.verify(folder, base=scene.base, target=scene.target, max_memory=BUDGET)
     assert found.ok, found.problems
@@ -197,7 +197,7 @@ def test_a_model_that_was_there_is_replaced_and_other_files_stay_here_and_there(
     shardrestore.restore(scene.base, scene.target, scene.output, percent=70, max_memory=BUDGET)
     (scene.output / "mine.txt").write_bytes(b"mine")
     (scene.output / "model.safetensors").write_bytes(b"old weights, in no index")
-    relay(scene, overwrite=True)
+    restore_to_hub(scene, overwrite=True)
     assert shard_names(scene.output) == []
     found = pushed_files(hub)
     assert (found["mine.txt"], found["notes.md"]) == (b"mine", b"theirs")
@@ -212,10 +212,10 @@ def test_a_single_file_without_an_index_goes_the_same_way(
     write_pair(tmp_path / "scene", TINY, shard_bytes=1 << 20)
     scene = Scene(tmp_path / "scene")
     assert not (scene.target / INDEX).exists()
-    relay(scene)
+    restore_to_hub(scene)
     assert [file["name"] for file in read_note(scene)["files"]] == ["model.safetensors"]
     assert "model.safetensors" in pushed_files(hub)
-    assert relay(scene, resume=True)[0].costs.times.restore_seconds == 0
+    assert restore_to_hub(scene, resume=True)[0].costs.times.restore_seconds == 0
 
 
 def test_both_inputs_may_be_streamed_from_the_hub(hub: Hub, alice: HubClient, scene: Scene) -> None:
@@ -234,7 +234,7 @@ def test_both_inputs_may_be_streamed_from_the_hub(hub: Hub, alice: HubClient, sc
 
 def test_a_branch_is_made_for_it_and_main_stays(hub: Hub, alice: HubClient, scene: Scene) -> None:
     main = hub.create(ID, {"notes.md": b"main"}).sha()
-    _, pushed = relay(scene, revision="k/10")
+    _, pushed = restore_to_hub(scene, revision="k/10")
     assert pushed.revision == "k/10"
     assert hub.repositories[ID].branches["main"] == main
     assert pushed_files(hub, revision="k/10").keys() >= {*shard_names(scene.target), "notes.md"}
@@ -253,7 +253,7 @@ def test_shards_go_by_plain_lfs_also_where_xet_is_at_hand(
 
     monkeypatch.setattr("huggingface_hub._commit_api.is_xet_available", lambda: True)
     monkeypatch.setattr("huggingface_hub._commit_api._upload_xet_files", upload)
-    relay(scene)
+    restore_to_hub(scene)
     assert put_shards(hub) == len(shard_names(scene.target))
     assert by_xet == ["tokenizer.model"]
 
@@ -269,7 +269,7 @@ def test_the_disk_is_asked_for_one_shard_alone(
     assert need == whole - sum(sizes(scene.target)) + max(sizes(scene.target))
     monkeypatch.setattr("shardrestore.runs.outputs.free_bytes", lambda _: need - 1)
     with pytest.raises(shardrestore.OutputError, match=f"{need:,} bytes are needed") as caught:
-        relay(scene)
+        restore_to_hub(scene)
     assert f"{need - 1:,} are free" in str(caught.value)
     assert hub.repositories == {}
     short = shardrestore.plan(
@@ -277,19 +277,19 @@ def test_the_disk_is_asked_for_one_shard_alone(
     )
     assert short.output_problem == str(caught.value)
     monkeypatch.setattr("shardrestore.runs.outputs.free_bytes", lambda _: need)
-    relay(scene)
+    restore_to_hub(scene)
 
 
 def test_nothing_is_created_before_inputs_and_request_are_found_to_be_good(
     hub: Hub, alice: HubClient, scene: Scene
 ) -> None:
     with pytest.raises(shardrestore.RequestError, match="restore writes one"):
-        relay(scene, region=["mlp", "attention"])
+        restore_to_hub(scene, region=["mlp", "attention"])
     with pytest.raises(shardrestore.HubError, match="bob is neither you"):
-        relay(scene, "bob/new")
+        restore_to_hub(scene, "bob/new")
     (scene.target / shard_names(scene.target)[0]).write_bytes(b"")
     with pytest.raises(shardrestore.CheckpointError):
-        relay(scene)
+        restore_to_hub(scene)
     assert hub.repositories == {}
     assert not scene.output.exists()
 
@@ -305,7 +305,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Trip:
-    """What an uninterrupted relay ends with, and an interrupted one of the same scene."""
+    """What an uninterrupted run ends with, and an interrupted one of the same scene."""
 
     hub: Hub
     scene: Scene
@@ -336,7 +336,7 @@ def is_hidden(name: str) -> bool:
 @pytest.fixture
 def trip(hub: Hub, alice: HubClient, scene: Scene) -> Trip:
     """Rehearse, and forget: the next commit of the same files gets the same name."""
-    relay(scene)
+    restore_to_hub(scene)
     trip = Trip(hub, scene, read_tree(scene.output), pushed_files(hub))
     for path in sorted(scene.output.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -346,9 +346,9 @@ def trip(hub: Hub, alice: HubClient, scene: Scene) -> Trip:
 
 
 def fail(scene: Scene, **options: Any) -> str:
-    """Have a relay fail in one resumable message."""
+    """Have a run fail in one resumable message."""
     with pytest.raises(shardrestore.ShardRestoreError) as caught:
-        relay(scene, **options)
+        restore_to_hub(scene, **options)
     message = str(caught.value)
     assert caught.value.resumable
     assert "\n" not in message
@@ -382,7 +382,7 @@ def test_whatever_fails_is_kept_and_gone_on_with(trip: Trip, name: str) -> None:
     trip.hub.heal()
     watch = Watch(trip.scene.output)
     trip.hub.forget()
-    relay(trip.scene, resume=True, observer=watch)
+    restore_to_hub(trip.scene, resume=True, observer=watch)
     assert "scan" not in [stage for stage, _ in watch.stages]
     assert watch.most_shards <= 1
     kept = len(trip.repository.objects) - put_shards(trip.hub)
@@ -397,7 +397,7 @@ def test_a_shard_that_is_complete_but_not_sent_is_sent_and_not_made_again(trip: 
     assert left.parent.name == STAGING
     trip.hub.heal()
     watch = Watch(trip.scene.output)
-    relay(trip.scene, resume=True, observer=watch)
+    restore_to_hub(trip.scene, resume=True, observer=watch)
     assert watch.stages[0] == ("push", len(trip.pushed[left.name]))
     assert trip.hub.requests(sha256_of(trip, left.name), method="PUT", server="storage")[1:]
     trip.check_finished()
@@ -408,9 +408,9 @@ def test_shards_that_were_sent_are_not_made_again(trip: Trip) -> None:
     fail(trip.scene)
     trip.hub.heal()
     watch = Watch(trip.scene.output)
-    relay(trip.scene, resume=True, observer=watch)
+    restore_to_hub(trip.scene, resume=True, observer=watch)
     *_, last = sizes(trip.scene.target)
-    assert 0 < dict(watch.stages)["relay"] <= 3 * last  # read of both, and sent
+    assert 0 < dict(watch.stages)["restore_and_push"] <= 3 * last  # read of both, and sent
     trip.check_finished()
 
 
@@ -426,7 +426,7 @@ def test_a_shard_that_was_sent_and_not_deleted_is_deleted_before_the_next_is_beg
     assert len(trip.repository.objects) == 1
     assert len(list(trip.scene.output.rglob("model*.safetensors"))) == 1
     watch = Watch(trip.scene.output)
-    relay(trip.scene, resume=True, observer=watch)
+    restore_to_hub(trip.scene, resume=True, observer=watch)
     assert watch.most_shards == 1
     trip.check_finished()
 
@@ -450,7 +450,7 @@ def test_objects_that_the_hub_has_dropped_are_made_and_sent_again(trip: Trip, af
     del trip.repository.objects[sha256_of(trip, dropped)]
     trip.hub.forget()
     watch = Watch(trip.scene.output)
-    relay(trip.scene, resume=True, observer=watch)
+    restore_to_hub(trip.scene, resume=True, observer=watch)
     assert any(
         note.startswith(f"{ID} no longer has {dropped}: made and sent again")
         for note in watch.notes
@@ -473,7 +473,7 @@ def test_what_the_hub_has_lost_is_in_the_journal_and_asked_for_no_more(trip: Tri
     trip.hub.heal()
     trip.hub.forget()
     watch = Watch(trip.scene.output)
-    relay(trip.scene, resume=True, observer=watch)
+    restore_to_hub(trip.scene, resume=True, observer=watch)
     asked = [request.json()["objects"] for request in trip.hub.requests("objects/batch")]
     assert sha256_of(trip, dropped) not in [one["oid"] for one in asked[0]]
     assert not any("no longer has" in note for note in watch.notes)
@@ -515,7 +515,7 @@ def test_a_line_of_the_journal_that_cannot_be_meant_is_damaged(
         file.write(json.dumps({key: value}) + "\n")
     before = snapshot(trip.scene.output)
     with pytest.raises(shardrestore.OutputError, match=r"jsonl: damaged: start anew with --over"):
-        relay(trip.scene, resume=True)
+        restore_to_hub(trip.scene, resume=True)
     assert snapshot(trip.scene.output) == before
 
 
@@ -524,7 +524,7 @@ def test_a_repository_that_was_deleted_meanwhile_is_filled_anew(trip: Trip) -> N
     fail(trip.scene)
     trip.hub.heal()
     trip.hub.repositories.clear()
-    relay(trip.scene, resume=True)
+    restore_to_hub(trip.scene, resume=True)
     trip.check_finished()
 
 
@@ -533,7 +533,7 @@ def test_all_that_was_sent_is_asked_for_in_one_request(trip: Trip) -> None:
     fail(trip.scene)
     trip.hub.heal()
     trip.hub.forget()
-    relay(trip.scene, resume=True)
+    restore_to_hub(trip.scene, resume=True)
     asked = [request.json()["objects"] for request in trip.hub.requests("objects/batch")]
     assert [len(objects) for objects in asked][:2] == [4, 1]
 
@@ -562,14 +562,14 @@ def test_nothing_is_deleted_that_the_hub_does_not_confirm(
     (left,) = trip.scene.output.rglob("model*.safetensors")
     assert left.read_bytes() == trip.pushed[left.name]
     trip.check_unfinished()
-    relay(trip.scene, resume=True)
+    restore_to_hub(trip.scene, resume=True)
     trip.check_finished()
 
 
 def test_a_commit_whose_answer_is_lost_is_found_and_not_made_twice(trip: Trip) -> None:
     trip.hub.fail(Fault(path="/commit/", lost=True, times=1))
     fail(trip.scene)
-    relay(trip.scene, resume=True)
+    restore_to_hub(trip.scene, resume=True)
     trip.check_finished()
 
 
@@ -577,10 +577,10 @@ def test_a_commit_of_somebody_else_during_the_trip_does_not_stop_it(trip: Trip) 
     class Meanwhile(Watch):
         def begin(self, stage: str, total_bytes: int) -> None:
             super().begin(stage, total_bytes)
-            if stage == "relay":
+            if stage == "restore_and_push":
                 trip.repository.commit({"notes.md": b"theirs"})
 
-    relay(trip.scene, observer=Meanwhile(trip.scene.output))
+    restore_to_hub(trip.scene, observer=Meanwhile(trip.scene.output))
     assert pushed_files(trip.hub) == {**trip.pushed, "notes.md": b"theirs"}
 
 
@@ -589,7 +589,7 @@ def test_after_somebody_elses_commit_a_new_one_follows_on_it(trip: Trip) -> None
     fail(trip.scene)
     trip.hub.heal()
     trip.repository.commit({"notes.md": b"theirs"})
-    _, pushed = relay(trip.scene, resume=True)
+    _, pushed = restore_to_hub(trip.scene, resume=True)
     assert pushed.commit == trip.repository.sha()
     assert pushed_files(trip.hub) == {**trip.pushed, "notes.md": b"theirs"}
 
@@ -604,17 +604,17 @@ def test_a_rename_that_fails_after_the_commit_is_made_up_for_without_another_one
         patch.setattr(Staging, "publish", refuse)
         fail(trip.scene)
     trip.hub.forget()
-    _, pushed = relay(trip.scene, resume=True)
+    _, pushed = restore_to_hub(trip.scene, resume=True)
     assert pushed.deleted_bytes == sum(sizes_of(trip.pushed))
     assert trip.hub.requests("/commit/") == []
     trip.check_finished()
 
 
 def test_what_is_finished_is_pushed_no_second_time(trip: Trip) -> None:
-    _, first = relay(trip.scene)
+    _, first = restore_to_hub(trip.scene)
     before = snapshot(trip.scene.output)
     trip.hub.forget()
-    result, pushed = relay(trip.scene, resume=True)
+    result, pushed = restore_to_hub(trip.scene, resume=True)
     assert (result.costs.times.restore_seconds, pushed.deleted_bytes) == (0, 0)
     assert pushed == dataclasses.replace(first, deleted_bytes=0, pushed_before=True)
     assert trip.hub.requests("/commit/|objects/batch") == []
@@ -623,9 +623,9 @@ def test_what_is_finished_is_pushed_no_second_time(trip: Trip) -> None:
 
 
 def test_what_is_finished_is_claimed_to_be_on_no_other_branch(trip: Trip) -> None:
-    relay(trip.scene)
+    restore_to_hub(trip.scene)
     with pytest.raises(shardrestore.CheckpointError, match=f"on the Hub, in {ID}.*branch exp"):
-        relay(trip.scene, resume=True, revision="exp")
+        restore_to_hub(trip.scene, resume=True, revision="exp")
     assert trip.repository.branches.keys() == {"main"}
     trip.check_finished()
 
@@ -635,18 +635,18 @@ def test_a_finished_model_whose_weights_are_here_is_pushed_as_it_is(
 ) -> None:
     options = {"percent": 10, "max_memory": BUDGET, "checksum": True}
     shardrestore.restore(scene.base, scene.target, scene.output, **options)
-    result, pushed = relay(scene, resume=True)
+    result, pushed = restore_to_hub(scene, resume=True)
     assert result.costs.times.restore_seconds == 0
     assert pushed.deleted_bytes == sum(sizes(scene.target))
     assert shard_names(scene.output) == []
 
 
 def test_an_older_model_of_the_same_kind_is_not_taken_for_the_one_on_its_way(trip: Trip) -> None:
-    relay(trip.scene, "alice/older")
+    restore_to_hub(trip.scene, "alice/older")
     trip.hub.fail(Fault(path="/commit/", status=403))
     fail(trip.scene, overwrite=True)
     trip.hub.heal()
-    _, pushed = relay(trip.scene, resume=True, overwrite=True)
+    _, pushed = restore_to_hub(trip.scene, resume=True, overwrite=True)
     assert pushed.repository == ID
     assert read_note(trip.scene)["repository"] == ID
     trip.check_finished()
@@ -667,9 +667,14 @@ def test_another_destination_or_way_is_refused_by_its_name(trip: Trip) -> None:
     trip.hub.heal()
     scene = trip.scene
     other = f'repository was "{ID}", it is "alice/other"'
-    refuse(scene, lambda: relay(scene, "alice/other", resume=True), "delete_after_upload", other)
+    refuse(
+        scene,
+        lambda: restore_to_hub(scene, "alice/other", resume=True),
+        "delete_after_upload",
+        other,
+    )
     branch = 'branch was "main", it is "k10"'
-    refuse(scene, lambda: relay(scene, revision="k10", resume=True), branch)
+    refuse(scene, lambda: restore_to_hub(scene, revision="k10", resume=True), branch)
     options = {"percent": 10, "max_memory": BUDGET, "checksum": True, "resume": True}
     refuse(
         scene,
@@ -679,11 +684,11 @@ def test_another_destination_or_way_is_refused_by_its_name(trip: Trip) -> None:
     assert "alice/other" not in trip.hub.repositories
     with pytest.raises(shardrestore.CheckpointError, match="repeat its command with --resume"):
         shardrestore.push(scene.output, ID)
-    relay(scene, resume=True)
+    restore_to_hub(scene, resume=True)
     trip.check_finished()
 
 
-def test_an_ordinary_run_is_not_gone_on_with_as_a_relay(
+def test_an_ordinary_run_is_not_gone_on_with_as_one_to_the_hub(
     hub: Hub, alice: HubClient, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse_names(staging: Staging, moves: object) -> None:
@@ -695,7 +700,7 @@ def test_an_ordinary_run_is_not_gone_on_with_as_a_relay(
             shardrestore.restore(
                 scene.base, scene.target, scene.output, checksum=True, max_memory=BUDGET
             )
-    refuse(scene, lambda: relay(scene, resume=True), "delete_after_upload is new")
+    refuse(scene, lambda: restore_to_hub(scene, resume=True), "delete_after_upload is new")
 
 
 # --- The command line ---
@@ -715,7 +720,7 @@ def cli(hub: Hub, alice: HubClient, scene: Scene) -> Iterator[Callable[..., tupl
     return run
 
 
-def test_run_relays_and_tells_of_both_parts(
+def test_run_sends_each_shard_and_reports_both_parts(
     hub: Hub, scene: Scene, cli: Callable[..., tuple[int, str, str]]
 ) -> None:
     status, stdout, stderr = cli(*RUN, "--delete-after-upload", "--checksum")
@@ -729,7 +734,7 @@ def test_run_relays_and_tells_of_both_parts(
     assert cli(*RUN, "--delete-after-upload", "--checksum", "--resume", "--quiet") == (0, "", "")
 
 
-def test_a_relay_that_fails_says_how_to_go_on_and_names_no_push(
+def test_a_run_to_the_hub_that_fails_says_how_to_go_on_and_names_no_push(
     hub: Hub, scene: Scene, cli: Callable[..., tuple[int, str, str]]
 ) -> None:
     hub.fail(Fault(**PUT, after=2, status=403))

@@ -19,11 +19,11 @@ from tests.support.resume.stage import Driver, Play, driving, visible
 from tests.support.runs import scratch
 from tests.support.scene import STAGING, Scene
 from tests.trouble.resume.test_kill import SEED
-from tests.whole.hub.test_relay import make_scene, pushed_files
+from tests.whole.hub.test_each_shard import make_scene, pushed_files
 
 TOKEN = "hf_secretOfAlice"
 ID = "alice/restored"
-RELAY = ["--push-to", ID, "--delete-after-upload", "--checksum", "--workers", "2"]
+OPTIONS = ["--push-to", ID, "--delete-after-upload", "--checksum", "--workers", "2"]
 KILLS = {
     "saving the scan": 1,
     "pass 2": 3,
@@ -45,7 +45,7 @@ class Stage:
 
     def __init__(self, hub: Hub, driver: Driver, scene: Scene) -> None:
         self.hub = hub
-        self.play = Play(driver, scene, RELAY)
+        self.play = Play(driver, scene, OPTIONS)
         self.reference = self.play.rehearse()
         self.pushed = pushed_files(hub)
         self.reset()
@@ -85,9 +85,9 @@ def stage() -> Iterator[Stage]:
             yield Stage(hub, driver, make_scene(root / "scene"))
 
 
-def test_a_relay_killed_in_any_phase_ends_as_if_nothing_had_been(stage: Stage) -> None:
+def test_a_run_to_the_hub_killed_in_any_phase_ends_as_if_nothing_had_been(stage: Stage) -> None:
     print(f"SHARDRESTORE_TEST_SEED={SEED}")
-    dice = random.Random(f"{SEED} relay")
+    dice = random.Random(f"{SEED} each shard")
     for phase, times in KILLS.items():
         for _ in range(times * TIMES):
             stage.reset()
@@ -150,8 +150,8 @@ def test_between_two_steps_nothing_is_lost_sent_twice_or_committed_twice(
     stage.check_finished()
 
 
-def test_a_relay_killed_at_any_time_ends_as_if_nothing_had_been(stage: Stage) -> None:
-    dice = random.Random(f"{SEED} relay time")
+def test_a_run_to_the_hub_killed_at_any_time_ends_as_if_nothing_had_been(stage: Stage) -> None:
+    dice = random.Random(f"{SEED} each shard time")
     for _ in range(6 * TIMES):
         stage.reset()
         delays = [dice.uniform(0, stage.reference.seconds) for _ in range(dice.choice([1, 2, 3]))]
