@@ -1,10 +1,7 @@
-"""Writing a model folder so that nothing incomplete ever has its final name.
+"""The hidden folder in which a model grows, so that nothing incomplete ever has its final name.
 
 All files are written into a hidden folder inside the output. When every one of
-them is complete and on disk, they are renamed into place, the index last. What
-they replace is kept meanwhile: if a rename fails, all of them are undone; if the
-process is killed between them, the rest can be done later. Renaming replaces a
-symbolic link, it never writes through it.
+them is complete and on disk, they are renamed into place: see ``publication``.
 
 Names in the hidden folder that begin with a dot are its own: no model has such.
 """
@@ -12,35 +9,19 @@ Names in the hidden folder that begin with a dot are its own: no model has such.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
-from ..checkpoint.index import read_shard_names
 from ..checkpoint.source import LocalFile
 from ..errors import InputChangedError, OutputError
-from ..names import (
-    CHECKSUM_FILE,
-    INDEX_FILE,
-    JOURNAL_FILE,
-    PAGE_FILE,
-    REPLACED_FOLDER,
-    SINGLE_FILE,
-    STAGING_FOLDER,
-    UNFINISHED_FOLDER,
-    UPLOADED_FILE,
-)
-from .admission import check_output, exists, lock_folder
-from .writer import explain_write_error
+from ..names import JOURNAL_FILE, REPLACED_FOLDER, STAGING_FOLDER, UNFINISHED_FOLDER
+from .admission import check_output, lock_folder
+from .publication import Move, Publication, plan_moves
+from .writer import explain_write_error, sync_folder
 
 _COPY_BYTES = 1 << 20
-_SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-
-
-Move = tuple[str, str]
-"""A rename: from where to where, both relative to the output."""
 
 
 class Staging:
@@ -70,8 +51,7 @@ class Staging:
         self._lock = -1
         self._discarded = False
         self._created: list[Path] = []
-        self._made: list[Path] = []
-        self._renamed: list[tuple[Path, Path]] = []
+        self._publication = Publication(output)
         try:
             places = (self.folder, output, *output.parents)
             self._created = [path for path in places if not path.exists()]
@@ -134,7 +114,7 @@ class Staging:
         path = self.path(name)
         try:
             os.rename(self.unfinished_path(name), path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError as error:
             raise explain_write_error(path, 0, error) from error
 
@@ -192,106 +172,21 @@ class Staging:
                 raise explain_write_error(path, nbytes, error) from error
 
     def plan_moves(self, names: Sequence[str]) -> list[Move]:
-        """List the renames that publish the files `names`, in this order.
-
-        Weights of the model that the output holds leave it first, index foremost:
-        shards without an index are no model, an old index over new shards would be
-        a wrong one.
-        """
-        here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{REPLACED_FOLDER}"
-        leaving = dict.fromkeys(find_old_weights(self.output))
-        for name in (CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE):
-            if exists(self.output / name):
-                leaving[name] = None  # of those weights
-        moves = [(name, f"{replaced}/{name}") for name in leaving]
-        for name in names:
-            if exists(self.output / name) and name not in leaving:
-                moves.append((name, f"{replaced}/{name}"))
-            moves.append((f"{here}/{name}", name))
-        return moves
+        """List the renames that publish the files `names`, in this order."""
+        return plan_moves(self.output, names)
 
     def publish(self, moves: Sequence[Move]) -> None:
-        """Carry out the renames of ``plan_moves``, but for those that are done already.
-
-        Until ``finish`` everything can be undone.
-
-        Raises
-        ------
-        OutputError
-            If a rename fails; the output is then as it was.
-        """
-        try:
-            for source, destination in moves:
-                if self._is_done(source, destination):
-                    continue
-                if destination in (INDEX_FILE, SINGLE_FILE):
-                    _sync_folder(self.output)
-                self._rename(self.output / source, self.output / destination)
-            self._check_published(moves)
-            _sync_folder(self.output)
-        except BaseException as error:
-            self.undo()
-            if isinstance(error, OSError):
-                raise OutputError(
-                    f"{error.filename or self.output}: renaming into place failed: "
-                    f"{error.strerror}; the output is as it was"
-                ) from error
-            raise
-
-    def _is_done(self, source: str, destination: str) -> bool:
-        # What leaves is never overwritten: once it has left, its place is taken by the new.
-        left = destination.startswith(STAGING_FOLDER) and exists(self.output / destination)
-        return left or not exists(self.output / source)
-
-    def _check_published(self, moves: Sequence[Move]) -> None:
-        """Refuse to end with a file that is neither here nor there."""
-        for source, destination in moves:
-            if source.startswith(STAGING_FOLDER) and not exists(self.output / destination):
-                raise OutputError(
-                    f"{self.output / destination}: was complete in {STAGING_FOLDER} and has "
-                    "vanished from it: start anew with --overwrite"
-                )
-
-    def _rename(self, source: Path, destination: Path) -> None:
-        inside = [path for path in destination.parents if self.output in path.parents]
-        missing = [path for path in inside if not path.exists()]
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        self._made += reversed(missing)
-        # Noted before it is done: a signal may come between.
-        self._renamed.append((source, destination))
-        os.rename(source, destination)
+        """Carry out renames; until ``finish`` they can be undone. See ``Publication``."""
+        self._publication.carry_out(moves)
 
     def undo(self) -> None:
-        """Take back every rename of ``publish``, however often the user interrupts.
-
-        Raises
-        ------
-        OutputError
-            If a file cannot be moved back; it is kept, and named.
-        """
-        while self._renamed:
-            source, destination = self._renamed[-1]
-            try:
-                if exists(destination) and not exists(source):
-                    os.rename(destination, source)
-                self._renamed.pop()
-            except KeyboardInterrupt:
-                continue
-            except OSError as error:
-                self._discarded = True  # what was moved aside must not be deleted
-                self._release()
-                raise OutputError(
-                    f"{source}: cannot be moved back from {destination}: {error.strerror}: "
-                    f"{len(self._renamed)} files are still to be moved, by hand"
-                ) from error
-        for path in reversed(self._made):
-            with suppress(OSError):
-                path.rmdir()
-        self._made = []
+        """Take back every rename of ``publish``; see ``Publication``."""
+        self._publication.undo()
 
     def finish(self) -> None:
         """End the staging: what ``publish`` replaced is removed for good."""
-        self._renamed, self._made, self._created = [], [], []
+        self._publication.settle()
+        self._created = []
         with suppress(OSError):  # the journal goes last: until then this can be repeated
             self.clear(keep=[JOURNAL_FILE])
         self.discard()
@@ -303,6 +198,9 @@ class Staging:
         """
         if not self._discarded:
             self._discarded = True
+            if self._publication.is_pending:  # what was moved aside is in there
+                self._release()
+                return
             with suppress(OSError):  # CPython 3.11 raises some in spite of ignore_errors
                 shutil.rmtree(self.folder, ignore_errors=True)
             self._release()
@@ -320,32 +218,3 @@ class Staging:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def find_old_weights(output: Path) -> list[str]:
-    """Return the weights that a model folder holds, its index first.
-
-    Files that belong to no model by their name or by the index, such as an
-    adapter, are not among them.
-    """
-    names = [INDEX_FILE] if exists(output / INDEX_FILE) else []
-    shards = read_shard_names(output / INDEX_FILE) if names else set()
-    names += sorted(
-        entry.name
-        for entry in os.scandir(output)
-        if entry.name in shards or _SHARD_NAME.fullmatch(entry.name)
-    )
-    return [name for name in names if not (output / name).is_dir()]
-
-
-def is_old_weight(name: str) -> bool:
-    """Whether a file belongs to a model's weights by its name alone."""
-    return name == INDEX_FILE or _SHARD_NAME.fullmatch(name) is not None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from ..checkpoint.document import read_document
 from ..documents import encode_json, key, to_json
 from ..errors import CheckpointError
 from ..names import UPLOADED_FILE
-from .writer import explain_write_error
+from .writer import explain_write_error, sync_folder
 
 UPLOADED_FORMAT = 1
 """Version of the note's keys; raised when one changes its meaning."""
@@ -105,11 +105,7 @@ def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.rename(growing, path)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
     except OSError as error:
         with suppress(OSError):
             growing.unlink()

@@ -87,6 +87,15 @@ class ShardWriter:
             self._descriptor = -1
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def explain_write_error(path: Path, nbytes: int, error: OSError) -> OutputError:
     """Turn a failed write into a message with the file, its size and the next step."""
     reason = f"{path}: cannot be written: {error.strerror or error}"

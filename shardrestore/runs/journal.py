@@ -20,7 +20,7 @@ from typing import Any
 from ..checkpoint.document import read_file
 from ..errors import CheckpointError, OutputError
 from ..output.admission import exists
-from ..output.staging import Move
+from ..output.publication import Move
 from ..output.writer import explain_write_error
 from ..passes.restore import ShardResult
 from .shard_result import decode_result, encode_result

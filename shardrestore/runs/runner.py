@@ -18,7 +18,8 @@ from ..machine.executor import Executor
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
-from ..output.staging import Move, Staging
+from ..output.publication import Move
+from ..output.staging import Staging
 from ..output.writer import explain_write_error
 from ..passes.context import Context
 from ..passes.cut import PlacedCut, place_cuts

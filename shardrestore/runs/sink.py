@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol
 
-from ..output.staging import Move
+from ..output.publication import Move
 from ..plan.layout import OutputShard
 from .workspace import Workspace
 

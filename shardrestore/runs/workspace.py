@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import InputChangedError, NonFiniteError, OutputError, ProfileError, ShardRestoreError
 from ..names import JOURNAL_FILE, SCAN_FILE
-from ..output.staging import Move, Staging
+from ..output.publication import Move
+from ..output.staging import Staging
 from ..passes.restore import ShardResult
 from ..plan.layout import OutputShard
 from .identity import describe_run, find_difference

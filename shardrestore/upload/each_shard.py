@@ -16,7 +16,8 @@ from ..machine.progress import Observer
 from ..machine.stopwatch import Stopwatch
 from ..names import UPLOADED_FILE
 from ..output.acceptance import check_accepted
-from ..output.staging import Move, Staging
+from ..output.publication import Move
+from ..output.staging import Staging
 from ..output.uploaded import UploadedFile, write_uploaded
 from ..plan.layout import OutputShard
 from ..runs.workspace import Workspace

@@ -23,7 +23,7 @@ from ..names import (
 )
 from ..output.admission import exists, locked
 from ..output.checksum import hash_file
-from ..output.staging import is_old_weight
+from ..output.publication import is_old_weight
 from ..output.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
 from ..output.writer import explain_write_error
 from ..verification.record import read_record

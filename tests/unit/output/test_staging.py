@@ -17,7 +17,8 @@ import pytest
 from shardrestore.errors import OutputError
 from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER
 from shardrestore.output.admission import check_output, check_places
-from shardrestore.output.staging import Staging, find_old_weights
+from shardrestore.output.publication import find_old_weights
+from shardrestore.output.staging import Staging
 from tests.support.scene import snapshot
 
 INDEX = "model.safetensors.index.json"

@@ -1,0 +1,173 @@
+"""Giving complete files their names: renames that can be undone, or completed later.
+
+They are listed before the first of them, as pairs of paths that a journal can hold. What they
+replace is moved aside, not deleted: if a rename fails, all of them are undone; if the process is
+killed between them, the rest can be done later. Renaming replaces a symbolic link, it never
+writes through it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..checkpoint.index import read_shard_names
+from ..errors import OutputError
+from ..names import (
+    CHECKSUM_FILE,
+    INDEX_FILE,
+    PAGE_FILE,
+    REPLACED_FOLDER,
+    SINGLE_FILE,
+    STAGING_FOLDER,
+    UPLOADED_FILE,
+)
+from .admission import exists
+from .writer import sync_folder
+
+_SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+
+Move = tuple[str, str]
+"""A rename: from where to where, both relative to the output."""
+
+
+def plan_moves(output: Path, names: Sequence[str]) -> list[Move]:
+    """List the renames that publish the staged files `names`, in this order.
+
+    Weights of the model that the output holds leave it first, index foremost:
+    shards without an index are no model, an old index over new shards would be
+    a wrong one.
+    """
+    here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{REPLACED_FOLDER}"
+    leaving = dict.fromkeys(find_old_weights(output))
+    for name in (CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE):
+        if exists(output / name):
+            leaving[name] = None  # of those weights
+    moves = [(name, f"{replaced}/{name}") for name in leaving]
+    for name in names:
+        if exists(output / name) and name not in leaving:
+            moves.append((name, f"{replaced}/{name}"))
+        moves.append((f"{here}/{name}", name))
+    return moves
+
+
+class Publication:
+    """The renames that publish one output, until they are final.
+
+    Parameters
+    ----------
+    output : Path
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._renamed: list[tuple[Path, Path]] = []
+        self._made: list[Path] = []
+
+    def carry_out(self, moves: Sequence[Move]) -> None:
+        """Carry out the renames of ``plan_moves``, except those that are done already.
+
+        Raises
+        ------
+        OutputError
+            If a rename fails; the output is then as it was.
+        """
+        try:
+            for source, destination in moves:
+                if self._is_done(source, destination):
+                    continue
+                if destination in (INDEX_FILE, SINGLE_FILE):
+                    sync_folder(self._output)
+                self._rename(self._output / source, self._output / destination)
+            self._check_published(moves)
+            sync_folder(self._output)
+        except BaseException as error:
+            self.undo()
+            if isinstance(error, OSError):
+                raise OutputError(
+                    f"{error.filename or self._output}: renaming into place failed: "
+                    f"{error.strerror}; the output is as it was"
+                ) from error
+            raise
+
+    def _is_done(self, source: str, destination: str) -> bool:
+        # What leaves is never overwritten: once it has left, its place is taken by the new.
+        left = destination.startswith(STAGING_FOLDER) and exists(self._output / destination)
+        return left or not exists(self._output / source)
+
+    def _check_published(self, moves: Sequence[Move]) -> None:
+        """Refuse to end with a file that is neither here nor there."""
+        for source, destination in moves:
+            if source.startswith(STAGING_FOLDER) and not exists(self._output / destination):
+                raise OutputError(
+                    f"{self._output / destination}: was complete in {STAGING_FOLDER} and has "
+                    "vanished from it: start anew with --overwrite"
+                )
+
+    def _rename(self, source: Path, destination: Path) -> None:
+        inside = [path for path in destination.parents if self._output in path.parents]
+        missing = [path for path in inside if not path.exists()]
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        self._made += reversed(missing)
+        # Noted before it is done: a signal may come between.
+        self._renamed.append((source, destination))
+        os.rename(source, destination)
+
+    def undo(self) -> None:
+        """Take back every rename, however often the user interrupts.
+
+        Raises
+        ------
+        OutputError
+            If a file cannot be moved back; it is kept, and named.
+        """
+        while self._renamed:
+            source, destination = self._renamed[-1]
+            try:
+                if exists(destination) and not exists(source):
+                    os.rename(destination, source)
+                self._renamed.pop()
+            except KeyboardInterrupt:
+                continue
+            except OSError as error:
+                raise OutputError(
+                    f"{source}: cannot be moved back from {destination}: {error.strerror}: "
+                    f"{len(self._renamed)} files are still to be moved, by hand"
+                ) from error
+        for path in reversed(self._made):
+            with suppress(OSError):
+                path.rmdir()
+        self._made = []
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there are renames that are neither undone nor final."""
+        return bool(self._renamed)
+
+    def settle(self) -> None:
+        """Make all renames final."""
+        self._renamed, self._made = [], []
+
+
+def find_old_weights(output: Path) -> list[str]:
+    """Return the weights that a model folder holds, its index first.
+
+    Files that belong to no model by their name or by the index, such as an
+    adapter, are not among them.
+    """
+    names = [INDEX_FILE] if exists(output / INDEX_FILE) else []
+    shards = read_shard_names(output / INDEX_FILE) if names else set()
+    names += sorted(
+        entry.name
+        for entry in os.scandir(output)
+        if entry.name in shards or _SHARD_NAME.fullmatch(entry.name)
+    )
+    return [name for name in names if not (output / name).is_dir()]
+
+
+def is_old_weight(name: str) -> bool:
+    """Whether a file belongs to a model's weights by its name alone."""
+    return name == INDEX_FILE or _SHARD_NAME.fullmatch(name) is not None
