@@ -78,7 +78,7 @@ def _describe_costs(results: Sequence[Restoration]) -> str:
     speed = format_bytes((costs.read_bytes + written_bytes) / passes_seconds)
     passes = f"scan {times.scan_seconds:.2f}, restore {times.restore_seconds:.2f}"
     rest = f"start and reports {max(others_seconds, 0):.2f}"
-    if times.download_seconds >= 0.005:
+    if times.download_seconds:
         passes = f"download {times.download_seconds:.2f}, {passes}"
     read, written = format_bytes(costs.read_bytes), format_bytes(written_bytes)
     memory = f"{format_mib(costs.peak_rss_bytes)} of {format_mib(costs.projected_bytes)} planned"

@@ -139,6 +139,13 @@ def test_the_summary_has_every_promised_part_within_80_columns(scene: Scene) -> 
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_a_run_of_local_folders_says_nothing_about_downloads(scene: Scene) -> None:
+    assert scene.run()["download_seconds"] == 0
+    done = scene.cli("--overwrite")
+    assert done.returncode == 0
+    assert "download" not in done.stdout
+
+
 @pytest.mark.parametrize("strategy", ["top", "bottom", "random"])
 def test_the_summary_of_a_large_model_fits_80_columns(scene: Scene, strategy: str) -> None:
     result = shardrestore.restore(
