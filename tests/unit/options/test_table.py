@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,15 +110,3 @@ def test_help_shows_every_option_with_its_default(
         assert f"\n{name} : " in text
         assert f"default {default!r}\n" in text
     assert max(map(len, text.splitlines())) <= 100
-
-
-def test_the_table_is_reached_without_numpy() -> None:
-    code = """
-import sys
-from shardrestore import Options, command_arguments, parse_size
-print(sorted({"numpy", "numba", "torch", "huggingface_hub"} & set(sys.modules)))
-import shardrestore.plan.memory
-print(shardrestore.plan.__name__, callable(shardrestore.plan))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout == "[]\nplan True\n"

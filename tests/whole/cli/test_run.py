@@ -741,6 +741,18 @@ def test_the_command_line_takes_inline_flags_of_a_renaming(scene: Scene) -> None
 HEAVY = {"numpy", "torch", "numba", "huggingface_hub", "transformers", "safetensors", "tqdm"}
 
 
+def test_the_table_is_reached_without_numpy() -> None:
+    code = """
+import sys
+from shardrestore import Options, command_arguments, parse_size
+print(sorted({"numpy", "numba", "torch", "huggingface_hub"} & set(sys.modules)))
+import shardrestore.plan.memory
+print(shardrestore.plan.__name__, callable(shardrestore.plan))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "[]\nplan True\n"
+
+
 @pytest.mark.parametrize("args", [["--help"], ["run", "--help"], ["run", "--resum"]])
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     done = subprocess.run(
