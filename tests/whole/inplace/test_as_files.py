@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,9 +18,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import shardrestore
 from shardrestore.inplace import edit
 from shardrestore.machine.device import find_resident_device
+from shardrestore.pairing.regions import REGIONS
 from tests.support.checkpoints import Units, read_tree, using
 from tests.support.devices import NEEDS_CUDA
-from tests.support.examples import examples
+from tests.support.examples import TIMES, examples
 from tests.support.hub import Hub
 from tests.support.hub.client import HubClient
 from tests.support.modules import build, state
@@ -99,10 +102,12 @@ def fine_tuned(base: LlamaForCausalLM, dtype: str, *, tied: bool = False) -> Lla
     return model
 
 
-@pytest.fixture(scope="module", params=[*DTYPES, "tied"])
-def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, LlamaForCausalLM, LlamaForCausalLM]:
+Pair = tuple[Path, LlamaForCausalLM, LlamaForCausalLM]
+PAIRS = [*DTYPES, "tied"]
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     dtypes = DTYPES.get(request.param, ("bfloat16", "bfloat16"))
     tied = request.param == "tied"
     root = tmp_path_factory.mktemp("llama")
@@ -113,11 +118,28 @@ def pair(
     return root, base, target
 
 
-@pytest.mark.parametrize("region", ["transformer", "attention", "mlp", "embedding", "all"])
-@pytest.mark.parametrize("strategy", ["top", "bottom", "random"])
+STRATEGIES = ("top", "bottom", "random")
+
+
+def choices(pair: str) -> Iterator[tuple[str, str]]:
+    """Yield regions and strategies to try with a pair: in the thorough profile, all.
+
+    Otherwise every pair meets every region, and every region every strategy.
+    """
+    for number, region in enumerate(REGIONS):
+        some = STRATEGIES[(PAIRS.index(pair) + number) % 3]
+        for strategy in STRATEGIES if TIMES > 1 else [some]:
+            yield region, strategy
+
+
 def test_a_transformers_model_gets_the_bits_of_its_files(
-    pair: tuple[Path, LlamaForCausalLM, LlamaForCausalLM], region: str, strategy: str
+    pair: Pair, request: pytest.FixtureRequest
 ) -> None:
+    for region, strategy in choices(request.node.callspec.params["pair"]):
+        check_bits_of_files(pair, region, strategy)
+
+
+def check_bits_of_files(pair: Pair, region: str, strategy: str) -> None:
     root, base, target = pair
     options: dict[str, Any] = {"percent": 20, "region": region, "strategy": strategy, "workers": 2}
     output = root / f"{region}-{strategy}"
@@ -196,11 +218,12 @@ def test_the_report_says_what_was_read_and_changed(tmp_path: Path) -> None:
 
 @pytest.mark.cuda
 @NEEDS_CUDA
-@pytest.mark.parametrize("base_on", ["cuda", "cpu", "files"])
-@pytest.mark.parametrize("strategy", ["top", "bottom", "random"])
-def test_a_model_on_a_gpu_gets_the_bits_of_its_files(
-    pair: tuple[Path, LlamaForCausalLM, LlamaForCausalLM], strategy: str, base_on: str
-) -> None:
+def test_a_model_on_a_gpu_gets_the_bits_of_its_files(pair: Pair) -> None:
+    for base_on, strategy in itertools.product(("cuda", "cpu", "files"), STRATEGIES):
+        check_bits_on_a_gpu(pair, base_on, strategy)
+
+
+def check_bits_on_a_gpu(pair: Pair, base_on: str, strategy: str) -> None:
     root, base, target = pair
     there = copy.deepcopy(target).to("cuda")
     before = state(there)
