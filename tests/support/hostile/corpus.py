@@ -19,8 +19,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.support.examples import TIMES
-from tests.support.scene import INDEX, SINGLE, Scene, entry, header_file
-from tests.unit.checkpoint.test_header import (
+from tests.support.headers import (
     ACCEPTED,
     REFUSED,
     REPEATED_NAMES,
@@ -28,6 +27,7 @@ from tests.unit.checkpoint.test_header import (
     framed,
     rewritten,
 )
+from tests.support.scene import INDEX, SINGLE, Scene, entry, header_file
 
 SEED = int(os.environ.get("HOSTILE_SEED", "20250916"))
 """What the generated cases follow from; every failure prints it."""

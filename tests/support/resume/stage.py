@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,9 @@ from typing import Any
 from tests.support.checkpoints import read_tree
 from tests.support.process.command import offline
 from tests.support.scene import INDEX, STAGING, Scene
+
+SEED = int(os.environ.get("SHARDRESTORE_TEST_SEED") or random.SystemRandom().getrandbits(32))
+"""Of the moments at which runs are killed; the variable repeats them."""
 
 DRIVER = Path(__file__).with_name("driver.py")
 Tree = dict[str, bytes]

@@ -38,7 +38,7 @@ with atheris.instrument_imports(include=["shardrestore.checkpoint"]) if GUIDED e
 
     from shardrestore.checkpoint.header import header_length, parse_header
     from shardrestore.errors import CheckpointError
-    from tests.unit.checkpoint.test_header import (
+    from tests.support.headers import (
         ACCEPTED,
         KEYS,
         ODD_TOKENS,

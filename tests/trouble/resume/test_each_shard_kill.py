@@ -15,11 +15,10 @@ import pytest
 from tests.support.checkpoints import read_tree
 from tests.support.examples import TIMES
 from tests.support.hub import Hub
-from tests.support.resume.stage import Driver, Play, driving, visible
+from tests.support.many_shards import make_scene, pushed_files
+from tests.support.resume.stage import SEED, Driver, Play, driving, visible
 from tests.support.runs import scratch
 from tests.support.scene import STAGING, Scene
-from tests.trouble.resume.test_kill import SEED
-from tests.whole.hub.test_each_shard import make_scene, pushed_files
 
 TOKEN = "hf_secretOfAlice"
 ID = "alice/restored"

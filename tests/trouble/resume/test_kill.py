@@ -6,7 +6,6 @@ The thorough profile draws ten times as many: `tests.support.examples`.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections import Counter
@@ -15,10 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.examples import TIMES
-from tests.support.resume.stage import Driver, End, Play
+from tests.support.resume.stage import SEED, Driver, End, Play
 from tests.support.scene import INDEX, Scene
-
-SEED = int(os.environ.get("SHARDRESTORE_TEST_SEED") or random.SystemRandom().getrandbits(32))
 
 ALWAYS = {
     "pass 1": 2,

@@ -16,7 +16,7 @@ from shardrestore.figures.profile_overview import detail_of_profile, overview_of
 from shardrestore.profile.file import Profile
 from tests.support.checkpoints import UNITS, Case, Units, using
 from tests.support.examples import examples
-from tests.unit.figures.test_overview import FILLED, profiled, write
+from tests.support.profiles import FILLED, profiled, write_scores
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
 
@@ -71,7 +71,7 @@ def test_a_sweep_holds_what_each_percent_restores_in_each_cell(case: Case, units
 
 def test_percents_that_are_asked_for_are_stops(tmp_path: Path) -> None:
     scores = {"model.layers.0.mlp.up_proj.weight": np.linspace(0, 1, 4000, dtype=np.float32)}
-    with Profile(write(tmp_path / "p", scores)) as profile:
+    with Profile(write_scores(tmp_path / "p", scores)) as profile:
         _, detail = detail_of_profile(
             profile, percents=[0.05, 33.3], regions=["mlp"], strategies=["top"]
         )
@@ -104,7 +104,7 @@ def test_a_distribution_counts_every_weight_once(case: Case) -> None:
 
 def test_scores_beyond_every_edge_are_counted_apart(tmp_path: Path) -> None:
     scores = np.array([0, 1e-10, 1e-9, 0.5, 99, 100, 1e9, np.inf, np.nan], np.float32)
-    source = write(tmp_path / "p", {"a.weight": scores}, exact={"a.weight": False})
+    source = write_scores(tmp_path / "p", {"a.weight": scores}, exact={"a.weight": False})
     with Profile(source) as profile:
         _, detail = detail_of_profile(
             profile, percents=[100.0], regions=["all"], strategies=["top"]
@@ -137,7 +137,7 @@ def test_sweeps_that_are_too_large_are_left_out(
     monkeypatch.setattr(detail_module, "MOST_COUNTS", 50)
     monkeypatch.setattr("shardrestore.figures.distributions.MOST_COUNTS", 50)
     scores = {"model.layers.0.mlp.up_proj.weight": np.linspace(0, 1, 4000, dtype=np.float32)}
-    with Profile(write(tmp_path / "p", scores)) as profile:
+    with Profile(write_scores(tmp_path / "p", scores)) as profile:
         _, detail = detail_of_profile(profile, percents=[10.0], regions=["mlp"], strategies=["top"])
     assert detail.sweeps == ()
     assert detail.distributions[0].elements == 4000

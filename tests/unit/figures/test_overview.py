@@ -6,9 +6,7 @@ import itertools
 import json
 import math
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +26,14 @@ from shardrestore.figures.overview import (
 )
 from shardrestore.figures.path_overview import overview_of
 from shardrestore.figures.profile_overview import overview_of_profile
-from shardrestore.profile import contents as profile_contents
 from shardrestore.profile.contents import Contents, ProfiledTensor
-from shardrestore.profile.file import Profile, Tallies, write_profile
+from shardrestore.profile.file import Tallies, write_profile
 from shardrestore.scoring import Scoring
 from shardrestore.selection.histogram import SparseHistogram
 from tests.support import oracle
-from tests.support.checkpoints import UNITS, Case, Units, cases, store, using, write_checkpoint
+from tests.support.checkpoints import UNITS, Case, Units, store, using, write_checkpoint
 from tests.support.examples import examples
-from tests.support.oracle import Expected
+from tests.support.profiles import FILLED, IDENTITY, expect, profiled, write_scores
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
 
@@ -55,95 +52,6 @@ PLACES = {
 }
 """Layer and kind of the names in tests.support.checkpoints, told by hand."""
 
-IDENTITY = {"path": "somewhere", "shards": [], "sample_sha256": "0" * 64}
-
-
-class Segments:
-    """Histograms of float32 scores, counted by NumPy."""
-
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self._parts = parts
-
-    def get(self, number: int) -> SparseHistogram:
-        scores = self._parts[number].astype(np.float32)
-        keys = np.where(np.isnan(scores), np.uint32(0x7FC00000), scores.view(np.uint32))
-        bins, counts = np.unique(keys >> 16, return_counts=True)
-        return SparseHistogram(bins=bins.astype(np.uint16), counts=counts.astype(np.uint32))
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-def write(
-    path: Path,
-    scores: Mapping[str, np.ndarray],
-    *,
-    exact: Mapping[str, bool] | None = None,
-    zero_base: Mapping[str, np.ndarray] | None = None,
-    nonfinite: Mapping[str, int] | None = None,
-) -> Path:
-    """Write a profile of the scores of tensors, in segments of the size that is in force."""
-    size = profile_contents.SEGMENT_ELEMENTS
-    names = sorted(scores)
-    starts = [(name, at) for name in names for at in range(0, scores[name].size, size)]
-    zeros = [
-        int(np.sum(zero_base[name][at : at + size])) if zero_base else 0 for name, at in starts
-    ]
-    odd = [nonfinite.get(name, 0) if nonfinite and at == 0 else 0 for name, at in starts]
-    contents = Contents(
-        inputs={"base": IDENTITY, "target": IDENTITY},
-        scoring=Scoring(),
-        tensors=tuple(
-            ProfiledTensor(
-                name=name,
-                shape=(scores[name].size,),
-                dtypes=("BF16", "BF16"),
-                exact=exact[name] if exact else True,
-            )
-            for name in names
-        ),
-        unpaired={"model.odd": "has no partner"},
-    )
-    tallies = Tallies(
-        zero_base=np.array(zeros, np.int64),
-        nonfinite=np.array(odd, np.int64),
-        overflows=np.zeros(len(starts), np.int64),
-    )
-    histograms = Segments([scores[name][at : at + size] for name, at in starts])
-    write_profile(path, contents, histograms, tallies)
-    return path
-
-
-def expect(case: Case, **request: object) -> Expected:
-    """Ask the oracle, which ranks float32 scores by their bins as a profile does."""
-    options = {"percent": 100.0, "region": "all", "exclude": ("quantised",), "approximate": True}
-    return oracle.expect(case.base, case.target, twins=case.twins, **options | request)  # type: ignore[arg-type]
-
-
-@contextmanager
-def profiled(case: Case) -> Iterator[tuple[Profile, Expected]]:
-    """Open a profile of a pair as the oracle scores it."""
-    everything = expect(case)
-    sides = {
-        name: (
-            case.base.get(name, case.base.get("model.embed_tokens.weight")),
-            case.target[name],
-        )
-        for name in everything.scores
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path = write(
-            Path(folder, "p.profile.safetensors"),
-            everything.scores,
-            exact={name: {one.dtype for one in pair} == {"BF16"} for name, pair in sides.items()},
-            zero_base={name: (base.values() == 0).numpy() for name, (base, _) in sides.items()},
-            nonfinite=everything.nonfinite,
-        )
-        with Profile(path) as profile:
-            yield profile, everything
-
-
-FILLED = cases(nonfinite=None).filter(lambda case: expect(case).elements > 0)
 
 # Groups ---------------------------------------------------------------------------------------
 
@@ -200,7 +108,9 @@ def test_groups_have_the_figures_of_their_sorted_scores(case: Case, units: Units
 def test_quantiles_are_elements_of_a_rank(tmp_path: Path, elements: int) -> None:
     rng = np.random.default_rng(elements)
     scores = np.sort(rng.integers(1, 0x7F00, elements).astype(np.uint32) << 16).view(np.float32)
-    path = write(tmp_path / "p", {"model.layers.0.mlp.up_proj.weight": rng.permutation(scores)})
+    path = write_scores(
+        tmp_path / "p", {"model.layers.0.mlp.up_proj.weight": rng.permutation(scores)}
+    )
     (group,) = overview_of(path, percents=[100]).kinds
     # Thousandths, so that no rank is missed by a rounding error.
     ranks = [round(1000 * p) * (elements - 1) // 1000 for p in QUANTILES]
@@ -293,7 +203,7 @@ def test_a_cut_among_bfloat16_scores_is_exact_and_one_among_float32_scores_is_no
         names[0]: np.full(100, 0.5, np.float32),
         names[1]: np.linspace(2, 2.01, 100, dtype=np.float32),
     }
-    path = write(tmp_path / "p", scores, exact={names[0]: True, names[1]: False})
+    path = write_scores(tmp_path / "p", scores, exact={names[0]: True, names[1]: False})
     overview = overview_of(path, percents=[10, 60], strategy=["top", "bottom"])
     assert [cut.figures.exact for cut in overview.cuts] == [False, True, True, False]
 
@@ -338,7 +248,7 @@ def test_ties_are_spread_without_overflow(tmp_path: Path) -> None:
 def test_cuts_come_in_the_order_of_a_sweep(tmp_path: Path) -> None:
     scores = np.arange(1, 101, dtype=np.float32)
     names = ("mlp.up_proj", "self_attn.q_proj")
-    path = write(tmp_path / "p", {f"model.layers.0.{name}.weight": scores for name in names})
+    path = write_scores(tmp_path / "p", {f"model.layers.0.{name}.weight": scores for name in names})
     overview = overview_of(
         path, percents=[1, 5], region=["mlp", "attention"], strategy=["bottom", "top"]
     )
@@ -383,7 +293,7 @@ def test_means_of_cells_are_weighted_by_elements(tmp_path: Path) -> None:
         "model.layers.0.self_attn.q_proj.weight": np.full(40, 0.0, np.float32),
         "model.layers.1.mlp.up_proj.weight": np.empty(0, np.float32),
     }
-    overview = overview_of(write(tmp_path / "p", scores))
+    overview = overview_of(write_scores(tmp_path / "p", scores))
     assert [(cell.kind, cell.mean_score) for cell in overview.cells] == [
         ("attention", 0.0),
         ("mlp", 2.0),
@@ -403,7 +313,7 @@ def test_layers_of_towers_have_names_of_their_own(tmp_path: Path) -> None:
         "model.language_model.layers.0.mlp.up_proj.weight",
         "lm_head.weight",
     ]
-    path = write(tmp_path / "p", {name: np.ones(3, np.float32) for name in names})
+    path = write_scores(tmp_path / "p", {name: np.ones(3, np.float32) for name in names})
     overview = overview_of(path, percents=[50])
     labels = ["0", "outside", "vision 9", "vision 10", "vision", "projector"]
     assert [group.label for group in overview.layers] == labels
@@ -656,7 +566,9 @@ def test_a_finished_model_answers_for_no_other_cut(model: Path, asked: dict[str,
 def test_a_cut_that_cannot_be_made_is_refused(
     tmp_path: Path, asked: dict[str, object], message: str
 ) -> None:
-    path = write(tmp_path / "p", {"model.layers.0.mlp.up_proj.weight": np.ones(100, np.float32)})
+    path = write_scores(
+        tmp_path / "p", {"model.layers.0.mlp.up_proj.weight": np.ones(100, np.float32)}
+    )
     with pytest.raises(RequestError, match=message):
         overview_of(path, **asked)  # type: ignore[arg-type]
 
@@ -684,6 +596,8 @@ def test_a_path_that_is_neither_is_told(
 
 
 def test_a_profile_of_nothing_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "p", {"model.layers.0.mlp.up_proj.weight": np.empty(0, np.float32)})
+    path = write_scores(
+        tmp_path / "p", {"model.layers.0.mlp.up_proj.weight": np.empty(0, np.float32)}
+    )
     with pytest.raises(ProfileError, match="holds no scores: scan again"):
         overview_of(path)

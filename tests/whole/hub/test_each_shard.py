@@ -26,15 +26,12 @@ from tests.support.hub import Fault, Hub
 from tests.support.hub.blobs import Blob
 from tests.support.hub.client import HubClient
 from tests.support.hub.repository import Repository
+from tests.support.many_shards import ID, PAGE, make_scene, pushed_files
 from tests.support.process.command import run_cli, start_cli
-from tests.support.scene import INDEX, SIDE_FILES, STAGING, TINY, Scene, shard_names, snapshot
+from tests.support.scene import INDEX, STAGING, TINY, Scene, shard_names, snapshot
 
 TOKEN = "hf_secretOfAlice"
 BUDGET = "16GiB"
-ID = "alice/restored"
-SHARD_BYTES = 12_000
-PAGE = "report.html"
-"""Tells time and memory: the one file that differs between equal runs."""
 
 
 @dataclass
@@ -76,17 +73,6 @@ def scene(tmp_path: Path) -> Scene:
     return make_scene(tmp_path / "scene")
 
 
-def make_scene(root: Path, dtype: str = "BF16") -> Scene:
-    """Make a pair of more shards than the usual one: five."""
-    write_pair(root, TINY, shard_bytes=SHARD_BYTES, dtype=dtype)
-    for name, content in SIDE_FILES.items():
-        path = root / "target" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    assert len(shard_names(root / "target")) >= 4
-    return Scene(root)
-
-
 def restore_to_hub(
     scene: Scene, repository: str = ID, **options: Any
 ) -> tuple[shardrestore.Restoration, shardrestore.Pushed]:
@@ -94,11 +80,6 @@ def restore_to_hub(
     return shardrestore.restore_to_hub(
         scene.base, scene.target, scene.output, repository, **options
     )
-
-
-def pushed_files(hub: Hub, id: str = ID, revision: str = "main") -> dict[str, bytes]:
-    files = hub.repositories[id].files(revision)
-    return {name: data for name, data in files.items() if name not in (".gitattributes", PAGE)}
 
 
 def put_shards(hub: Hub) -> int:

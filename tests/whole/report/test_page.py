@@ -30,9 +30,9 @@ from shardrestore.report.document import (
     shorten,
 )
 from tests.support.browser import Browser, browsing
+from tests.support.profiles import write_scores
 from tests.support.runs import BUDGET
 from tests.support.scene import Scene
-from tests.unit.figures.test_overview import write
 
 HOSTILE = (
     "model.layers.0.mlp.</script><script>document.title='owned'</script>.weight",
@@ -271,7 +271,7 @@ def test_hostile_names_stay_text(browser: Browser, tmp_path: Path) -> None:
     scores = {name: np.full(8, 0.5 + n, np.float32) for n, name in enumerate(HOSTILE)}
     # JSON on disk holds no lone surrogate of a name, but as an escape.
     scores = {name: part for name, part in scores.items() if "\ud800" not in name}
-    output = report(write(tmp_path / "p", scores), tmp_path)
+    output = report(write_scores(tmp_path / "p", scores), tmp_path)
     browser.open(output)
     assert browser.driver.title != "owned"
     shown = {row[0] for row in browser.table("#table")}
@@ -302,7 +302,7 @@ def test_odd_scores_make_a_quiet_page(
     browser: Browser, tmp_path: Path, scores: dict[str, np.ndarray]
 ) -> None:
     exact = dict.fromkeys(scores, False)
-    source = write(tmp_path / "p", scores, exact=exact)
+    source = write_scores(tmp_path / "p", scores, exact=exact)
     browser.open(report(source, tmp_path, percents=[100], region="all"))
     assert browser.text("[data-figure=elements]") == f"{sum(map(np.size, scores.values())):,}"
     assert "NaN" not in browser.text("main")
@@ -317,7 +317,7 @@ UP, Q = "model.layers.0.mlp.up_proj.weight", "model.layers.0.self_attn.q_proj.we
 def test_a_threshold_that_is_not_finite_is_no_random_choice(
     browser: Browser, tmp_path: Path, strategy: str
 ) -> None:
-    source = write(tmp_path / "p", {UP: np.array([1, 2, np.inf, np.inf], np.float32)})
+    source = write_scores(tmp_path / "p", {UP: np.array([1, 2, np.inf, np.inf], np.float32)})
     percent = {"top": 25, "bottom": 75}[strategy]
     browser.open(report(source, tmp_path, percents=[percent], strategy=strategy))
     assert browser.text("#answer").endswith("weights, relative change not finite.")
@@ -326,7 +326,9 @@ def test_a_threshold_that_is_not_finite_is_no_random_choice(
 
 
 def test_a_median_that_is_not_finite_is_not_called_zero(browser: Browser, tmp_path: Path) -> None:
-    source = write(tmp_path / "p", {UP: np.array([0, 1, np.nan, np.nan, np.nan], np.float32)})
+    source = write_scores(
+        tmp_path / "p", {UP: np.array([0, 1, np.nan, np.nan, np.nan], np.float32)}
+    )
     browser.open(report(source, tmp_path, percents=[100]))
     assert "half changed by an amount that is not finite;" in browser.text("#distribution-caption")
 
@@ -335,7 +337,9 @@ def test_a_region_without_changes_keeps_no_picture_of_another(
     browser: Browser, tmp_path: Path
 ) -> None:
     scores = {UP: np.linspace(0, 1, 50, dtype=np.float32), Q: np.zeros(50, np.float32)}
-    browser.open(report(write(tmp_path / "p", scores), tmp_path, region=["mlp", "attention"]))
+    browser.open(
+        report(write_scores(tmp_path / "p", scores), tmp_path, region=["mlp", "attention"])
+    )
     chart = browser.one("#distribution-chart")
     assert chart.is_displayed()
     browser.one("#view option[value='1']").click()
@@ -350,7 +354,7 @@ def test_a_region_without_changes_keeps_no_picture_of_another(
 def test_layers_sort_by_number_in_every_tower(browser: Browser, tmp_path: Path) -> None:
     names = ("model.layers.{}.mlp.up_proj.weight", "vision_tower.encoder.layers.{}.mlp.fc1.weight")
     scores = spread_scores(24, lambda n: names[n % 2].format(n // 2))
-    browser.open(report(write(tmp_path / "p", scores), tmp_path))
+    browser.open(report(write_scores(tmp_path / "p", scores), tmp_path))
     browser.one("#table th:nth-child(2) button").click()
     towers = ("", "vision ")
     expected = [f"{tower}{layer}" for tower in towers for layer in range(12)]
@@ -362,7 +366,7 @@ def test_modules_with_line_ends_stay_apart(browser: Browser, tmp_path: Path) -> 
         f"model.layers.0.mlp.up\n{part}.weight": np.full(8, size, np.float32)
         for part, size in (("a", 0.25), ("b", 4))
     }
-    browser.open(report(write(tmp_path / "p", scores), tmp_path, percents=[50]))
+    browser.open(report(write_scores(tmp_path / "p", scores), tmp_path, percents=[50]))
     browser.driver.execute_script("document.querySelector('input[value=modules]').click()")
     assert browser.table("#mean-table") == [["0", "0.25", "4"]]
     assert browser.table("#restored-table") == [["0", "0.00 %", "100.00 %"]]
@@ -372,7 +376,7 @@ def test_without_a_slider_the_cuts_of_a_profile_are_not_called_a_models(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shardrestore.figures.distributions.MOST_COUNTS", 0)
-    source = write(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
+    source = write_scores(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
     browser.open(report(source, tmp_path, percents=[10, 20]))
     assert not browser.one("#percent").is_displayed()
     labels = [option.text for option in browser.all("#view option")]
@@ -386,7 +390,7 @@ def test_too_many_tensors_are_left_out_with_a_word(browser: Browser, tmp_path: P
         return f"model.layers.{number % 40}.mlp.experts.{number:05}.up_proj.weight"
 
     scores = spread_scores(LISTED_TENSORS + 300, name)
-    output = report(write(tmp_path / "p", scores), tmp_path)
+    output = report(write_scores(tmp_path / "p", scores), tmp_path)
     assert output.stat().st_size < PAGE_DISK_BYTES
     browser.open(output)
     assert len(browser.table("#table")) == LISTED_TENSORS
@@ -416,7 +420,7 @@ def test_many_cuts_of_many_tensors_stay_below_the_size_of_a_page(tmp_path: Path)
         for copy in range(7)
         for name in names
     )
-    source = write(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
+    source = write_scores(tmp_path / "p", {UP: np.linspace(0, 1, 50, dtype=np.float32)})
     overview = shardrestore.show(source, percents=[10])
     many = replace(overview, tensors=tensors, cells=make_cells(tensors), cuts=overview.cuts * 42)
     assert len(page_module.encode_page(many, None)) < PAGE_DISK_BYTES
@@ -429,7 +433,7 @@ def test_scores_of_any_size_are_readable(browser: Browser, tmp_path: Path) -> No
         for n, size in enumerate(sizes)
     }
     exact = dict.fromkeys(scores, False)
-    browser.open(report(write(tmp_path / "p", scores, exact=exact), tmp_path))
+    browser.open(report(write_scores(tmp_path / "p", scores, exact=exact), tmp_path))
     shown = [float(row[4].replace(",", "")) for row in browser.table("#table")]
     assert shown == pytest.approx(sorted(sizes, reverse=True), rel=0.01)
     assert all(re.fullmatch(r"[\d,.]+(e-?\d+)?", row[4]) for row in browser.table("#table"))
@@ -574,7 +578,7 @@ def test_pictures_lie_beside_the_page(pair: Scene, tmp_path: Path) -> None:
 
 
 def test_a_picture_marks_the_cuts_of_one_strategy(tmp_path: Path) -> None:
-    source = write(tmp_path / "p", {UP: np.geomspace(1e-3, 1, 100, dtype=np.float32)})
+    source = write_scores(tmp_path / "p", {UP: np.geomspace(1e-3, 1, 100, dtype=np.float32)})
     overview, detail = detail_of(source, percents=[5, 10], strategy=["bottom", "top"])
     assert detail is not None
     spec = pictures._draw_distribution(overview, detail.distributions[0])
