@@ -19,6 +19,10 @@ demo: .venv/.installed ## make two small checkpoints and restore one, step by st
 	@echo "==> shardrestore demo"
 	@.venv/bin/shardrestore demo
 
+check: lint ## lint, then run the unit tests: what to run before each commit
+	@echo "==> pytest tests/unit"
+	@$(DEV)/pytest -n $(JOBS) tests/unit $(ARGS)
+
 test: lint ## lint, then run every test (JOBS=2 at a time; ARGS goes to pytest)
 	@echo "==> pytest"
 	@$(DEV)/pytest -n $(JOBS) $(ARGS)

@@ -39,6 +39,10 @@ HOMES = {
 
 def imported_packages(source: str) -> set[str]:
     """Name the top-level packages that ``source`` imports absolutely, wherever it does so."""
+    return {name.partition(".")[0] for name in imported_modules(source)}
+
+
+def imported_modules(source: str) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -52,7 +56,7 @@ def imported_packages(source: str) -> set[str]:
                 args=[ast.Constant(value=str(module)), *_],
             ):
                 names.add(module)
-    return {name.partition(".")[0] for name in names}
+    return names
 
 
 def importers(package: str) -> set[Path]:
@@ -101,3 +105,19 @@ def test_every_package_has_an_init_file() -> None:
     assert [
         folder for folder in sorted(folders) if not (ROOT / folder / "__init__.py").is_file()
     ] == []
+
+
+TESTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/*.py"))
+
+
+@pytest.mark.parametrize("place", ["support", "unit", "whole", "trouble"])
+def test_what_tests_share_is_in_support(place: str) -> None:
+    """No module imports a test module: helpers of two of them belong to ``tests/support``."""
+    found = {
+        (str(path), module)
+        for path in TESTS
+        if path.parts[1] == place
+        for module in imported_modules((ROOT / path).read_text(encoding="utf-8"))
+        if module.startswith("tests.") and ".test_" in module
+    }
+    assert found == set()

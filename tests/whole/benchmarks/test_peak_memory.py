@@ -27,7 +27,6 @@ def make_sample(side_gb: float, peak_mib: float, projected_mib: float = 256) -> 
     )
 
 
-@pytest.mark.slow
 def test_peak_memory_stays_within_its_projection_whatever_the_model(tmp_path):
     with TemporaryDirectory(dir=tmp_path) as folder:  # pytest would keep the 1.2 GB
         series, options = measure_small(Path(folder))
