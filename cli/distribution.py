@@ -24,7 +24,7 @@ def describe_distribution(overview: Overview) -> str:
     return "\n\n".join(
         [
             describe_source(overview),
-            "relative change; shares of unchanged weights and of zero base weights in %",
+            f"{overview.score_label}; shares of unchanged weights and of zero base weights in %",
             *(_tabulate(name, groups) for name, groups in tables),
         ]
     )

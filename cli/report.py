@@ -15,6 +15,7 @@ def report(
     percents: list[float] | None,
     region: list[str] | None,
     strategy: list[str] | None,
+    score: str | None,
     png: bool,
     overwrite: bool,
 ) -> None:
@@ -27,6 +28,7 @@ def report(
         percents=percents,
         region=region,
         strategy=strategy,
+        score=score,
         png=png,
         overwrite=overwrite,
     )

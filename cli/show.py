@@ -22,12 +22,15 @@ def show(
     percents: list[float] | None,
     region: list[str] | None,
     strategy: list[str] | None,
+    score: str | None,
     as_json: bool,
 ) -> None:
     """Show how much each layer changed, and what a restoration takes from it."""
     import shardrestore
 
-    overview = shardrestore.show(path, percents=percents, region=region, strategy=strategy)
+    overview = shardrestore.show(
+        path, percents=percents, region=region, strategy=strategy, score=score
+    )
     if as_json:
         print_result(json.dumps(shardrestore.summarize(overview), indent=2))
     else:
@@ -43,7 +46,7 @@ def describe(overview: Overview) -> str:
 
 def _describe_means(overview: Overview) -> str:
     table = _tabulate(overview, lambda cell: format_score(cell.mean_score))
-    return f"mean relative change\n\n{table}"
+    return f"mean {overview.score_label}\n\n{table}"
 
 
 def _describe_cut(overview: Overview, number: int) -> str:
@@ -64,7 +67,7 @@ def _name_cut(cut: OverviewCut) -> str:
     if figures.threshold is not None:
         sign = "≥" if choice.strategy == "top" else "≤"
         about = "" if figures.exact else " (approximate)"
-        lines.append(f"  relative change {sign} {figures.threshold:.6g}{about}")
+        lines.append(f"  {cut.choice.score_label} {sign} {figures.threshold:.6g}{about}")
     return "\n".join(lines)
 
 

@@ -96,9 +96,9 @@ def _describe_threshold(result: Restoration) -> str:
     if result.strategy == "random":
         return "none: chosen by hash of name and index"
     if result.threshold is None:  # read back from a report: JSON has no infinity
-        return "relative change not finite"
+        return f"{result.figures.choice.score_label} not finite"
     exact = "" if result.figures.cut.exact else " (approximate)"
-    return f"relative change {_sign(result)} {result.threshold:.6g}{exact}"
+    return f"{result.figures.choice.score_label} {_sign(result)} {result.threshold:.6g}{exact}"
 
 
 def _sign(result: Restoration) -> str:

@@ -22,6 +22,7 @@ def verify(
     *,
     base: str | None,
     target: str | None,
+    score: str | None,
     quiet: bool,
     as_json: bool,
     **options: Unpack[VerifyOptions],
@@ -30,7 +31,12 @@ def verify(
     import shardrestore
 
     result = shardrestore.verify(
-        output, base=base, target=target, observer=ProgressBars(quiet=quiet), **options
+        output,
+        base=base,
+        target=target,
+        score=score,
+        observer=ProgressBars(quiet=quiet),
+        **options,
     )
     if as_json:
         print_result(json.dumps(shardrestore.summarize(result), indent=2))
@@ -44,6 +50,8 @@ def verify(
 
 def describe(result: Verification) -> str:
     """Return what was found, as people read it."""
+    from shardrestore import SCORES
+
     if result.ok:
         head = (
             f"verified: exactly {result.selected_elements:,} of {result.region_elements:,} "
@@ -57,7 +65,7 @@ def describe(result: Verification) -> str:
     compared = f"{result.tensors} tensors, {format_bytes(result.compared_bytes)}"
     facts = [("output", str(result.output)), ("compared", compared)]
     if result.threshold is not None:
-        facts.append(("threshold", f"relative change {result.threshold:.6g}"))
+        facts.append(("threshold", f"{SCORES[result.score].label} {result.threshold:.6g}"))
     facts += [
         ("ties", f"{result.ties:,} at the cut, {result.ties_taken:,} of them restored"),
         ("time", f"{result.seconds:.2f} s: {speed}/s of the output"),

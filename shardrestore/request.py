@@ -11,7 +11,7 @@ from typing import Any
 from .errors import RequestError
 from .formats import CASTS
 from .machine.meter import measure_excess
-from .options.checks import check_percents, parse_size
+from .options.checks import check_percents, one_of, parse_size
 from .options.table import (
     DEFAULT_MAX_MEMORY,
     MODULE_DEFAULTS,
@@ -23,6 +23,7 @@ from .options.table import (
 from .pairing.pairs import Filter, make_filter
 from .pairing.rename import parse_rename
 from .plan.memory import Limits
+from .scores import SCORES
 from .scoring import Scoring
 from .selection.cut import Strategy
 
@@ -145,7 +146,7 @@ def _make_request(percents: tuple[float, ...], checked: Mapping[str, Any]) -> Re
             make_filter(region, checked["include"], checked["exclude"])
             for region in checked["region"]
         ),
-        scoring=_make_scoring(checked["dtype"], checked["rename"]),
+        scoring=_make_scoring(checked["score"], checked["dtype"], checked["rename"]),
         strategies=checked["strategy"],
         devices=checked["device"],
         max_memory_bytes=find_budget(checked["max_memory"]),
@@ -155,10 +156,34 @@ def _make_request(percents: tuple[float, ...], checked: Mapping[str, Any]) -> Re
     )
 
 
-def _make_scoring(dtype: str, renames: tuple[str, ...]) -> Scoring:
+def _make_scoring(score: str, dtype: str, renames: tuple[str, ...]) -> Scoring:
     for text in renames:
         parse_rename(text)
-    return Scoring(cast=CASTS[dtype], renames=renames)
+    return Scoring(score=score, cast=CASTS[dtype], renames=renames)
+
+
+def refuse_other_score(where: Path, found: str, asked: str | None) -> None:
+    """Refuse a profile or a model whose weights are ranked by another score than is asked for.
+
+    Parameters
+    ----------
+    where : Path
+        The profile or the model.
+    found : str
+        The score that it was made with.
+    asked : str or None
+        The score that is asked for; None for any.
+
+    Raises
+    ------
+    RequestError
+        Also if there is no such score.
+    """
+    if asked is not None and one_of(tuple(SCORES))("score", asked) != found:
+        raise RequestError(
+            f"{where}: was made with --score {found}, but {asked} is asked for: name one that was "
+            "made with it, or leave out the score"
+        )
 
 
 def find_budget(max_memory: int | None) -> int:

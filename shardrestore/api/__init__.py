@@ -41,6 +41,8 @@ from ..options.option import CommandArgument, Required
 from ..options.table import ModuleOptions, Options, ScanOptions, VerifyOptions, command_arguments
 from ..plan.work import RegionSurvey
 from ..runs.targets import TargetOutcome
+from ..scores import SCORES
+from ..scores.score import Score
 from ..selection.histogram import ScoreStatistics
 from ..synthetic import make_demo_pair
 from ..upload.pushed import Pushed
@@ -54,6 +56,7 @@ from .restoring import find_unfinished, restore, restore_to_hub, sweep, sweep_ta
 from .summary import summarize
 
 __all__ = [
+    "SCORES",
     "Cell",
     "CellRow",
     "ChangeFigures",
@@ -89,6 +92,7 @@ __all__ = [
     "Restoration",
     "RestorationReport",
     "ScanOptions",
+    "Score",
     "ScoreFigures",
     "ScoreGroup",
     "ScoreStatistics",

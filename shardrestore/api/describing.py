@@ -65,6 +65,7 @@ def show(
     percents: Sequence[float] | None = None,
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
+    score: str | None = None,
 ) -> Overview:
     """Describe a profile or a finished model; no weight is read.
 
@@ -76,6 +77,8 @@ def show(
         Shares that would be restored, of a profile: 10 if left out.
     region, strategy : str or sequence of str, optional
         Where and how, of a profile: ``transformer``, ``top``.
+    score : str, optional
+        What its weights must be ranked by; whatever they are if left out.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def show(
     ShardRestoreError
         If it is neither, or damaged, or the request makes no sense for it.
     """
-    return overview_of(path, percents=percents, region=region, strategy=strategy)
+    return overview_of(path, percents=percents, region=region, strategy=strategy, score=score)
 
 
 def write_report(
@@ -96,6 +99,7 @@ def write_report(
     percents: Sequence[float] | None = None,
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
+    score: str | None = None,
     png: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
@@ -107,7 +111,7 @@ def write_report(
         As for ``show``.
     output : str or path-like
         The page: an HTML file.
-    percents, region, strategy
+    percents, region, strategy, score
         As for ``show``. The page's slider goes over all percents; these are marked.
     png : bool
         Whether to write its main pictures beside it too, as ``NAME.distribution.png``
@@ -131,6 +135,7 @@ def write_report(
         percents=percents,
         region=region,
         strategy=strategy,
+        score=score,
         png=png,
         overwrite=overwrite,
     )

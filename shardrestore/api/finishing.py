@@ -22,6 +22,7 @@ def verify(
     *,
     base: Reference | None = None,
     target: Reference | None = None,
+    score: str | None = None,
     observer: Observer | None = None,
     **options: Unpack[VerifyOptions],
 ) -> Verification:
@@ -33,6 +34,8 @@ def verify(
         A folder that a restoration has written, with its ``shardrestore.json``.
     base, target : str or path-like, optional
         Where the inputs are now, if not where the record says.
+    score : str, optional
+        What its weights must be ranked by; whatever its record says if left out.
     observer : Observer, optional
         Told about the stage ``verify``.
     **options
@@ -54,6 +57,7 @@ def verify(
         output,
         base=base,
         target=target,
+        score=score,
         streamed=checked["stream"],
         workers=checked["workers"],
         max_memory_bytes=find_budget(checked["max_memory"]),

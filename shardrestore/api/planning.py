@@ -76,7 +76,10 @@ def plan(
                 PlannedModel(
                     output=place if output else None,
                     choice=Choice(
-                        region=goal.region.name, strategy=goal.strategy, percent=goal.percent
+                        region=goal.region.name,
+                        strategy=goal.strategy,
+                        percent=goal.percent,
+                        score=request.scoring.score,
                     ),
                     region_elements=goal.region.elements,
                     selected_elements=goal.selected,

@@ -61,7 +61,10 @@ def overview_of_folder(folder: Path) -> Overview:
         cuts=(
             OverviewCut(
                 choice=Choice(
-                    region=record.region, strategy=record.strategy, percent=record.percent
+                    region=record.region,
+                    strategy=record.strategy,
+                    percent=record.percent,
+                    score=record.scoring.score,
                 ),
                 figures=CutFigures(
                     region_elements=record.region_elements,

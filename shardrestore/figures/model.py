@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ..documents import INLINE, OMITTED, key
+from ..documents import INLINE, OMITTED, key, unless
+from ..scores import DEFAULT_SCORE, SCORES
 from ..selection.histogram import ScoreStatistics
 
 
@@ -20,6 +21,13 @@ class Choice:
     strategy: str
     percent: float
     """Share of the region's elements, above 0, at most 100."""
+    score: str = field(metadata=unless(DEFAULT_SCORE))
+    """What weights are ranked by: a key of ``SCORES``."""
+
+    @property
+    def score_label(self) -> str:
+        """What people call the score."""
+        return SCORES[self.score].label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

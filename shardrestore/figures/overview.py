@@ -9,6 +9,7 @@ from typing import Any
 
 from ..documents import INLINE, key
 from ..pairing.towers import TOWERS
+from ..scores import DEFAULT_SCORE, SCORES
 from .model import Choice, CutFigures
 
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999)
@@ -143,6 +144,16 @@ class Overview:
     """In canonical order; of a finished model only those of its region."""
     unpaired: Mapping[str, str]
     """Tensors of the target that could not be scored, and why."""
+
+    @property
+    def score(self) -> str:
+        """What weights are ranked by: a key of ``SCORES``."""
+        return str(self.options.get("score", DEFAULT_SCORE))
+
+    @property
+    def score_label(self) -> str:
+        """What people call the score."""
+        return SCORES[self.score].label
 
     def __repr__(self) -> str:
         return (

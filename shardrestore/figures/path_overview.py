@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import CheckpointError, RequestError
 from ..options.table import DEFAULT_PERCENT, Options
 from ..profile.file import Profile
-from ..request import Request, make_request
+from ..request import Request, make_request, refuse_other_score
 from .detail import Detail
 from .folder_overview import overview_of_folder
 from .overview import Overview
@@ -22,6 +22,7 @@ def overview_of(
     percents: Sequence[float] | None = None,
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
+    score: str | None = None,
 ) -> Overview:
     """Return the overview of a profile or of a finished model.
 
@@ -35,6 +36,8 @@ def overview_of(
         Regions that would be restored; ``transformer`` if left out.
     strategy : str or sequence of str, optional
         ``top`` or ``bottom``, or both; ``top`` if left out.
+    score : str, optional
+        What its weights must be ranked by; whatever they are if left out.
 
     Raises
     ------
@@ -48,9 +51,12 @@ def overview_of(
     place = _find(path)
     if os.path.isdir(place):
         _refuse_cuts(place, percents, region, strategy)
-        return overview_of_folder(place)
+        overview = overview_of_folder(place)
+        refuse_other_score(place, overview.score, score)
+        return overview
     request = _make_request(percents, region, strategy)
     with Profile(place) as profile:
+        refuse_other_score(place, profile.contents.scoring.score, score)
         return overview_of_profile(
             profile,
             percents=request.percents,
@@ -65,6 +71,7 @@ def detail_of(
     percents: Sequence[float] | None = None,
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
+    score: str | None = None,
 ) -> tuple[Overview, Detail | None]:
     """Return the overview of a profile or of a finished model, and what a page shows beside it.
 
@@ -73,9 +80,12 @@ def detail_of(
     place = _find(path)
     if os.path.isdir(place):
         _refuse_cuts(place, percents, region, strategy)
-        return overview_of_folder(place), None
+        overview = overview_of_folder(place)
+        refuse_other_score(place, overview.score, score)
+        return overview, None
     request = _make_request(percents, region, strategy)
     with Profile(place) as profile:
+        refuse_other_score(place, profile.contents.scoring.score, score)
         return detail_of_profile(
             profile,
             percents=request.percents,

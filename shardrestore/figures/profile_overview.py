@@ -113,7 +113,7 @@ def _describe(profile: Profile, look: _Look) -> Overview:
         layers=tuple(groups.layers),
         cells=make_cells(tensors),
         tensors=tensors,
-        cuts=tuple(map(_describe_cut, cuts)),
+        cuts=tuple(_describe_cut(cut, contents.scoring.score) for cut in cuts),
         unpaired=contents.unpaired,
     )
 
@@ -133,10 +133,12 @@ def _describe_tensor(member: Member, restored: tuple[int | None, ...]) -> Tensor
     )
 
 
-def _describe_cut(placed: RegionCut) -> OverviewCut:
+def _describe_cut(placed: RegionCut, score: str) -> OverviewCut:
     cut = placed.cut
     return OverviewCut(
-        choice=Choice(region=placed.region, strategy=cut.strategy, percent=cut.percent),
+        choice=Choice(
+            region=placed.region, strategy=cut.strategy, percent=cut.percent, score=score
+        ),
         figures=CutFigures(
             region_elements=cut.elements,
             selected_elements=cut.selected,

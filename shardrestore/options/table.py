@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
+from ..scores import DEFAULT_SCORE, SCORES
 from .checks import (
     check_budget,
     check_device,
@@ -30,8 +31,8 @@ from .checks import (
 from .option import Argument, CommandArgument, Keyword, complete
 
 RESTORES = ("run", "plan")
-SCORES = (*RESTORES, "scan")
-READS = (*SCORES, "verify")
+COMPARES = (*RESTORES, "scan")
+READS = (*COMPARES, "verify")
 SHOWS = ("show", "report")
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
@@ -57,7 +58,7 @@ class Operands(TypedDict, total=False):
     base: Annotated[
         str,
         Argument(
-            commands=SCORES,
+            commands=COMPARES,
             metavar="MODEL",
             text="Checkpoint before fine-tuning: a folder, or a repository on the Hub as "
             "org/name or org/name@revision.",
@@ -244,7 +245,7 @@ class ScoreOptions(TypedDict, total=False):
             text="Use only tensors whose names match a regular expression.",
             more="A name must match one of them if there are several.",
         ),
-        Argument(commands=SCORES, metavar="RE", more="Repeatable."),
+        Argument(commands=COMPARES, metavar="RE", more="Repeatable."),
     ]
     exclude: Annotated[
         Sequence[str],
@@ -254,7 +255,24 @@ class ScoreOptions(TypedDict, total=False):
             text="Leave out tensors whose names match a regular expression.",
             more="A name that matches any of them is left out.",
         ),
-        Argument(commands=SCORES, metavar="RE", more="Repeatable."),
+        Argument(commands=COMPARES, metavar="RE", more="Repeatable."),
+    ]
+    score: Annotated[
+        str,
+        Keyword(
+            default=DEFAULT_SCORE,
+            check=one_of(tuple(SCORES)),
+            text="What weights are ranked by.",
+            more="A key of ``shardrestore.SCORES``.",
+        ),
+        Argument(commands=COMPARES, choices=tuple(SCORES)),
+        Argument(
+            commands=("verify", *SHOWS),
+            choices=tuple(SCORES),
+            default=None,
+            shown_default="any",
+            text="Refuse what was made with another score.",
+        ),
     ]
     rename: Annotated[
         Sequence[str],
@@ -264,7 +282,7 @@ class ScoreOptions(TypedDict, total=False):
             text="Rename the base's tensors to the target's names.",
             more="Each is a substitution, ``REGEX=REPL``.",
         ),
-        Argument(commands=SCORES, metavar="REGEX=REPL", more="Repeatable."),
+        Argument(commands=COMPARES, metavar="REGEX=REPL", more="Repeatable."),
     ]
 
 
@@ -279,7 +297,7 @@ class ComputeOptions(TypedDict, total=False):
             text="Cast both models and the output; auto keeps every tensor as it is.",
             more="Otherwise ``bf16``, ``fp16`` or ``fp32``.",
         ),
-        Argument(commands=SCORES, choices=DTYPES),
+        Argument(commands=COMPARES, choices=DTYPES),
     ]
     device: Annotated[
         str,
@@ -291,7 +309,7 @@ class ComputeOptions(TypedDict, total=False):
             "``cuda:1`` or ``mps``.",
         ),
         Argument(
-            commands=SCORES,
+            commands=COMPARES,
             metavar="auto|cpu|cuda[:N]|mps",
             more="auto uses a GPU only if --max-memory is 2GiB or more.",
         ),
@@ -350,7 +368,7 @@ class DeviceOptions(TypedDict, total=False):
             text="Memory budget on each GPU, such as 512MiB.",
             more="Models that are there already do not count.",
         ),
-        Argument(commands=SCORES, metavar="SIZE"),
+        Argument(commands=COMPARES, metavar="SIZE"),
     ]
 
 

@@ -10,11 +10,15 @@ from itertools import pairwise
 from typing import Any
 
 from ..documents import INLINE, key, to_json
+from ..scores import DEFAULT_SCORE
 from ..scoring import Scoring
 from ..selection.stream import SEGMENT_ELEMENTS
 
 FORMAT = 1
 """Version of the profile's contents; raised when a key or an array changes its meaning."""
+
+SCORED_FORMAT = 2
+"""Version of contents that name their score, so that versions with one score refuse them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,12 @@ class Contents:
 
     def encode(self) -> str:
         """Return the contents as JSON."""
-        document = {"format": FORMAT, "segment_elements": SEGMENT_ELEMENTS, **to_json(self)}
+        default = self.scoring.score == DEFAULT_SCORE
+        document = {
+            "format": FORMAT if default else SCORED_FORMAT,
+            "segment_elements": SEGMENT_ELEMENTS,
+            **to_json(self),
+        }
         return json.dumps(document, separators=(",", ":"))
 
 
@@ -83,9 +92,10 @@ def decode_contents(text: str) -> Contents:
         raise ValueError("its contents are no JSON") from error
     if not isinstance(document, dict) or "format" not in document:
         raise ValueError("its contents name no format")
-    if document["format"] != FORMAT:
+    if document["format"] not in (FORMAT, SCORED_FORMAT):
         raise ValueError(
-            f"its format is {document['format']!r:.40}, this version of shardrestore reads {FORMAT}"
+            f"its format is {document['format']!r:.40}, this version of shardrestore reads "
+            f"{FORMAT} and {SCORED_FORMAT}"
         )
     if document.get("segment_elements") != SEGMENT_ELEMENTS:
         raise ValueError(

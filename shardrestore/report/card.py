@@ -168,6 +168,8 @@ def _command(inputs: Inputs, options: Mapping[str, Any]) -> str:
     for option in ("include", "exclude", "rename"):
         words += [(f"--{option}", text) for text in options[option]]
     words.append(("--strategy", options["strategy"]))
+    if "score" in options:
+        words.append(("--score", options["score"]))
     if options["seed"] is not None:
         words.append(("--seed", str(options["seed"])))
     if options["dtype"] != "auto":
@@ -184,7 +186,7 @@ def _describe_cut(figures: ModelFigures) -> Iterator[tuple[str, ...]]:
     if cut.threshold is not None:
         sign = "≥" if figures.choice.strategy == "top" else "≤"
         about = "" if cut.exact else ", known to 0.8 %"
-        yield "relative change", f"{sign} {cut.threshold:.6g}{about}"
+        yield figures.choice.score_label, f"{sign} {cut.threshold:.6g}{about}"
         yield "at the cut", f"{ties.count:,} weights, {ties.taken:,} of them restored"
     yield "restored", f"{cut.selected_elements:,} of {cut.region_elements:,} weights"
     yield "unchanged by fine-tuning", _share(changes.unchanged_share)

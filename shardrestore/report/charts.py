@@ -46,7 +46,7 @@ CONFIG: Spec = {
 }
 
 
-def draw_distribution(edges: Sequence[float]) -> Spec:
+def draw_distribution(edges: Sequence[float], score_label: str) -> Spec:
     """Return the distribution of the scores of a region.
 
     Its data: ``bins`` (from, to, share in percent, elements), ``chosen`` (from, to: what is
@@ -56,6 +56,8 @@ def draw_distribution(edges: Sequence[float]) -> Spec:
     ----------
     edges : sequence of float
         Between the bins, ascending; at least two.
+    score_label : str
+        What people call the score.
     """
     low, high = edges[0], edges[-1]
     decades = [10.0**n for n in range(-9, 3) if low <= 10.0**n * 1.001 and 10.0**n <= high * 1.001]
@@ -64,7 +66,7 @@ def draw_distribution(edges: Sequence[float]) -> Spec:
         "type": "quantitative",
         "scale": {"type": "log", "domain": [low, high], "nice": False},
         "axis": {
-            "title": "relative change of a weight",
+            "title": f"{score_label} of a weight",
             "values": decades,
             "format": "~g",
             "grid": False,
@@ -117,7 +119,11 @@ def draw_distribution(edges: Sequence[float]) -> Spec:
 
 
 def draw_heatmap(
-    measure: str, rows: Sequence[str], columns: Sequence[str], ends: tuple[float, float]
+    measure: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    ends: tuple[float, float],
+    score_label: str,
 ) -> Spec:
     """Return a heatmap of layers by modules, or by kinds of modules.
 
@@ -131,6 +137,8 @@ def draw_heatmap(
         Labels in the order of the picture.
     ends : tuple of float
         Where the scale of colours begins and ends; above 0 for ``mean``.
+    score_label : str
+        What people call the score.
     """
     mean = measure == "mean"
     scale = {"scheme": "viridis", "type": "log"} if mean else {"scheme": "cividis"}
@@ -140,7 +148,7 @@ def draw_heatmap(
         "type": "quantitative",
         "scale": {**scale, "domain": list(ends)},
         "legend": {
-            "title": "mean relative change" if mean else "restored share of the weights, %",
+            "title": f"mean {score_label}" if mean else "restored share of the weights, %",
             "orient": "bottom",
             "direction": "horizontal",
             "gradientLength": 200,

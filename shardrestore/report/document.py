@@ -15,6 +15,7 @@ from ..documents import to_json
 from ..figures.costs import Costs
 from ..figures.detail import Detail, Distribution, Grid, PercentSweep, make_grid
 from ..figures.overview import Overview, TensorOverview, layer_label
+from ..scores import SCORES
 from ..version import __version__
 from .charts import draw_distribution, draw_heatmap
 
@@ -67,6 +68,7 @@ def describe_page(
     notes : sequence of str
         Sentences for the reader.
     """
+    score = SCORES[overview.score]
     grid = detail.grid if detail else make_grid(overview.tensors)
     rows = list(dict.fromkeys((tower, layer) for tower, layer, _, _ in grid.spots))
     labels = [layer_label(*row) for row in rows]
@@ -80,6 +82,7 @@ def describe_page(
         "notes": list(notes),
         "inputs": {role: _describe_input(one) for role, one in overview.inputs.items()},
         "options": dict(overview.options),
+        "score": {key: getattr(score, key) for key in ("label", "definition", "zero_base")},
         "elements": overview.elements,
         "unchanged_share": overview.unchanged_share,
         "zero_base_share": overview.zero_base_share,
@@ -88,7 +91,8 @@ def describe_page(
         "cuts": to_json(overview.cuts),
         "costs": _describe_costs(costs) if costs else None,
         "distributions": [
-            _describe_distribution(one) for one in (detail.distributions if detail else ())
+            _describe_distribution(one, overview.score_label)
+            for one in (detail.distributions if detail else ())
         ],
         "rows": labels,
         "cells": list(_describe_cells(overview, grid, rows)) if len(rows) <= _MOST_ROWS else [],
@@ -97,7 +101,7 @@ def describe_page(
         "tensors": [_describe_tensor(tensor) for tensor in listed],
         "charts": {
             # The page fills in what the reader chooses: columns, and with them the scale.
-            measure: draw_heatmap(measure, (), (), (0.1, 1))
+            measure: draw_heatmap(measure, (), (), (0.1, 1), overview.score_label)
             for measure in ("mean", "restored")
         },
     }
@@ -144,8 +148,8 @@ def _describe_costs(costs: Costs) -> dict[str, Any]:
     return {key: members[key] for key in _COSTS}
 
 
-def _describe_distribution(one: Distribution) -> dict[str, Any]:
-    return {**to_json(one), "chart": draw_distribution(one.edges) if one.edges else None}
+def _describe_distribution(one: Distribution, score: str) -> dict[str, Any]:
+    return {**to_json(one), "chart": draw_distribution(one.edges, score) if one.edges else None}
 
 
 def _describe_cells(

@@ -24,11 +24,15 @@ from ..figures.model import (
     TieFigures,
 )
 from ..names import REPORT_FILES
+from ..scores import DEFAULT_SCORE
 from ..selection.histogram import ScoreStatistics
 from ..version import __version__
 
 RECORD_FORMAT = 1
 """Version of the record's keys; raised when one changes its meaning."""
+
+SCORED_FORMAT = 2
+"""Version of records that name their score, so that versions with one score refuse them."""
 
 
 def encode_reports(
@@ -121,7 +125,7 @@ def _record(
     figures: ModelFigures, inputs: Mapping[str, Any], options: Mapping[str, Any]
 ) -> dict[str, object]:
     return {
-        "format": RECORD_FORMAT,
+        "format": RECORD_FORMAT if figures.choice.score == DEFAULT_SCORE else SCORED_FORMAT,
         **inputs,
         "options": options,
         "cut": _RecordedCut(

@@ -72,7 +72,7 @@ def _draw_distribution(overview: Overview, one: Distribution) -> Spec:
         {"from": start, "to": end, "elements": count, "share": 100 * count / one.elements}
         for (start, end), count in zip(pairwise(one.edges), one.counts, strict=True)
     ]
-    spec = draw_distribution(one.edges)
+    spec = draw_distribution(one.edges, overview.score_label)
     share = 100 * one.unchanged / one.elements
     title = f"{one.elements:,} weights of {one.region}, {share:.2f} % of them unchanged"
     return {
@@ -123,7 +123,7 @@ def _draw_panel(
     rows = [row.label for row in overview.rows()]
     known = [cell["value"] for cell in cells if cell["value"]] or [1.0]
     ends = min(known) if measure == "mean" else 0.0, max(known)
-    spec = draw_heatmap(measure, rows, overview.kind_names(), ends)
+    spec = draw_heatmap(measure, rows, overview.kind_names(), ends, overview.score_label)
     return {
         **with_data(spec, {"cells": cells}),
         "title": {"text": title, "anchor": "start", "fontWeight": "normal"},

@@ -25,7 +25,9 @@ from ..selection.histogram import describe_scores
 from .session import ModelSession
 
 
-def describe(goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored) -> ModelFigures:
+def describe(
+    goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored, score: str
+) -> ModelFigures:
     """Return the figures of one goal.
 
     Parameters
@@ -37,13 +39,17 @@ def describe(goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored) 
         What pass 1 found.
     done : Restored
         What pass 2 did.
+    score : str
+        What weights were ranked by.
     """
     region, cut = goal.region, placed.cut
     found = gathered.regions[region.name]
     # Counted for random cuts; the others' follow from the region's.
     chosen = done.scores or selected_histogram(found.scores, cut)
     return ModelFigures(
-        choice=Choice(region=region.name, strategy=goal.strategy, percent=goal.percent),
+        choice=Choice(
+            region=region.name, strategy=goal.strategy, percent=goal.percent, score=score
+        ),
         cut=CutFigures(
             region_elements=region.elements,
             selected_elements=cut.selected,

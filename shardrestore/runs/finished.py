@@ -97,7 +97,12 @@ def _read(session: Session, goal: Goal, output: Path) -> ModelFigures:
     cut = record["cut"]
     statistics = json.loads(read_document(output / STATISTICS_FILE))
     return ModelFigures(
-        choice=Choice(region=goal.region.name, strategy=goal.strategy, percent=goal.percent),
+        choice=Choice(
+            region=goal.region.name,
+            strategy=goal.strategy,
+            percent=goal.percent,
+            score=request.scoring.score,
+        ),
         cut=CutFigures(
             region_elements=cut["region_elements"],
             selected_elements=cut["selected_elements"],

@@ -23,6 +23,7 @@ def make_report(
     percents: Sequence[float] | None,
     region: str | Sequence[str] | None,
     strategy: str | Sequence[str] | None,
+    score: str | None,
     png: bool,
     overwrite: bool,
 ) -> tuple[Path, ...]:
@@ -33,7 +34,7 @@ def make_report(
     source : str or path-like
     output : Path
         The page to write; pictures lie beside it.
-    percents, region, strategy
+    percents, region, strategy, score
         As for ``overview_of``.
     png, overwrite : bool
 
@@ -49,7 +50,9 @@ def make_report(
     """
     if png:
         check_renderer()
-    overview, detail = detail_of(source, percents=percents, region=region, strategy=strategy)
+    overview, detail = detail_of(
+        source, percents=percents, region=region, strategy=strategy, score=score
+    )
     if output.suffix not in (".html", ".htm"):
         raise OutputError(f"{output}: a report is an HTML file: name it {output.name}.html")
     place = overview.source

@@ -44,6 +44,7 @@ SCORE = Score(
     name="relative",
     label="relative change",
     definition="|tuned − base| / (|base| + 10⁻⁸): 1 is as much as the base weight itself",
+    zero_base="such weights rank highest",
     numpy=in_numpy,
     numba=in_numba,
     torch=in_torch,

@@ -25,6 +25,8 @@ class Score:
     """What it measures, as tables and messages say it."""
     definition: str
     """The formula as people write it, and what 1 means."""
+    zero_base: str
+    """What a base weight of zero means for the rank, for people; may be empty."""
     numpy: Formula
     """On arrays: the truth."""
     numba: Formula

@@ -23,8 +23,11 @@ from ..scores import DEFAULT_SCORE, SCORES
 from ..scoring import Scoring
 from ..selection.score import KEYS
 
-RECORD_FORMAT = 1
-"""The format read here. Not taken from ``report``: this is the reader's own idea of it."""
+RECORD_FORMATS = (1, 2)
+"""The formats read here: 2 if the record names its score.
+
+Not taken from ``report``: this is the reader's own idea of them.
+"""
 
 STRATEGIES = ("top", "bottom", "random")
 
@@ -120,9 +123,10 @@ def _check_format(document: object, path: Path) -> Mapping[str, Any]:
             f'{path}: not a record of shardrestore: it has no "format" and "cut"; {_ADVICE}'
         )
     found = document["format"]
-    if type(found) is not int or found != RECORD_FORMAT:
+    if type(found) is not int or found not in RECORD_FORMATS:
         raise CheckpointError(
-            f"{path}: its format is {_show(found)}, this version reads {RECORD_FORMAT}: verify it "
+            f"{path}: its format is {_show(found)}, this version reads "
+            f"{' and '.join(map(str, RECORD_FORMATS))}: verify it "
             "with the version of shardrestore that wrote it"
         )
     return document

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint
-from ..documents import rounded
+from ..documents import rounded, unless
 from ..errors import CheckpointError, MemoryBudgetError
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference
@@ -25,7 +25,8 @@ from ..output.uploaded import read_uploaded
 from ..pairing.pairs import Pairing
 from ..plan.memory import Sizing, count_downloads
 from ..plan.segment import Segment, split_pairs, twin_segments
-from ..scores import SCORES
+from ..request import refuse_other_score
+from ..scores import DEFAULT_SCORE, SCORES
 from ..selection.score import score_of_key
 from .blocks import Blocks
 from .checksums import check_checksums
@@ -47,6 +48,8 @@ class Verification:
     """What was found out about a model folder."""
 
     output: Path
+    score: str = field(metadata=unless(DEFAULT_SCORE))
+    """What weights are ranked by: a key of ``SCORES``."""
     ok: bool = field(init=False)
     """Whether the folder is what its record says, in everything that is checked."""
     problems: tuple[str, ...]
@@ -81,6 +84,7 @@ def verify_folder(
     base: Reference | None = None,
     target: Reference | None = None,
     streamed: frozenset[str] = frozenset(),
+    score: str | None = None,
     workers: int | None = None,
     max_memory_bytes: int,
     observer: Observer | None = None,
@@ -97,6 +101,8 @@ def verify_folder(
         A folder that a restoration has written, with its ``shardrestore.json``.
     base, target : str or path-like, optional
         Where the inputs are now, if not where the record says.
+    score : str, optional
+        What its weights must be ranked by; whatever the record says if left out.
     streamed : frozenset of str
         Roles of those that are read from the Hub, not downloaded.
     workers : int, optional
@@ -122,6 +128,7 @@ def verify_folder(
     folder, findings = _folder(output), Findings()
     try:
         record = read_record(folder)
+        refuse_other_score(folder, record.scoring.score, score)
         _check_record(record, findings)
         _refuse_uploaded(folder, record)
         check_checksums(folder, findings)
@@ -149,6 +156,7 @@ def verify_folder(
         ) from error
     return Verification(
         output=folder,
+        score=record.scoring.score,
         problems=findings.problems(),
         differing_elements=findings.differing_elements,
         region_elements=verifier.pairing.elements,

@@ -394,7 +394,10 @@ def test_plan_foretells_counts_and_sizes(run: Run, workers: int) -> None:
     assert model == shardrestore.PlannedModel(
         output=folder / "output",
         choice=shardrestore.Choice(
-            region=run.options["region"], strategy=run.options["strategy"], percent=run.percent
+            region=run.options["region"],
+            strategy=run.options["strategy"],
+            percent=run.percent,
+            score=run.options.get("score", "relative"),
         ),
         region_elements=run.expected.elements,
         selected_elements=run.expected.selected,

@@ -162,7 +162,7 @@ function showMeans() {
     return;
   }
   const rows = heatmap("mean", data.charts.mean, wholeGrid(), score, (one) => one.total / one.weight, () => ({}), true);
-  const text = `Mean relative change of each layer’s weights, on a logarithmic scale of colours; grey: none. ${compare(rows, "Changed")}`;
+  const text = `Mean ${data.score.label} of each layer’s weights, on a logarithmic scale of colours; grey: none. ${compare(rows, "Changed")}`;
   at("mean-caption").textContent = text;
   at("mean-chart").setAttribute("aria-label", text);
 }

@@ -12,7 +12,7 @@ function showHeader() {
     : `What fine-tuning changed in ${nameOf(target)}`;
   at("lede").textContent =
     `Every weight of the fine-tuned model ${nameOf(target)} is compared with that of its base, ` +
-    `${nameOf(base)}. Its relative change is |tuned − base| / (|base| + 10⁻⁸): 1 is as much as the base weight itself.`;
+    `${nameOf(base)}. Its ${data.score.label} is ${data.score.definition}.`;
   at("notes").append(...data.notes.map((note) => make("p", { class: "note" }, note)));
   at("footer").textContent = `Written by ${data.generator}. This file is complete: it loads nothing.`;
 }
@@ -26,7 +26,7 @@ function showFigures() {
   const figures = [
     ["elements", of, count(elements)],
     ["unchanged", "unchanged", share(unchanged), "same bits, or no difference left"],
-    ["zero-base", "base weight is zero", share(zero), "such weights rank highest"],
+    ["zero-base", "base weight is zero", share(zero), data.score.zero_base],
   ];
   if (one) figures.push(["median", "median change", score(one.median_score), `mean ${score(one.mean_score)}`]);
   if (views.length) {

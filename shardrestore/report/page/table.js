@@ -52,7 +52,7 @@ function startTable() {
   };
   heads[COLUMNS.findIndex((column) => column.label === "mean change")].setAttribute("aria-sort", "descending");
   at("table").append(
-    make("caption", { class: "unseen" }, "Tensors, their mean relative change, and what is restored in them"),
+    make("caption", { class: "unseen" }, `Tensors, their mean ${data.score.label}, and what is restored in them`),
     make("thead", {}, make("tr", {}, ...heads)),
     body,
   );

@@ -67,7 +67,7 @@ const spread = () => data.distributions.find((one) => !views.length || one.regio
 function describeThreshold(strategy, threshold, exact) {
   const sign = strategy === "top" ? "≥" : "≤";
   const value = threshold === null ? "not finite" : `${sign} ${trim(threshold.toPrecision(6))}`;
-  return `relative change ${value}${exact ? "" : " (approximate)"}`;
+  return `${data.score.label} ${value}${exact ? "" : " (approximate)"}`;
 }
 
 function describeStop() {

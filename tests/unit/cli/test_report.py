@@ -14,14 +14,33 @@ from shardrestore_cli.main import app
     [
         (
             [],
-            {"percents": None, "region": None, "strategy": None, "png": False, "overwrite": False},
+            {
+                "percents": None,
+                "region": None,
+                "strategy": None,
+                "score": None,
+                "png": False,
+                "overwrite": False,
+            },
         ),
         (
-            ["-k", "1,3", "--region", "mlp", "--strategy", "bottom", "--png", "--overwrite"],
+            [
+                "-k",
+                "1,3",
+                "--region",
+                "mlp",
+                "--strategy",
+                "bottom",
+                "--score",
+                "relative",
+                "--png",
+                "--overwrite",
+            ],
             {
                 "percents": [1.0, 3.0],
                 "region": ["mlp"],
                 "strategy": ["bottom"],
+                "score": "relative",
                 "png": True,
                 "overwrite": True,
             },

@@ -449,8 +449,8 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         "shardrestore.json: damaged",
     ),
     "record of the future": (
-        replace_in("shardrestore.json", b'"format": 1', b'"format": 2'),
-        "its format is 2",
+        replace_in("shardrestore.json", b'"format": 1', b'"format": 3'),
+        "its format is 3",
     ),
     "no share": (
         lambda folder: edit_record(folder, lambda record: record["cut"].pop("unchanged_share")),

@@ -497,7 +497,7 @@ SHARD = ("inputs", "target", "shards", 0)
         pytest.param(text('"format"'), "name no format", id="a_text"),
         pytest.param(text("{}"), "name no format", id="nothing"),
         pytest.param(text('{"format": 1}'), "segments have None", id="a_format_alone"),
-        pytest.param(key("format", to=2), "its format is 2, .* reads 1", id="another_format"),
+        pytest.param(key("format", to=3), "its format is 3, .* reads 1 and 2", id="another_format"),
         pytest.param(key("format", to=None), "its format is None", id="no_format"),
         pytest.param(key("format", to="1"), "its format is '1'", id="format_is_text"),
         pytest.param(key("format", to=[[]] * 999), "its format is", id="format_is_a_list"),

@@ -13,7 +13,7 @@ from shardrestore.machine.executor import Stopped
 from shardrestore.machine.threads import StopSignal
 from shardrestore.names import RECORD_FILE
 from shardrestore.plan import memory
-from shardrestore.report.files import RECORD_FORMAT
+from shardrestore.report.files import RECORD_FORMAT, SCORED_FORMAT
 from shardrestore.verification import record, sizing
 from shardrestore.verification.rule import TURNS, Rule
 from shardrestore.verification.sizing import Load
@@ -21,7 +21,10 @@ from shardrestore.verification.tally import TieTally
 
 
 def test_the_record_that_is_read_is_the_one_that_is_written() -> None:
-    assert (record.RECORD_FILE, record.RECORD_FORMAT) == (RECORD_FILE, RECORD_FORMAT)
+    assert (record.RECORD_FILE, record.RECORD_FORMATS) == (
+        RECORD_FILE,
+        (RECORD_FORMAT, SCORED_FORMAT),
+    )
 
 
 @given(st.data())

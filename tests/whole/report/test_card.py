@@ -82,7 +82,7 @@ def tensor(layer: int | None, kind: str = "mlp", **changes: Any) -> TensorResult
 def figures(tensors: tuple[TensorResult, ...] = (), strategy: str = "top") -> ModelFigures:
     tensors = tensors or (tensor(0), tensor(0, "attention"), tensor(1, restored=0))
     return ModelFigures(
-        choice=Choice(region="transformer", strategy=strategy, percent=10.0),
+        choice=Choice(region="transformer", strategy=strategy, percent=10.0, score="relative"),
         cut=CutFigures(
             region_elements=sum(one.elements for one in tensors),
             selected_elements=sum(one.restored for one in tensors),

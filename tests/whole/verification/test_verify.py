@@ -475,7 +475,7 @@ def test_an_edited_record_does_not_fit(
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("format", 2, "its format is 2, this version reads 1: verify it with the version"),
+        ("format", 3, "its format is 3, this version reads 1 and 2: verify it with the version"),
         ("cut", [], "damaged: cut is an array of 0, expected an object; copy it again"),
         ("cut.ties", "9", "damaged: cut.ties is '9', expected a whole number; copy it again"),
         ("cut.ties", True, "damaged: cut.ties is true, expected a whole number"),
