@@ -104,9 +104,10 @@ def _short(recorded: Any) -> str:
 
 def _show(scoring: Scoring) -> dict[str, str]:
     """Return the options as a shell takes them: two lists that differ look different."""
+    options = {"score": scoring.score, **scoring.record()}  # a record names no default score
     return {
         option: value if isinstance(value, str) else shlex.join(value) or "none"
-        for option, value in scoring.record().items()
+        for option, value in options.items()
     }
 
 

@@ -82,7 +82,9 @@ def describe_page(
         "notes": list(notes),
         "inputs": {role: _describe_input(one) for role, one in overview.inputs.items()},
         "options": dict(overview.options),
-        "score": {key: getattr(score, key) for key in ("label", "definition", "zero_base")},
+        "score": {
+            key: getattr(score, key) for key in ("label", "definition", "zero_base", "large")
+        },
         "elements": overview.elements,
         "unchanged_share": overview.unchanged_share,
         "zero_base_share": overview.zero_base_share,

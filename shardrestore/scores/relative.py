@@ -45,6 +45,7 @@ SCORE = Score(
     label="relative change",
     definition="|tuned − base| / (|base| + 10⁻⁸): 1 is as much as the base weight itself",
     zero_base="such weights rank highest",
+    large="as weights do whose base is all but zero",
     numpy=in_numpy,
     numba=in_numba,
     torch=in_torch,

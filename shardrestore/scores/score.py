@@ -15,8 +15,8 @@ Formula = Callable[[Any, Any], Any]
 class Score:
     """One way to measure the change of a weight.
 
-    Never negative but for its sign bit, which kernels clear: then its pattern orders
-    as it does. NaN where a weight is no number.
+    Never negative except for its sign bit, which kernels clear: its pattern then orders as it
+    does. NaN where a weight is not a number.
     """
 
     name: str
@@ -26,7 +26,9 @@ class Score:
     definition: str
     """The formula as people write it, and what 1 means."""
     zero_base: str
-    """What a base weight of zero means for the rank, for people; may be empty."""
+    """What a base weight of zero means for the rank, for people."""
+    large: str
+    """Why a score may be 100 or more, as a clause for people; empty if nothing explains it."""
     numpy: Formula
     """On arrays: the truth."""
     numba: Formula

@@ -15,6 +15,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 import shardrestore
+from shardrestore.scores import SCORES
 from tests.support import oracle
 from tests.support.checkpoints import (
     UNITS,
@@ -94,6 +95,7 @@ class Run:
                 folder / "target",
                 path,
                 dtype=self.options["dtype"],
+                score=self.options["score"],
                 **self._means(),
             )
         return path
@@ -142,6 +144,7 @@ def runs(
         "region": draw(st.sampled_from(regions)),
         "exclude": ["^quantised"],
         "strategy": draw(st.sampled_from(["top", "top", "bottom", "random"])),
+        "score": draw(st.sampled_from([*SCORES])),
         "seed": draw(st.integers(0, 3)),
         "dtype": draw(st.sampled_from(["auto", "auto", "auto", "bf16", "fp16", "fp32"])),
         "approximate": draw(st.booleans()),

@@ -30,7 +30,7 @@ function showDistribution(anew) {
   const middle = one.median_score === null ? "an amount that is not finite" : `${share(one.median_score)} or less`;
   const beyond = [];
   if (one.below) beyond.push(`${share(one.below, one.elements)} changed by less than 10⁻⁹`);
-  if (one.beyond) beyond.push(`${share(one.beyond, one.elements)} by 100 or more, as weights do whose base is all but zero`);
+  if (one.beyond) beyond.push(`${share(one.beyond, one.elements)} by 100 or more${data.score.large && `, ${data.score.large}`}`);
   const text =
     `Of the ${count(one.elements)} weights of ${one.region}, ${share(one.unchanged, one.elements)} did not change` +
     (changed ? ` and half changed by ${middle}` : " at all") +
