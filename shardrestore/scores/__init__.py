@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from . import relative
+from . import absolute, relative
 from .score import Score
 
 SCORES: Mapping[str, Score] = {
     relative.SCORE.name: relative.SCORE,
+    absolute.SCORE.name: absolute.SCORE,
 }
 """Every score by its name; the first is the default."""
 

@@ -207,6 +207,7 @@ def _overflows(raw: torch.Tensor, written: torch.Tensor) -> int:
 
 
 FORMULAS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "absolute": lambda base, target: target.sub(base).abs(),
     "relative": lambda base, target: target.sub(base).abs().div(base.abs().add(1e-8)),
 }
 """Each score in torch's own arithmetic, that of its tensors' format."""

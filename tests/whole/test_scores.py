@@ -52,3 +52,26 @@ def test_a_profile_holds_its_score_and_gives_the_same_model(scene: Scene, score:
     assert load(scene.root / "profiled") == load(scene.output)
     overview = shardrestore.show(scene.root / "p.safetensors")
     assert (overview.score, overview.score_label) == (score, SCORES[score].label)
+
+
+def test_what_was_made_with_another_score_is_refused_by_name(scene: Scene) -> None:
+    made, asked = "absolute", DEFAULT_SCORE
+    scene.run("-k", "10", "--score", made)
+    done = scene.cli("--output", "p.safetensors", "--score", made, "--quiet", command="scan")
+    assert done.returncode == 0, done.stderr
+    page = ["--output", "page.html"]
+    for words in (
+        ["show", "p.safetensors"],
+        ["show", "out"],
+        ["report", "p.safetensors", *page],
+        ["report", "out", *page],
+        ["verify", "out"],
+    ):
+        done = run_cli(*words, "--score", asked, cwd=scene.root)
+        assert done.returncode == 1
+        assert f"{words[1]}: was made with --score {made}, but {asked} is asked for" in done.stderr
+    done = scene.cli("--output", "other", "--profile", "p.safetensors")  # the default score
+    assert done.returncode == 1
+    assert made in done.stderr
+    assert asked in done.stderr
+    assert not (scene.root / "other").exists()
