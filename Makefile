@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --constraint const
 NEW_VENV = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"shardrestore needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Name another one: make PYTHON=python3.11")' && $(PYTHON) -m venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench fuzz clean distclean
+.PHONY: help demo test lint format docs bench fuzz wheel clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,16 @@ fuzz: .venv-dev/.installed ## compare the header parser with safetensors on muta
 	@echo "==> fuzz"
 	@$(DEV)/python $(PIP_INSTALL) --editable '.[fuzz]' || echo "no atheris for this Python"
 	@$(DEV)/python tests/trouble/fuzz/fuzz_header.py $(ARGS)
+
+wheel: ## build the wheel into dist, install it into an empty environment, and try it there
+	@echo "==> building the wheel"
+	@rm -rf dist build/wheel
+	@$(NEW_VENV) build/wheel
+	@build/wheel/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+	@echo "==> installing $$(ls dist/*.whl) into an empty environment"
+	@build/wheel/bin/python $(PIP_INSTALL) dist/*.whl
+	@echo "==> trying it, away from the source tree"
+	@cd build/wheel && bin/shardrestore --version && bin/shardrestore demo
 
 clean: ## remove caches and build leftovers
 	@echo "==> clean"
