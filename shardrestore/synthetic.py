@@ -95,7 +95,7 @@ def write_pair(
         Receives the folders ``base`` and ``target``.
     shape : LlamaShape
     shard_bytes : int
-        Largest size of a shard's data in bytes, but for a larger tensor.
+        Largest size of a shard's data in bytes; a larger tensor gets a shard of its own.
     dtype : {"BF16", "F16", "F32"}
     seed : int
 

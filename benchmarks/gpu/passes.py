@@ -50,7 +50,7 @@ class Settings:
     """What a run takes if it is not told otherwise."""
 
     def arguments(self) -> list[str]:
-        """Return them as words of a command line, but for device and workers."""
+        """Return them as words of a command line, except device and workers."""
         return ["--max-memory", self.max_memory, "--max-device-memory", self.max_device_memory]
 
 

@@ -17,7 +17,7 @@ class Traced:
     """What one traced run says, in seconds."""
 
     run_seconds: float
-    """All of it, but for the interpreter's start."""
+    """All of it, except the interpreter's start."""
     wall_seconds: Mapping[str, float]
     """By phase."""
     worker_seconds: Mapping[str, float]

@@ -20,7 +20,7 @@ class Pair:
     name: str
     shape: LlamaShape
     shard_bytes: int
-    """Largest size of a shard in bytes, but for a larger tensor."""
+    """Largest size of a shard in bytes; a larger tensor gets a shard of its own."""
     dtype: str = "BF16"
 
     @property

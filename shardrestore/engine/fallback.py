@@ -105,7 +105,7 @@ class FallbackEngine(ForwardingEngine):
 
 
 class _Progress:
-    """Passes progress on, but for what was told of an earlier attempt."""
+    """Passes progress on, except what an earlier attempt has reported already."""
 
     def __init__(self, advance: Advance) -> None:
         self._advance = advance

@@ -91,7 +91,7 @@ class ModuleReader(TensorReader):
             raise CheckpointError("\n".join(lines))
 
     def devices(self) -> list[str]:
-        """Return the devices on which parameters are, but for processors, as torch names them."""
+        """Return the devices that hold parameters, except processors, as torch names them."""
         places = {weights.device for weights in self._weights.values()}
         return sorted(str(place) for place in places if place.type != "cpu")
 

@@ -118,7 +118,7 @@ class Weights:
     def write(self, start: int, codes: Codes | torch.Tensor, changed: Flags) -> None:
         """Set a run of elements, given as for ``compare``, and what that has found.
 
-        Takes no memory of a device, but for parameters that are not contiguous.
+        Takes no memory of a device, except for parameters that are not contiguous.
         """
         if self._array is not None and not isinstance(codes, torch.Tensor):
             self._array[start : start + codes.size] = codes

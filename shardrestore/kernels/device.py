@@ -61,7 +61,7 @@ class BlockKernels(Protocol):
 def check_device(device: torch.device | str, score: Score) -> BlockKernels:
     """Compare every kernel on a device with the reference, on hard cases of a score.
 
-    Takes a fraction of a second and less than 8 MB of the device, but for the first time
+    Takes a fraction of a second and less than 8 MB of the device, except the first time
     that Triton compiles.
 
     Returns

@@ -38,7 +38,7 @@ _KEY = re.compile(r"(\w+)[ \t]*:(?:[ \t]|$)")
 def output_name(name: str) -> str:
     """Return the name that a side file gets beside a restored model.
 
-    It is its own, but for cards. One that is the card of a target's target moves on by
+    It is its own, except for cards. One that is the card of a target's target moves on by
     one: no name is ever taken twice, so nothing is lost.
 
     Examples

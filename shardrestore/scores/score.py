@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any, cast
 
 Formula = Callable[[Any, Any], Any]
-"""Takes weights of base and target as float32; returns scores, rounded but for the last step."""
+"""Takes weights of base and target as float32; returns scores; the kernel rounds the last step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

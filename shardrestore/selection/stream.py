@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 
 SEGMENT_ELEMENTS = 1 << 26
-"""Elements of a segment, but for a tensor's last one: counters stay in 32 bits."""
+"""Elements of a segment, except a tensor's last one: counters stay in 32 bits."""
 
 
 def stream_words(seed: int, name: str, segment: int) -> tuple[int, int]:

@@ -20,12 +20,12 @@ Contents = Mapping[str, Path | bytes]
 
 
 def find_contents(output: Path) -> Contents:
-    """Return what is uploaded of a model folder: all of it, but for hidden files and the note."""
+    """Return what is uploaded of a model folder: all of it except hidden files and the note."""
     return make_public(list_files(output))
 
 
 def list_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder by their name in it, but for hidden ones and the note."""
+    """Return the files of a folder by their name in it, except hidden ones and the note."""
     return {
         path.relative_to(folder).as_posix(): path
         for path in sorted(_walk(folder))

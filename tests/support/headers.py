@@ -320,7 +320,7 @@ def rewritten(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def composed(draw: st.DrawFn) -> bytes:
-    """A header of entries that are right but for some odd, repeated or missing members."""
+    """A header of entries that are right except for some odd, repeated or missing members."""
 
     def members(right: list[tuple[str, str]]) -> str:
         if draw(st.integers(0, 3)) == 0:

@@ -54,7 +54,7 @@ def sweeps(draw: st.DrawFn, **options: Any) -> tuple[Run, list[str], list[str], 
 
 
 def facts(result: shardrestore.Restoration) -> tuple[Any, ...]:
-    """What a result says, but for where, how and how fast."""
+    """What a result says, except where, how and how fast."""
     return result.figures, result.costs.written_bytes
 
 
