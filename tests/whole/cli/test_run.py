@@ -572,6 +572,7 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--max-device-memory", "2GiB"], "max_device_memory", "2GiB"),
     (["--approximate"], "approximate", True),
     (["--dtype", "fp16"], "dtype", "fp16"),
+    (["--score", "absolute"], "score", "absolute"),
     (["--allow-nonfinite"], "allow_nonfinite", True),
     (["--overwrite"], "overwrite", True),
     (["--stream", "both"], "stream", "both"),
@@ -580,26 +581,11 @@ RUN_OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--no-report"], "report", False),
 ]
 RUN_DEFAULTS = {
-    "region": ["transformer"],
-    "include": (),
-    "exclude": (),
-    "rename": (),
-    "strategy": ["top"],
-    "seed": 32,
-    "profile": None,
-    "device": "auto",
-    "workers": None,
-    "max_memory": "512MiB",
-    "max_device_memory": "1GiB",
-    "stream": None,
-    "approximate": False,
-    "dtype": "auto",
-    "allow_nonfinite": False,
-    "overwrite": False,
-    "resume": False,
-    "checksum": False,
-    "report": True,
+    one.keyword: [one.default] if one.several and isinstance(one.default, str) else one.default
+    for one in shardrestore.command_arguments("run")
+    if one.in_python
 }
+"""What the option table says; a new option needs no line here."""
 
 
 def call(
@@ -639,11 +625,11 @@ def test_run_is_one_call_into_the_library(
     argument: dict[str, object],
 ) -> None:
     args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
-    expected = {name: value for _, name, value in RUN_OPTIONS} if given else RUN_DEFAULTS
+    chosen = {name: value for _, name, value in RUN_OPTIONS} if given else {}
     positional, named = call(monkeypatch, function, ["run", *PATHS, *percents, *args])
     assert positional == ("B", "T", "O")
     assert type(named.pop("observer")).__name__ == "ProgressBars"
-    assert named == expected | argument
+    assert named == RUN_DEFAULTS | chosen | argument
 
 
 def test_several_regions_or_strategies_are_one_call_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -690,10 +676,11 @@ def test_a_run_that_pushes_checks_first(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("given", [False, True], ids=["defaults", "all_options"])
 def test_plan_is_one_call_into_the_library(monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
     args = [word for words, _, _ in RUN_OPTIONS for word in words] if given else []
-    expected = {name: value for _, name, value in RUN_OPTIONS} if given else RUN_DEFAULTS
+    chosen = {name: value for _, name, value in RUN_OPTIONS} if given else {}
     positional, named = call(monkeypatch, "plan", ["plan", *PATHS, "-k", "1,3", *args])
     assert positional == ("B", "T", "O")
-    assert named == expected | {"percent": [1.0, 3.0], "delete_after_upload": False}
+    models = {"percent": [1.0, 3.0], "delete_after_upload": False}
+    assert named == RUN_DEFAULTS | chosen | models
 
 
 def test_a_plan_of_a_push_checks_first(monkeypatch: pytest.MonkeyPatch) -> None:
