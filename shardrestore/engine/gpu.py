@@ -25,7 +25,7 @@ from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
 from ..selection.stream import stream_words
-from .gpu_blocks import Block, Chunk, Conveyor, split
+from .gpu_blocks import Block, BlockLoader, Chunk, split
 from .interface import Advance, Counted, SegmentCut, Selected, Sink
 from .job import Job
 from .streams import Queues
@@ -57,7 +57,7 @@ class GpuEngine:
         with self._queues.computing():
             slots = self._queues.make_slots(job.sizing.block_bytes)
         self.space = Workspace(job, control, slots[0].host)
-        self._conveyor = Conveyor(job, self.space, self._queues, slots)
+        self._loader = BlockLoader(job, self.space, self._queues, slots)
         self._chunk_elements = job.sizing.chunk_elements
 
     @contextmanager
@@ -90,7 +90,7 @@ class GpuEngine:
         pair = segment.pair
         bins = self._zeros(BINS, dtype=torch.int32)
         zero_base, overflows = self._zeros(2, dtype=torch.int64)
-        for block in self._conveyor.blocks(segment):
+        for block in self._loader.blocks(segment):
             for chunk in self._chunks(segment, block):
                 zero_base += self._kernels.count_scores(
                     self._score, chunk.base_scored, chunk.target_scored, bins
@@ -120,7 +120,7 @@ class GpuEngine:
         """Return how many weights of a segment, in both inputs together, are NaN or infinite."""
         pair = segment.pair
         (found,) = self._zeros(1, dtype=torch.int64)
-        for block in self._conveyor.blocks(segment):
+        for block in self._loader.blocks(segment):
             found += gpu.count_nonfinite(block.base, FORMATS[pair.base.dtype].exponent)
             found += gpu.count_nonfinite(block.target, FORMATS[pair.target.dtype].exponent)
         return int(found.item())
@@ -144,7 +144,7 @@ class GpuEngine:
 
     def _score_keys(self, segment: Segment) -> Iterator[torch.Tensor]:
         """Yield a segment's score keys chunk by chunk."""
-        for block in self._conveyor.blocks(segment):
+        for block in self._loader.blocks(segment):
             for chunk in self._chunks(segment, block):
                 yield gpu.score_keys(self._score, chunk.base_scored, chunk.target_scored)
 
@@ -187,7 +187,7 @@ class GpuEngine:
             advance(block.elements)
 
         leaving: Block | None = None
-        for block in self._conveyor.blocks(segment):
+        for block in self._loader.blocks(segment):
             outs = [
                 out.view(gpu.code_type(out_dtype))
                 for out in block.slot.outputs(len(cuts), block.elements * size)

@@ -54,7 +54,7 @@ class Chunk:
         return self.low + self.target_raw.numel()
 
 
-class Conveyor:
+class BlockLoader:
     """Brings segments to a device, through the buffers of one worker.
 
     Parameters

@@ -54,7 +54,7 @@ class Device:
     _noted: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
-    def story(self) -> str:
+    def explanation(self) -> str:
         """Why it was chosen, and what came of it; empty if it was asked for and served."""
         return "; ".join(filter(None, [self.reason, *sorted(self._noted)]))
 

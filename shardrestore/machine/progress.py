@@ -1,4 +1,4 @@
-"""What the passes tell whoever watches them."""
+"""What the passes report to those that watch them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class SilentObserver:
 
 
 class Advancing(Protocol):
-    """Whoever hears of progress: an observer, or a worker's executor."""
+    """Receives progress: an observer, or a worker's executor."""
 
     def advance(self, nbytes: int) -> None:
         """Note that `nbytes` more are done."""

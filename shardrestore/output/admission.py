@@ -66,7 +66,7 @@ def _check_emptiness(output: Path, *, overwrite: bool, resume: bool, ours: bool)
         raise OutputError(f"{staging}: is in the way, and no folder of an earlier run: remove it")
     unfinished = exists(staging / JOURNAL_FILE)
     if unfinished and not ours:
-        with locked(output):  # a run that lives is told of, not how to go on with it
+        with locked(output):  # of a run that lives the message says so, not how to resume it
             pass
     if resume and unfinished:
         return

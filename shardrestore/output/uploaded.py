@@ -45,7 +45,7 @@ class Uploaded:
 
     repository: str
     branch: str | None
-    """The branch that was committed to; None if an older note does not tell."""
+    """The branch that was committed to; None if an older note does not say."""
     commit: str
     url: str
     """Address of the commit."""

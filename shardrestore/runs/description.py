@@ -102,7 +102,7 @@ def describe_times(watch: Stopwatch) -> Times:
 
 def describe_device(device: Device) -> DeviceFigures:
     """Return where weights were scored and cut."""
-    return DeviceFigures(name=device.label, reason=device.story)
+    return DeviceFigures(name=device.label, reason=device.explanation)
 
 
 def _describe_tensors(goal: Goal, gathered: Gathered, done: Restored) -> tuple[TensorResult, ...]:

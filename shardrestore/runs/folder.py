@@ -66,7 +66,7 @@ class FolderWriter:
         sent : mapping
             SHA-256 of each shard that is not here.
         sink_files : sequence of str
-            Files that whoever has sent them will add.
+            Files that the sink of the shards will add.
         """
         choice = figures.choice
         options = self._session.request.record(choice.region, choice.strategy, choice.percent)
@@ -114,7 +114,7 @@ class FolderWriter:
         return list(copied)
 
     def _encode_card(self, figures: ModelFigures, options: Mapping[str, Any]) -> bytes:
-        """Return the model card, which goes on from the target's own, if it has one."""
+        """Return the model card, which continues the target's own, if it has one."""
         cards = [file for file in self._session.target.side_files if file.name == CARD_FILE]
         return encode_card(
             figures,

@@ -1,4 +1,4 @@
-"""What a run is: inputs and options that must be the same for another one to go on with it."""
+"""What a run is: inputs and options that must be the same for another one to resume it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 The first line says what the run is; from then on it can be resumed. Each line after it is
 a step that is safely on disk already. A line that a crash cut short counts as not written.
 
-A journal knows the steps of any run. Whoever extends a run, as the upload of each shard does,
-notes steps of its own as entries, which only it can read.
+A journal knows the steps of any run. An extension of a run, such as the upload of each shard,
+notes steps of its own as entries, which only the extension can read.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ShardsLost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """All files are complete: only renames are left, and what whoever extends the run does."""
+    """All files are complete: only renames are left, and the last step of an extension."""
 
     moves: Sequence[Sequence[Move]]
     """The renames that publish each output."""
@@ -67,7 +67,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A step of whoever extends the run."""
+    """A step of an extension of the run."""
 
     key: str
     value: Any
@@ -175,7 +175,7 @@ class Journal:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Name the journal if one of its lines cannot be meant.
+        """Name the journal if one of its lines makes no sense.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Making a report: what a profile or a finished model tells, as a page and as pictures."""
+"""Making a report: what a profile or a finished model says, as a page and as pictures."""
 
 from __future__ import annotations
 

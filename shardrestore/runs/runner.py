@@ -295,7 +295,7 @@ class Runner:
     def _publish(self, planned: Sequence[Sequence[Move]]) -> None:
         """Give all models their names, or none."""
         stagings = self.workspace.stagings
-        # Undoing goes on with the other models even if it fails for one.
+        # Undoing continues with the other models even if it fails for one.
         with ExitStack() as undoing:
             for moves, staging in zip(planned, stagings, strict=True):
                 undoing.callback(staging.undo)

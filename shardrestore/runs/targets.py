@@ -67,7 +67,7 @@ def run_targets(
         )
     if isinstance(targets, (str, os.PathLike)) or not targets:
         raise RequestError(f"targets {targets!r}: expected a list of folders, at least one")
-    # What is wrong with it is told once.
+    # What is wrong with it is said once.
     find_device(request.devices, request.max_memory_bytes, request.scoring.score)
     names = _name_targets(targets)
     outputs = {name: [output / name / variant for variant in request.names] for name in names}
@@ -120,7 +120,7 @@ def _refuse_overlaps(
         except ShardRestoreError:
             if role == "base":
                 raise
-            continue  # that target's failure, told with the others
+            continue  # that target's failure, reported with the others
         with checkpoint:
             for output in outputs:
                 refuse_overlap(output, role, checkpoint)

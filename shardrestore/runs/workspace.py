@@ -1,4 +1,4 @@
-"""What a run keeps on disk until its models get their names, and what it can go on with.
+"""What a run keeps on disk until its models get their names, and what can be resumed.
 
 In the hidden folder of its first output: the journal, and the profile of its scan. In those
 of all outputs: the shards that are complete, except those that a sink has sent elsewhere.
@@ -73,7 +73,7 @@ class Workspace:
         return all(path.is_file() and path.stat().st_size == shard.nbytes for path in paths)
 
     def clear(self) -> None:
-        """Remove all that the run cannot go on with."""
+        """Remove all that the run cannot use."""
         kept: list[str] = []
         if self.journal.begun:
             complete = [self.shards[number].filename for number in self.finished()]
@@ -104,7 +104,7 @@ class Workspace:
 
 
 def take_up(session: Session, stagings: Sequence[Staging], sink: Mapping[str, object]) -> Workspace:
-    """Find what an earlier run has left; remove what this one cannot go on with.
+    """Find what an earlier run has left; remove what this one cannot use.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def _check_identity(workspace: Workspace, asked: Mapping[str, Any]) -> None:
 def kept_if_resumable(workspace: Workspace) -> Iterator[None]:
     """Keep what a run leaves behind if it can be resumed, and remove it otherwise.
 
-    Nothing can be gone on with if what was read is at fault: it would be the same again.
+    If what was read is at fault, resuming cannot help: it would fail again.
     """
     try:
         yield
