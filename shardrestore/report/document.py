@@ -83,7 +83,8 @@ def describe_page(
         "inputs": {role: _describe_input(one) for role, one in overview.inputs.items()},
         "options": dict(overview.options),
         "score": {
-            key: getattr(score, key) for key in ("label", "definition", "zero_base", "large")
+            key: getattr(score, key)
+            for key in ("label", "definition", "is_share", "zero_base", "large")
         },
         "elements": overview.elements,
         "unchanged_share": overview.unchanged_share,

@@ -41,6 +41,7 @@ SCORE = Score(
     name="absolute",
     label="absolute change",
     definition="|tuned − base|",
+    is_share=False,
     zero_base="such weights rank like any other",
     large="",
     numpy=in_numpy,

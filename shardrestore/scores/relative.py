@@ -44,6 +44,7 @@ SCORE = Score(
     name="relative",
     label="relative change",
     definition="|tuned − base| / (|base| + 10⁻⁸): 1 is as much as the base weight itself",
+    is_share=True,
     zero_base="such weights rank highest",
     large="as weights do whose base is all but zero",
     numpy=in_numpy,

@@ -25,6 +25,8 @@ class Score:
     """What it measures, as tables and messages say it."""
     definition: str
     """The formula as people write it, and what 1 means."""
+    is_share: bool
+    """Whether 1 is as much as the base weight, so that people may read scores as percents."""
     zero_base: str
     """What a base weight of zero means for the rank, for people."""
     large: str

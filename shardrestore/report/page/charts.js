@@ -27,7 +27,8 @@ function showDistribution(anew) {
   if (!one) return;
   at("distribution").hidden = false;
   const changed = one.elements - one.unchanged;
-  const middle = one.median_score === null ? "an amount that is not finite" : `${share(one.median_score)} or less`;
+  const amount = data.score.is_share ? share : score;
+  const middle = one.median_score === null ? "an amount that is not finite" : `${amount(one.median_score)} or less`;
   const beyond = [];
   if (one.below) beyond.push(`${share(one.below, one.elements)} changed by less than 10⁻⁹`);
   if (one.beyond) beyond.push(`${share(one.beyond, one.elements)} by 100 or more${data.score.large && `, ${data.score.large}`}`);

@@ -325,6 +325,18 @@ def test_a_threshold_that_is_not_finite_is_no_random_choice(
     check_quiet(browser)
 
 
+@pytest.mark.parametrize(
+    ("score", "median"), [("relative", r"[\d.]+ %"), ("absolute", r"[\d.e-]+")]
+)
+def test_the_median_is_a_percentage_only_where_the_score_is_a_share_of_the_base(
+    browser: Browser, pair: Scene, tmp_path: Path, score: str, median: str
+) -> None:
+    profile = tmp_path / "p.profile.safetensors"
+    shardrestore.scan(pair.base, pair.target, profile, max_memory=BUDGET, score=score)
+    browser.open(report(profile, tmp_path))
+    assert re.search(f"half changed by {median} or less;", browser.text("#distribution-caption"))
+
+
 def test_a_median_that_is_not_finite_is_not_called_zero(browser: Browser, tmp_path: Path) -> None:
     source = write_scores(
         tmp_path / "p", {UP: np.array([0, 1, np.nan, np.nan, np.nan], np.float32)}
