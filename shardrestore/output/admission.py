@@ -1,4 +1,4 @@
-"""Whether a folder may become an output: refusals before anything is written, and the lock.
+"""Whether a folder may become an output: refusals before anything is written.
 
 None of these checks changes the folder. They are made twice: before a run starts, so that it
 fails early, and again under the lock, when no other run can change what they looked at.
@@ -6,14 +6,13 @@ fails early, and again under the lock, when no other run can change what they lo
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ..errors import OutputError
 from ..names import JOURNAL_FILE, REPLACED_FOLDER, STAGING_FOLDER
+from .lock import locked
 from .writer import existing_parent
 
 
@@ -120,37 +119,6 @@ def check_places(output: Path, names: Iterable[str]) -> None:
                 )
             if parent.name and place.exists() and not place.is_dir():
                 raise OutputError(f"{place}: a file, where a folder must go: remove it")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep runs out of a folder while a finished model in it is read.
-
-    Raises
-    ------
-    OutputError
-        If one is writing into it.
-    """
-    descriptor = lock_folder(folder)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def lock_folder(folder: Path) -> int:
-    """Lock a folder until the descriptor is closed, which a killed process does too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise OutputError(
-            f"{folder}: another run is writing into it: wait for it, or choose another --output"
-        ) from error
-    except OSError:
-        pass  # a file system without locks: one run at a time is then up to the user
-    return descriptor
 
 
 def exists(path: Path) -> bool:

@@ -26,6 +26,7 @@ from ..names import (
     UPLOADED_FILE,
 )
 from .admission import exists
+from .lock import HeldFolder
 from .writer import sync_folder
 
 _SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
@@ -59,12 +60,14 @@ class Publication:
 
     Parameters
     ----------
-    output : Path
+    held : HeldFolder
+        The output.
     """
 
-    def __init__(self, output: Path) -> None:
-        self._output = output
-        self._renamed: list[tuple[Path, Path]] = []
+    def __init__(self, held: HeldFolder) -> None:
+        self._held = held
+        self._output = held.path
+        self._renamed: list[Move] = []
         self._made: list[Path] = []
 
     def carry_out(self, moves: Sequence[Move]) -> None:
@@ -75,20 +78,21 @@ class Publication:
         OutputError
             If a rename fails; the output is then as it was.
         """
+        self._held.check()
         try:
             for source, destination in moves:
                 if self._is_done(source, destination):
                     continue
                 if destination in (INDEX_FILE, SINGLE_FILE):
                     sync_folder(self._output)
-                self._rename(self._output / source, self._output / destination)
+                self._rename(source, destination)
             self._check_published(moves)
             sync_folder(self._output)
         except BaseException as error:
             self.undo()
             if isinstance(error, OSError):
                 raise OutputError(
-                    f"{error.filename or self._output}: renaming into place failed: "
+                    f"{self._output / (error.filename or '')}: renaming into place failed: "
                     f"{error.strerror}; the output is as it was"
                 ) from error
             raise
@@ -107,14 +111,15 @@ class Publication:
                     "vanished from it: start anew with --overwrite"
                 )
 
-    def _rename(self, source: Path, destination: Path) -> None:
-        inside = [path for path in destination.parents if self._output in path.parents]
+    def _rename(self, source: str, destination: str) -> None:
+        place = self._output / destination
+        inside = [path for path in place.parents if self._output in path.parents]
         missing = [path for path in inside if not path.exists()]
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         self._made += reversed(missing)
         # Noted before it is done: a signal may come between.
         self._renamed.append((source, destination))
-        os.rename(source, destination)
+        self._held.rename(source, destination)
 
     def undo(self) -> None:
         """Take back every rename, however often the user interrupts.
@@ -127,14 +132,15 @@ class Publication:
         while self._renamed:
             source, destination = self._renamed[-1]
             try:
-                if exists(destination) and not exists(source):
-                    os.rename(destination, source)
+                if exists(self._output / destination) and not exists(self._output / source):
+                    self._held.rename(destination, source)
                 self._renamed.pop()
             except KeyboardInterrupt:
                 continue
             except OSError as error:
                 raise OutputError(
-                    f"{source}: cannot be moved back from {destination}: {error.strerror}: "
+                    f"{self._output / source}: cannot be moved back from "
+                    f"{self._output / destination}: {error.strerror}: "
                     f"{len(self._renamed)} files are still to be moved, by hand"
                 ) from error
         for path in reversed(self._made):

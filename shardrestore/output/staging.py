@@ -9,15 +9,15 @@ Names in the hidden folder that begin with a dot are its own: no model has such.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from ..checkpoint.source import LocalFile
 from ..errors import InputChangedError, OutputError
 from ..names import JOURNAL_FILE, REPLACED_FOLDER, STAGING_FOLDER, UNFINISHED_FOLDER
-from .admission import check_output, lock_folder
+from .admission import check_output
+from .lock import HeldFolder
 from .publication import Move, Publication, plan_moves
 from .writer import explain_write_error, sync_folder
 
@@ -48,25 +48,42 @@ class Staging:
     def __init__(self, output: Path, *, overwrite: bool, resume: bool = False) -> None:
         self.output = output
         self.folder = output / STAGING_FOLDER
-        self._lock = -1
         self._discarded = False
         self._created: list[Path] = []
-        self._publication = Publication(output)
+        self._ending = ExitStack()
         try:
-            places = (self.folder, output, *output.parents)
-            self._created = [path for path in places if not path.exists()]
-            output.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(output)
+            self._held = self._hold()
+            self._publication = Publication(self._held)
             # Again, now that no other run can change it.
             check_output(output, overwrite=overwrite, resume=resume, ours=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            self._release()
+            self._ending.close()
             place = f"{error.filename}: " if error.filename else ""
             raise OutputError(f"{output}: cannot be written: {place}{error.strerror}") from error
         except OutputError:
-            self._release()
+            self._ending.close()
             raise
+
+    def _hold(self) -> HeldFolder:
+        """Create the output if it is missing, and lock it."""
+        places = (self.folder, self.output, *self.output.parents)
+        self._created = [path for path in places if not path.exists()]
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            held = HeldFolder(self.output)
+        except BaseException:
+            self._remove_created()
+            raise
+        self._ending.callback(held.release)
+        held.check()
+        self._ending.callback(self._remove_created)
+        return held
+
+    def _remove_created(self) -> None:
+        for path in self._created:
+            with suppress(OSError):  # something is in it
+                path.rmdir()
 
     def __enter__(self) -> Staging:
         return self
@@ -74,8 +91,19 @@ class Staging:
     def __exit__(self, *exception: object) -> None:
         self.leave()
 
+    def check(self) -> None:
+        """Refuse to work on in an output that has been deleted, moved or replaced.
+
+        Raises
+        ------
+        OutputError
+            If it was: whatever has its name now is another's.
+        """
+        self._held.check()
+
     def clear(self, keep: Iterable[str] = ()) -> None:
         """Remove whatever an earlier run left, except the files named `keep`."""
+        self.check()
         kept = {self.folder / name for name in keep}
         for root, folders, files in os.walk(self.folder, topdown=False):
             for path in (Path(root, name) for name in (*files, *folders)):
@@ -113,13 +141,16 @@ class Staging:
         """Give the file that grew at ``unfinished_path``, now on disk, its name in here."""
         path = self.path(name)
         try:
-            os.rename(self.unfinished_path(name), path)
+            self._held.rename(
+                f"{STAGING_FOLDER}/{UNFINISHED_FOLDER}/{name}", f"{STAGING_FOLDER}/{name}"
+            )
             sync_folder(path.parent)
         except OSError as error:
             raise explain_write_error(path, 0, error) from error
 
     def drop(self, name: str) -> None:
         """Delete the complete file `name`, if it is here: it is safe elsewhere."""
+        self.check()
         path = self.folder / name
         try:
             path.unlink(missing_ok=True)
@@ -128,6 +159,7 @@ class Staging:
 
     def path(self, name: str) -> Path:
         """Return where the complete file `name` is staged; its folder exists afterwards."""
+        self.check()
         path = self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,7 +219,7 @@ class Staging:
         """End the staging: what ``publish`` replaced is removed for good."""
         self._publication.settle()
         self._created = []
-        with suppress(OSError):  # the journal goes last: until then this can be repeated
+        with suppress(OSError, OutputError):  # the journal goes last: this can be repeated
             self.clear(keep=[JOURNAL_FILE])
         self.discard()
 
@@ -197,24 +229,14 @@ class Staging:
         Safe to call again: the folder may be another run's by then.
         """
         if not self._discarded:
-            self._discarded = True
-            if self._publication.is_pending:  # what was moved aside is in there
-                self._release()
-                return
-            with suppress(OSError):  # CPython 3.11 raises some in spite of ignore_errors
-                shutil.rmtree(self.folder, ignore_errors=True)
-            self._release()
+            if not self._publication.is_pending:  # otherwise what was moved aside is in there
+                self._held.remove(STAGING_FOLDER)
+            self.leave()
 
     def leave(self) -> None:
         """End the staging, and leave what is in it as it is, to be resumed."""
         if not self._discarded:
             self._discarded = True
-            self._release()
-
-    def _release(self) -> None:
-        for path in self._created:
-            with suppress(OSError):  # something is in it
-                path.rmdir()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+            if not self._held.is_here():
+                self._created = []  # another run's, by now
+            self._ending.close()

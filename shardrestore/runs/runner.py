@@ -275,6 +275,7 @@ class Runner:
         self.journal.note(ShardFinished.of(self.work.shards[number].filename, result))
 
     def _note_prepared(self, moves: Sequence[Sequence[Move]]) -> None:
+        self.workspace.first.check()
         self.journal.note(Prepared(moves=moves))
 
     def _dispatch(self, number: int) -> None:

@@ -86,6 +86,8 @@ class Workspace:
 
         Those of the other outputs say that their run is kept with the first.
         """
+        for staging in self.stagings:
+            staging.check()
         for staging in self.stagings[1:]:
             Journal(staging.folder / JOURNAL_FILE).begin({"first": self.first.output.name})
         self.journal.begin(identity)

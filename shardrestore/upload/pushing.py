@@ -21,8 +21,9 @@ from ..names import (
     STAGING_FOLDER,
     UPLOADED_FILE,
 )
-from ..output.admission import exists, locked
+from ..output.admission import exists
 from ..output.checksum import hash_file
+from ..output.lock import locked
 from ..output.publication import is_old_weight
 from ..output.uploaded import Uploaded, UploadedFile, read_uploaded, write_uploaded
 from ..output.writer import explain_write_error

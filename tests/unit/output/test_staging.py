@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,8 +16,9 @@ from unittest import mock
 import pytest
 
 from shardrestore.errors import OutputError
-from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER
+from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER, UNFINISHED_FOLDER
 from shardrestore.output.admission import check_output, check_places
+from shardrestore.output.lock import HeldFolder
 from shardrestore.output.publication import find_old_weights
 from shardrestore.output.staging import Staging
 from tests.support.scene import snapshot
@@ -99,6 +101,56 @@ def test_discarding_twice_leaves_the_next_run_alone(output: Path) -> None:
     second.discard()
 
 
+GROWN = "model.safetensors"
+
+STEPS: dict[str, Callable[[Staging], object]] = {
+    "write a file": lambda staging: staging.write_file("config.json", b"{}"),
+    "begin a shard": lambda staging: staging.unfinished_path("other.safetensors"),
+    "complete a shard": lambda staging: staging.complete(GROWN),
+    "drop a shard": lambda staging: staging.drop(GROWN),
+    "clear": Staging.clear,
+    "publish": lambda staging: staging.publish(
+        [(f"{STAGING_FOLDER}/{UNFINISHED_FOLDER}/{GROWN}", GROWN)]
+    ),
+}
+"""What a run does in its output."""
+
+
+def replaced_output(output: Path) -> tuple[Staging, Staging]:
+    """Two runs into one output, deleted between them; a shard of the second is growing."""
+    first = Staging(output, overwrite=False)
+    shutil.rmtree(output)
+    second = Staging(output, overwrite=False)
+    second.unfinished_path(GROWN).write_bytes(b"the second run's")
+    return first, second
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_whose_output_was_replaced_touches_nothing_of_the_next_one(
+    output: Path, step: str
+) -> None:
+    for end in (Staging.discard, Staging.leave, Staging.finish):
+        first, second = replaced_output(output)
+        before = snapshot(output)
+        with pytest.raises(OutputError, match="deleted, moved or replaced while this run"):
+            STEPS[step](first)
+        end(first)
+        assert snapshot(output) == before, end
+        second.complete(GROWN)
+        second.discard()
+
+
+@pytest.mark.parametrize("step", ["complete a shard", "publish"])
+def test_an_output_that_is_replaced_between_check_and_rename_loses_nothing(
+    output: Path, step: str
+) -> None:
+    first, _second = replaced_output(output)
+    before = snapshot(output)
+    with mock.patch.object(HeldFolder, "check"), pytest.raises(OutputError):
+        STEPS[step](first)
+    assert snapshot(output) == before
+
+
 def test_outputs_of_their_own_do_not_wait_for_each_other(tmp_path: Path) -> None:
     for staging in [Staging(tmp_path / name, overwrite=False) for name in "abc"]:
         staging.discard()
@@ -126,19 +178,19 @@ def test_the_old_index_goes_first_and_the_new_one_comes_last(output: Path) -> No
     with mock.patch.object(os, "rename", side_effect=os.rename) as rename:
         staging.publish(staging.plan_moves(NAMES))
     moves = [call.args for call in rename.call_args_list]
-    assert moves[0][0] == output / INDEX
-    assert moves[-1][1] == output / INDEX
+    assert moves[0][0] == INDEX
+    assert moves[-1][1] == INDEX
 
 
 def at_call(number: int, error: BaseException, *, too_late: bool = False) -> Callable[..., None]:
     """Return an ``os.rename`` that fails once, before or after having renamed."""
     real, calls = os.rename, iter(range(10**6))
 
-    def rename(source: Any, destination: Any) -> None:
+    def rename(source: Any, destination: Any, **folders: int) -> None:
         failing = next(calls) == number
         if failing and not too_late:
             raise error
-        real(source, destination)
+        real(source, destination, **folders)
         if failing:
             raise error
 
@@ -224,10 +276,10 @@ def test_an_undoing_that_fails_deletes_nothing_of_the_old_model(output: Path) ->
     staging = stage(output)
     real, calls = os.rename, iter(range(10**6))
 
-    def rename(source: Any, destination: Any) -> None:
+    def rename(source: Any, destination: Any, **folders: int) -> None:
         if next(calls) >= 4:
             raise full()
-        real(source, destination)
+        real(source, destination, **folders)
 
     with mock.patch.object(os, "rename", rename), suppress(OSError, OutputError):
         staging.publish(staging.plan_moves(NAMES))
@@ -393,6 +445,6 @@ def test_a_model_that_a_killed_run_moved_aside_is_never_deleted(output: Path) ->
     fill(output)
     staging = stage(output)
     staging.publish(staging.plan_moves(NAMES))
-    os.close(staging._lock)  # killed: neither finished nor undone
+    staging._held.release()  # killed: neither finished nor undone
     with pytest.raises(OutputError, match="move its files back"):
         Staging(output, overwrite=True)

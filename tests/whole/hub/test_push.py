@@ -389,7 +389,7 @@ def test_a_folder_of_several_models_is_refused_by_their_names(
 def test_a_model_that_is_being_written_is_not_pushed(
     hub: Hub, alice: HubClient, model: Path
 ) -> None:
-    from shardrestore.output.admission import locked
+    from shardrestore.output.lock import locked
 
     with locked(model), pytest.raises(shardrestore.OutputError, match="another run is writing"):
         shardrestore.push(model, ID)
