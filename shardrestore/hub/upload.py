@@ -190,15 +190,17 @@ class Upload:
     def commit(self, message: str, is_stale: Callable[[str], bool]) -> Commit:
         """Commit what was sent, and delete what `is_stale` of the rest.
 
-        If nothing is new, it is the branch's last commit that is returned.
+        If nothing is new, it is the branch's last commit that is returned. The Hub is asked what
+        the commit holds: everything that was sent must be there.
 
         Raises
         ------
         HubError
-            If it is refused: the branch is as it was then.
+            If it is refused: the branch is as it was then. Also if the commit lacks a file.
         """
         from huggingface_hub import CommitOperationDelete
 
+        self._refuse_ignored()
         old = [file.rfilename for file in self._head.siblings or ()]
         stale = [name for name in old if name not in self._additions and is_stale(name)]
         with explained_push(self._destination.id), silenced():
@@ -209,7 +211,46 @@ class Upload:
                 revision=self._destination.branch,
                 parent_commit=self._head.sha,
             )
-        return Commit(id=done.oid, url=done.commit_url)
+        commit = Commit(id=done.oid, url=done.commit_url)
+        self._check_committed(commit)
+        return commit
+
+    def _refuse_ignored(self) -> None:
+        """Refuse files that the repository's ``.gitignore`` would keep out of the commit.
+
+        huggingface_hub leaves them out without a word.
+        """
+        ignored = [
+            name
+            for name, addition in self._additions.items()
+            if getattr(addition, "_should_ignore", False)
+        ]
+        if ignored:
+            more = f" and {len(ignored) - 1} more files" if len(ignored) > 1 else ""
+            raise HubError(
+                f"{self._destination.id}: its .gitignore leaves out {ignored[0]}{more}, so nothing "
+                "was committed: remove that rule from the .gitignore there, or push to another "
+                "repository"
+            )
+
+    def _check_committed(self, commit: Commit) -> None:
+        """Compare what a commit holds with what was sent: names, sizes, and objects' SHA-256."""
+        where = f"{self._destination.id}@{commit.id[:12]}"
+        held = {entry.path: entry for entry in _list_commit(self._destination.id, commit.id)}
+        for name, addition in self._additions.items():
+            info, entry = addition.upload_info, held.get(name)
+            if entry is None:
+                found = "no such file"
+            elif entry.size != info.size:
+                found = f"{entry.size:,} bytes"
+            elif entry.lfs is not None and entry.lfs.sha256 != info.sha256.hex():
+                found = f"SHA-256 {entry.lfs.sha256}"
+            else:
+                continue
+            raise HubError(
+                f"{where}: the commit is not what was sent: {name} has {info.size:,} bytes, "
+                f"SHA-256 {info.sha256.hex()}, and the commit holds {found}: push again"
+            )
 
     def confirm(self, commit: Commit, names: Collection[str]) -> Uploaded:
         """Ask the Hub whether it holds files that were sent; see ``confirm_files``."""
@@ -241,15 +282,8 @@ def confirm_files(uploaded: Uploaded) -> Mapping[str, int]:
     HubError
         If it does not, or does not answer.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
     where = f"{uploaded.repository}@{uploaded.commit[:12]}"
-    with explained_push(where), silenced():
-        entries = HfApi().list_repo_tree(
-            uploaded.repository, recursive=True, revision=uploaded.commit
-        )
-        listed = [entry for entry in entries if isinstance(entry, RepoFile)]
+    listed = _list_commit(uploaded.repository, uploaded.commit)
     held = {(entry.path, entry.size, entry.lfs.sha256) for entry in listed if entry.lfs is not None}
     for file in uploaded.files:
         if (file.name, file.nbytes, file.sha256) not in held:
@@ -258,3 +292,13 @@ def confirm_files(uploaded: Uploaded) -> Mapping[str, int]:
                 f"{file.sha256}: nothing more is deleted; try again"
             )
     return {entry.path: entry.size for entry in listed}
+
+
+def _list_commit(repository: str, commit: str) -> list[Any]:
+    """Return every file of a commit, as huggingface_hub's ``RepoFile``."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    with explained_push(f"{repository}@{commit[:12]}"), silenced():
+        entries = HfApi().list_repo_tree(repository, recursive=True, revision=commit)
+        return [entry for entry in entries if isinstance(entry, RepoFile)]

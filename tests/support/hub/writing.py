@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from tests.support.hub.access import find_commit, find_repository, find_writable, require_user
@@ -82,13 +83,15 @@ def preupload(hub: Hub, request: Request, id: str, revision: str) -> Response:
     )
     commit = find_commit(repository, revision)
     files = []
+    patterns = repository.files(commit.sha).get(".gitignore", b"").decode().split()
     for file in request.json()["files"]:
         path = file["path"]
         lfs = is_lfs(path, file["size"])
         old = commit.files.get(path)
         oid = None if old is None else old.sha256 if lfs else old.git_oid
         mode = "lfs" if lfs else "regular"
-        files.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        ignored = any(fnmatch(path, pattern) for pattern in patterns)
+        files.append({"path": path, "uploadMode": mode, "shouldIgnore": ignored, "oid": oid})
     return answer({"files": files, "commitOid": commit.sha})
 
 

@@ -218,6 +218,20 @@ def test_from_hub_to_hub_the_card_names_both_and_the_command_pins_them(
 # --- Where to ---
 
 
+def test_a_repository_that_ignores_weights_is_refused_before_the_commit(
+    hub: Hub, alice: HubClient, model: Path
+) -> None:
+    shardrestore.push(model, ID)
+    repository = hub.repositories[ID]
+    repository.commit({".gitignore": b"*.safetensors\n"})
+    for path in model.glob("*.safetensors"):  # other weights than those that are there
+        path.write_bytes(path.read_bytes()[:-2] + b"\1\1")
+    head = repository.sha()
+    with pytest.raises(shardrestore.HubError, match=r"\.gitignore leaves out model-.* and 2 more"):
+        shardrestore.push(model, ID)
+    assert repository.sha() == head
+
+
 def test_a_branch_is_created_from_main_and_main_stays(
     hub: Hub, alice: HubClient, model: Path
 ) -> None:
@@ -512,7 +526,7 @@ def test_deleted_weights_can_be_downloaded_as_verify_says(
 
 
 @pytest.mark.parametrize("wrong", ["missing", "sha256", "size"])
-def test_nothing_is_deleted_that_the_hub_does_not_confirm(
+def test_a_commit_that_is_not_what_was_sent_is_an_error_and_nothing_is_deleted(
     hub: Hub, alice: HubClient, model: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     from huggingface_hub import HfApi
@@ -534,8 +548,9 @@ def test_nothing_is_deleted_that_the_hub_does_not_confirm(
 
     before = snapshot(model)
     monkeypatch.setattr(HfApi, "list_repo_tree", distort)
-    with pytest.raises(shardrestore.HubError, match="does not confirm that it holds model-00002"):
-        shardrestore.push(model, ID, delete_after_upload=True)
+    for delete in (False, True):
+        with pytest.raises(shardrestore.HubError, match="is not what was sent: model-00002"):
+            shardrestore.push(model, ID, delete_after_upload=delete)
     assert snapshot(model) == before
 
 
