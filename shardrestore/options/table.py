@@ -73,11 +73,17 @@ class Operands(TypedDict, total=False):
     targets: Annotated[
         Sequence[str],
         Argument(
-            commands=RESTORES,
+            commands=("run",),
             names=("--target",),
             metavar="MODEL",
             text="Checkpoint after fine-tuning: a folder or a repository, like --base. "
             "Repeatable: see --output.",
+        ),
+        Argument(
+            commands=("plan",),
+            names=("--target",),
+            metavar="MODEL",
+            text="Checkpoint after fine-tuning: a folder or a repository, like --base.",
         ),
     ]
     target: Annotated[

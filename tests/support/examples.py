@@ -1,6 +1,6 @@
 """How many examples property tests draw: few and always the same, or many and always others.
 
-``HYPOTHESIS_PROFILE=thorough`` asks for the second; the root ``conftest.py`` registers both.
+``HYPOTHESIS_PROFILE=thorough`` asks for the second; ``tests/conftest.py`` registers both.
 Tests that draw without Hypothesis (kills, faults, generated files) multiply by `TIMES` as well.
 """
 
