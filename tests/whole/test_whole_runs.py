@@ -378,10 +378,10 @@ def test_whatever_stands_under_its_final_name_is_complete(folder: Path, after: i
     class Killed(BaseException):
         pass
 
-    def rename(source: Any, destination: Any) -> None:
+    def rename(source: Any, destination: Any, **folders: int) -> None:
         if next(calls) >= after:
             raise Killed
-        real(source, destination)
+        real(source, destination, **folders)
 
     killed = False
     try:
@@ -430,10 +430,10 @@ def test_a_rename_that_fails_in_one_model_takes_back_those_of_all(
     before = read_tree(folder / "output")
     real, calls = os.rename, iter(range(10**9))
 
-    def rename(source: Any, destination: Any) -> None:
+    def rename(source: Any, destination: Any, **folders: int) -> None:
         if next(calls) == failing_call:
             raise OSError(errno.EIO, "Input/output error")
-        real(source, destination)
+        real(source, destination, **folders)
 
     undone = pytest.raises(OutputError, match="the output is as it was")
     with mock.patch.object(os, "rename", rename), undone:

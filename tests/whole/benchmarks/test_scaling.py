@@ -78,7 +78,8 @@ def test_a_timed_function_does_what_it_did_and_counts_even_when_it_fails():
 
 def test_a_phase_counts_its_wall_time_once_for_each_worker():
     trace = Trace()
-    trace.phased("scan", lambda tasks, workers: time.sleep(0.01))((), 3)
+    with trace.phased("scan", 3):
+        time.sleep(0.01)
     assert trace.worker_seconds["scan"] == pytest.approx(3 * trace.wall_seconds["scan"])
     assert trace.phase == ""
 
