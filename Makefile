@@ -44,7 +44,7 @@ format: .venv-dev/.installed ## let ruff fix and format the tree
 
 docs: .venv-dev/.installed ## write docs/cli.md from the option table
 	@echo "==> docs/cli.md"
-	@$(DEV)/python -m shardrestore_cli.reference > docs/cli.md
+	@$(DEV)/python -m shardrestore_cli.reference > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
 bench: .venv-dev/.installed ## run the benchmarks of the README (ARGS names others)
 	@echo "==> benchmarks"
