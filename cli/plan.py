@@ -10,7 +10,14 @@ import typer
 from .options import takes_options
 from .outcome import print_result
 from .push import check_upload, count_models
-from .text import format_bytes, format_device, format_facts, format_mib, format_table
+from .text import (
+    describe_score,
+    format_bytes,
+    format_device,
+    format_facts,
+    format_mib,
+    format_table,
+)
 
 if TYPE_CHECKING:
     from shardrestore import Options, Plan
@@ -80,6 +87,7 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
         *_describe_models(plan),
+        *describe_score(plan.models[0].choice),
         ("reads", _describe_reads(plan)),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
         *_describe_download(plan),

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .text import format_bytes, format_device, format_facts, format_mib, format_share, format_table
+from .text import (
+    describe_score,
+    format_bytes,
+    format_device,
+    format_facts,
+    format_mib,
+    format_share,
+    format_table,
+)
 
 if TYPE_CHECKING:
     from shardrestore import Restoration
@@ -14,18 +22,20 @@ if TYPE_CHECKING:
 def describe(result: Restoration) -> str:
     """Return the closing summary of a restoration."""
     order = {"top": "most changed", "bottom": "least changed", "random": "random"}
+    threshold = ("threshold", _describe_threshold(result))
     facts = [
         ("output", str(result.output)),
         ("region", f"{result.region}: {len(result.tensors)} tensors"),
         ("chosen", f"{order[result.strategy]} {result.percent:g} %"),
-        ("threshold", _describe_threshold(result)),
+        *describe_score(result.figures.choice),
+        threshold,
         ("unchanged", f"{format_share(result.unchanged_share)} of the region"),
         ("zero base", f"{format_share(result.zero_base_share)} of the region"),
     ]
     if result.threshold is not None:
         ties = result.figures.ties
         tied = f"{ties.count:,} at the threshold, {ties.taken:,} of them restored"
-        facts.insert(4, ("ties", tied))
+        facts.insert(facts.index(threshold) + 1, ("ties", tied))
     nonfinite = result.figures.changes.nonfinite
     if nonfinite:
         facts.append(("non-finite", f"{nonfinite:,} weights"))
@@ -58,7 +68,11 @@ def describe_sweep(results: Sequence[Restoration]) -> str:
         f"{format_share(result.zero_base_share)} with a zero base"
         for result in results
     }
-    facts = [("output", str(results[0].output.parent)), *shares.items()]
+    facts = [
+        ("output", str(results[0].output.parent)),
+        *describe_score(results[0].figures.choice),
+        *shares.items(),
+    ]
     models = "1 model" if len(results) == 1 else f"{len(results)} models"
     written = results[0].costs.times.restore_seconds > 0
     head = f"wrote {models}" if written else f"{models} already finished"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shardrestore import DeviceFigures
+    from shardrestore import Choice, DeviceFigures
 
 
 def format_bytes(nbytes: float) -> str:
@@ -21,6 +21,15 @@ def format_bytes(nbytes: float) -> str:
 def format_device(device: DeviceFigures) -> str:
     """Return where a run computes, and why there if it was not asked for."""
     return f"{device.name}: {device.reason}" if device.reason else device.name
+
+
+def describe_score(choice: Choice) -> list[tuple[str, str]]:
+    """Return the fact that says what weights are ranked by, unless it is the default."""
+    from shardrestore import SCORES
+
+    if choice.score == next(iter(SCORES)):
+        return []
+    return [("score", f"{choice.score_label}, {SCORES[choice.score].definition}")]
 
 
 def format_mib(nbytes: int) -> str:

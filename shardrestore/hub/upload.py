@@ -30,6 +30,8 @@ class Commit:
 
     id: str
     url: str
+    files: Sequence[Any]
+    """What the Hub says that it holds, each as huggingface_hub's ``RepoFile``."""
 
 
 class Upload:
@@ -211,7 +213,8 @@ class Upload:
                 revision=self._destination.branch,
                 parent_commit=self._head.sha,
             )
-        commit = Commit(id=done.oid, url=done.commit_url)
+        files = _list_files(self._destination.id, done.oid)
+        commit = Commit(id=done.oid, url=done.commit_url, files=files)
         self._check_committed(commit)
         return commit
 
@@ -236,7 +239,7 @@ class Upload:
     def _check_committed(self, commit: Commit) -> None:
         """Compare what a commit holds with what was sent: names, sizes, and objects' SHA-256."""
         where = f"{self._destination.id}@{commit.id[:12]}"
-        held = {entry.path: entry for entry in _list_commit(self._destination.id, commit.id)}
+        held = {entry.path: entry for entry in commit.files}
         for name, addition in self._additions.items():
             info, entry = addition.upload_info, held.get(name)
             if entry is None:
@@ -253,7 +256,7 @@ class Upload:
             )
 
     def confirm(self, commit: Commit, names: Collection[str]) -> Uploaded:
-        """Ask the Hub whether it holds files that were sent; see ``confirm_files``."""
+        """Return where files that were sent are; see ``confirm_files`` for what is refused."""
         files = []
         for name in names:
             info = self._additions[name].upload_info
@@ -265,7 +268,7 @@ class Upload:
             url=commit.url,
             files=tuple(files),
         )
-        confirm_files(uploaded)
+        _confirm(uploaded, commit.files)
         return uploaded
 
 
@@ -282,19 +285,23 @@ def confirm_files(uploaded: Uploaded) -> Mapping[str, int]:
     HubError
         If it does not, or does not answer.
     """
-    where = f"{uploaded.repository}@{uploaded.commit[:12]}"
-    listed = _list_commit(uploaded.repository, uploaded.commit)
-    held = {(entry.path, entry.size, entry.lfs.sha256) for entry in listed if entry.lfs is not None}
+    files = _list_files(uploaded.repository, uploaded.commit)
+    _confirm(uploaded, files)
+    return {entry.path: entry.size for entry in files}
+
+
+def _confirm(uploaded: Uploaded, files: Sequence[Any]) -> None:
+    """Raise HubError unless the files of a commit are those that were uploaded, as objects."""
+    held = {(entry.path, entry.size, entry.lfs.sha256) for entry in files if entry.lfs is not None}
     for file in uploaded.files:
         if (file.name, file.nbytes, file.sha256) not in held:
             raise HubError(
-                f"{where}: the Hub does not confirm that it holds {file.name} with SHA-256 "
-                f"{file.sha256}: nothing more is deleted; try again"
+                f"{uploaded.repository}@{uploaded.commit[:12]}: the Hub does not confirm that it "
+                f"holds {file.name} with SHA-256 {file.sha256}: nothing more is deleted; try again"
             )
-    return {entry.path: entry.size for entry in listed}
 
 
-def _list_commit(repository: str, commit: str) -> list[Any]:
+def _list_files(repository: str, commit: str) -> list[Any]:
     """Return every file of a commit, as huggingface_hub's ``RepoFile``."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile

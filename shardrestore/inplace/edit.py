@@ -21,7 +21,6 @@ from ..engine.job import Job
 from ..errors import MemoryBudgetError, OutputError, RequestError
 from ..figures.costs import Costs
 from ..figures.restoration import RestorationReport
-from ..inputs.opened import Inputs
 from ..inputs.reference import Reference
 from ..machine.device import find_resident_device
 from ..machine.executor import Control, Stage
@@ -143,14 +142,7 @@ class _Editor:
         self._work = session.work
         self._changes = changes
         self._context = Context(
-            job=Job(
-                inputs=Inputs(session.base, session.target),
-                device=session.work.device,
-                sizing=session.work.sizing,
-                scoring=session.request.scoring,
-                seed=session.request.seed,
-                allow_nonfinite=session.request.allow_nonfinite,
-            ),
+            job=session.job(),
             executor=ThreadExecutor(),
             observer=observer or SilentObserver(),
             folder=folder,

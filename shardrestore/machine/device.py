@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from ..errors import DeviceError
-from ..scores import DEFAULT_SCORE, SCORES
+from ..scores import SCORES
 from ..units import MIB, format_mib
 from .meter import measure_excess
 from .progress import Observer
@@ -81,7 +81,7 @@ class Device:
             observer.note(remark)
 
 
-def find_device(asked: Sequence[str], max_memory_bytes: int, score: str = DEFAULT_SCORE) -> Device:
+def find_device(asked: Sequence[str], max_memory_bytes: int, score: str) -> Device:
     """Find what was asked for, and make sure that it computes as the reference does.
 
     Parameters
@@ -110,7 +110,7 @@ def find_device(asked: Sequence[str], max_memory_bytes: int, score: str = DEFAUL
         raise DeviceError(f"{error}, or use --device cpu") from error
 
 
-def find_resident_device(names: Sequence[str], score: str = DEFAULT_SCORE) -> Device:
+def find_resident_device(names: Sequence[str], score: str) -> Device:
     """Return the devices on which a model in memory is worked on, of those on which it is.
 
     Parameters

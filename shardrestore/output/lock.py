@@ -60,13 +60,6 @@ class HeldFolder:
         except OSError:
             pass  # a file system without locks: one run at a time is then up to the user
 
-    def is_here(self) -> bool:
-        """Return whether the folder is known to have its name still."""
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
-        except OSError:
-            return False
-
     def check(self) -> None:
         """Refuse to work on in a folder that has lost its name.
 
@@ -87,6 +80,14 @@ class HeldFolder:
                 f"{self.path}: was deleted, moved or replaced while this run was writing into it: "
                 "nothing of what is there now was touched: run again, into a folder of its own"
             )
+
+    def is_here(self) -> bool:
+        """Return whether the folder is known to have its name still."""
+        try:
+            self.check()
+        except OutputError:
+            return False
+        return True
 
     def rename(self, source: str, destination: str) -> None:
         """Rename a file in the folder, whatever its name is by now; both names are relative."""

@@ -101,6 +101,11 @@ class Staging:
         """
         self._held.check()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the output is known to be what it was: see ``check``."""
+        return self._held.is_here()
+
     def clear(self, keep: Iterable[str] = ()) -> None:
         """Remove whatever an earlier run left, except the files named `keep`."""
         self.check()

@@ -8,12 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.job import Job
 from ..errors import MemoryBudgetError
 from ..figures.detail import Detail
 from ..figures.model import ModelFigures
 from ..figures.restoration import Restoration
-from ..inputs.opened import Inputs
 from ..machine.executor import Executor
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
@@ -170,14 +168,7 @@ class Runner:
         self.sink = sink
         self.watch = watch
         self.context = Context(
-            job=Job(
-                inputs=Inputs(session.base, session.target),
-                device=session.work.device,
-                sizing=session.work.sizing,
-                scoring=session.request.scoring,
-                seed=session.request.seed,
-                allow_nonfinite=session.request.allow_nonfinite,
-            ),
+            job=session.job(),
             executor=executor,
             observer=observer or SilentObserver(),
             folder=workspace.first.folder,

@@ -8,8 +8,10 @@ from typing import Self
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
+from ..engine.job import Job
 from ..errors import InputChangedError, MemoryBudgetError, ProfileError
 from ..inputs.download import Downloads, plan_downloads
+from ..inputs.opened import Inputs
 from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
@@ -104,6 +106,17 @@ class ModelSession:
             device=device,
             limits=request.limits,
             runtime_bytes=measure_runtime(),
+        )
+
+    def job(self) -> Job:
+        """Return what the workers of all passes have in common."""
+        return Job(
+            inputs=Inputs(self.base, self.target),
+            device=self.work.device,
+            sizing=self.work.sizing,
+            scoring=self.request.scoring,
+            seed=self.request.seed,
+            allow_nonfinite=self.request.allow_nonfinite,
         )
 
     def check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:

@@ -72,6 +72,11 @@ class Workspace:
         paths = [staging.folder / shard.filename for staging in self.stagings]
         return all(path.is_file() and path.stat().st_size == shard.nbytes for path in paths)
 
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether another run can go on with what is here, and finds it."""
+        return self.journal.begun and all(staging.is_here for staging in self.stagings)
+
     def clear(self) -> None:
         """Remove all that the run cannot use."""
         kept: list[str] = []
@@ -175,7 +180,7 @@ def kept_if_resumable(workspace: Workspace) -> Iterator[None]:
         workspace.discard()
         raise
     except ShardRestoreError as error:
-        error.resumable = workspace.journal.begun
+        error.resumable = workspace.can_be_resumed
         raise
     finally:
         if not workspace.journal.begun:

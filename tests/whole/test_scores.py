@@ -6,6 +6,7 @@ That the weights are the right ones is the claim of the property tests, which dr
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,18 @@ def scene(tmp_path: Path) -> Scene:
 
 @EACH_SCORE
 def test_a_run_is_ranked_by_the_score_and_every_report_says_so(scene: Scene, score: str) -> None:
+    plan = scene.cli("-k", "10", "--score", score, command="plan")
+    assert plan.returncode == 0, plan.stderr
     document = scene.run("-k", "10", "--score", score)
     expected = expect(load(scene.base), load(scene.target), percent=10, score=score)
     assert_same_tensors(load(scene.output), expected.tensors)
     named = score if score != DEFAULT_SCORE else None  # as before there were several
     record = json.loads((scene.output / "shardrestore.json").read_text())
     assert (document.get("score"), record["options"].get("score")) == (named, named)
+    summary = scene.cli("-k", "10", "--score", score, "--strategy", "random", "--output", "random")
+    for text in (plan.stdout, summary.stdout):
+        said = re.search(rf"^  score +{SCORES[score].label}, ", text, re.MULTILINE)
+        assert (said is not None) == (named is not None)
     card = (scene.output / "README.md").read_text()
     assert f"| {SCORES[score].label} | ≥ " in card
     assert (f"--score {score}" in card) == (named is not None)

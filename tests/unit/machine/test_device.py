@@ -24,6 +24,7 @@ from shardrestore.options.checks import check_device
 from shardrestore.scores.score import Score
 from tests.support.checkpoints import store, write_checkpoint
 
+RELATIVE = "relative"
 LARGE = AUTO_MEMORY_BYTES
 
 
@@ -81,20 +82,20 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_driver")
 def test_without_a_driver_auto_is_the_processor() -> None:
-    found = find_device(["auto"], LARGE)
+    found = find_device(["auto"], LARGE, RELATIVE)
     assert (found.names, found.reason) == ((), "no GPU was found")
 
 
 @pytest.mark.usefixtures("driver", "no_torch")
 def test_without_torch_auto_is_the_processor_and_says_what_to_install() -> None:
-    found = find_device(["auto"], LARGE)
+    found = find_device(["auto"], LARGE, RELATIVE)
     assert found.names == ()
     assert "pip install 'shardrestore[gpu]'" in found.reason
 
 
 @pytest.mark.usefixtures("driver")
 def test_with_too_small_a_budget_auto_is_the_processor_and_says_what_would_do() -> None:
-    found = find_device(["auto"], LARGE - 1)
+    found = find_device(["auto"], LARGE - 1, RELATIVE)
     assert (found.names, found.reason) == (
         (),
         "a GPU's libraries need --max-memory 2,048 MiB or more",
@@ -107,14 +108,14 @@ def test_what_a_process_holds_already_is_no_room_for_the_libraries_of_a_gpu(
 ) -> None:
     monkeypatch.setattr(device, "measure_excess", lambda: 16 << 30)
     for limit, said in ((LARGE + (16 << 30) - 1, "need --max-memory"), (LARGE, "need --max")):
-        assert said in find_device(["auto"], limit).reason
-    assert "need --max-memory" not in find_device(["auto"], LARGE + (16 << 30)).reason
+        assert said in find_device(["auto"], limit, RELATIVE).reason
+    assert "need --max-memory" not in find_device(["auto"], LARGE + (16 << 30), RELATIVE).reason
 
 
 @pytest.mark.usefixtures("driver")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this torch has a GPU")
 def test_with_a_torch_that_finds_no_gpu_auto_is_the_processor() -> None:
-    found = find_device(["auto"], LARGE)
+    found = find_device(["auto"], LARGE, RELATIVE)
     assert found.names == ()
     assert "finds no cuda device" in found.reason
 
@@ -122,14 +123,14 @@ def test_with_a_torch_that_finds_no_gpu_auto_is_the_processor() -> None:
 @pytest.mark.usefixtures("no_torch")
 def test_a_gpu_without_torch_is_refused_with_what_to_install() -> None:
     with pytest.raises(DeviceError, match=r"pip install 'shardrestore\[gpu\]'"):
-        find_device(["cuda:0"], LARGE)
+        find_device(["cuda:0"], LARGE, RELATIVE)
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_gpu_that_is_not_there_is_refused(kind: str) -> None:
     name = f"{kind}:999"
     with pytest.raises(DeviceError, match=rf"no {name} on this machine|finds no {kind}"):
-        find_device([name], LARGE)
+        find_device([name], LARGE, RELATIVE)
 
 
 def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +140,7 @@ def test_a_device_that_is_not_exact_is_refused(monkeypatch: pytest.MonkeyPatch) 
     device._check_once.cache_clear()
     monkeypatch.setattr("shardrestore.kernels.device.check_device", differ)
     with pytest.raises(DeviceError, match=r"score_keys differs .* 3 of 100.*use --device cpu"):
-        find_device(["torch:cpu"], LARGE)
+        find_device(["torch:cpu"], LARGE, RELATIVE)
 
 
 def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_a_device_that_fails_is_refused_in_one_line(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(device, "_check_once", fail)
     with pytest.raises(DeviceError) as error:
-        find_device(["torch:cpu"], LARGE)
+        find_device(["torch:cpu"], LARGE, RELATIVE)
     assert str(error.value) == (
         "cpu cannot be used: CUDA error: no kernel image: see that torch works there, or use "
         "--device cpu"
@@ -165,7 +166,10 @@ def test_a_device_that_is_full_leaves_the_work_to_processors(
         raise error
 
     monkeypatch.setattr(device, "_check_once", fail)
-    for asked in (find_device(["torch:cpu"], LARGE), find_resident_device(["cpu"])):
+    for asked in (
+        find_device(["torch:cpu"], LARGE, RELATIVE),
+        find_resident_device(["cpu"], RELATIVE),
+    ):
         assert (asked.names, asked.reason) == ((), "cpu is out of memory")
 
 
@@ -208,4 +212,4 @@ def test_some_devices_are_for_few_workers(device: Device, workers: int | None) -
 def test_an_old_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch, "OutOfMemoryError")
     with pytest.raises(DeviceError, match=r"too old: pip install 'torch>=2\.5'"):
-        find_device(["torch:cpu"], LARGE)
+        find_device(["torch:cpu"], LARGE, RELATIVE)
