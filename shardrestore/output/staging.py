@@ -61,7 +61,7 @@ class Staging:
             self._ending.close()
             place = f"{error.filename}: " if error.filename else ""
             raise OutputError(f"{output}: cannot be written: {place}{error.strerror}") from error
-        except OutputError:
+        except BaseException:
             self._ending.close()
             raise
 

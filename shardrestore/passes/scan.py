@@ -70,18 +70,18 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
     CheckpointError
         If an input cannot be read.
     """
-    spool = Spool(context.folder, len(segments))
-    result = Scan(
-        segments=tuple(segments),
-        histograms=spool,
-        zero_base=np.zeros(len(segments), np.int64),
-        nonfinite=np.zeros(len(segments), np.int64),
-        overflows=np.zeros(len(segments), np.int64),
-    )
     stage = Stage(name="scan", open_worker=partial(_Scanner, context.job), work=_Scanner.scan)
     # Files are read front to back, whatever the names of their tensors.
     tasks = sorted([*segments, *twins], key=_file_order)
+    spool = Spool(context.folder, len(segments))
     try:
+        result = Scan(
+            segments=tuple(segments),
+            histograms=spool,
+            zero_base=np.zeros(len(segments), np.int64),
+            nonfinite=np.zeros(len(segments), np.int64),
+            overflows=np.zeros(len(segments), np.int64),
+        )
         with context.run_observed(stage, tasks) as counts:
             for segment, found in counts:
                 if found is not None:

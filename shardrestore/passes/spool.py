@@ -31,13 +31,13 @@ class Spool:
 
     def __init__(self, folder: Path, records: int) -> None:
         self._where = folder / "histograms"
-        try:
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise explain_write_error(self._where, 0, error) from error
         self._begin = np.zeros(records, np.int64)
         self._bins = np.zeros(records, np.int64)
         self._end = 0
+        try:  # last: whoever has the spool closes it
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise explain_write_error(self._where, 0, error) from error
 
     def put(self, number: int, histogram: SparseHistogram) -> None:
         """Store the histogram of segment `number`."""
