@@ -16,6 +16,7 @@ from .text import (
     format_device,
     format_facts,
     format_mib,
+    format_notes,
     format_table,
 )
 
@@ -96,10 +97,11 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
         ("memory", f"{memory}: {_describe_workers(plan)}"),
         ("device", _describe_device(plan)),
     ]
-    facts += [("note", remark) for remark in plan.remarks]
+    facts += [("read from", remark) for remark in plan.remarks]
     if plan.output_problem:
         facts.append(("output", plan.output_problem))
-    return "\n".join([format_facts(facts), "", format_table(rows), "  * chosen"])
+    notes = ["", format_notes(plan.notes)] if plan.notes else []
+    return "\n".join([format_facts(facts), "", format_table(rows), "  * chosen", *notes])
 
 
 def _describe_reads(plan: Plan) -> str:

@@ -13,10 +13,10 @@ from .outcome import advise_resume, print_result, printable
 from .progress import ProgressBars
 from .push import Upload, check_upload, count_models, write_command
 from .push import describe as describe_push
-from .summary import describe, describe_sweep
+from .summary import describe, describe_notes, describe_sweep
 
 if TYPE_CHECKING:
-    from shardrestore import Options, Pushed, TargetOutcome
+    from shardrestore import Options, Pushed, Restoration, TargetOutcome
 
 
 @takes_options(describe_kept=lambda options: advise_resume(options["output"]))
@@ -67,9 +67,18 @@ def run(
         documents[0]["pushed"] = shardrestore.summarize(pushed)
         if not (as_json or quiet):
             print_result(f"\n{describe_push(pushed)}")
+    if not (as_json or quiet):
+        print_notes(results)
     if as_json:
         document = documents[0] if len(documents) == 1 else {"runs": documents}
         print_result(json.dumps(document, indent=2))
+
+
+def print_notes(results: Sequence[Restoration]) -> None:
+    """Print what must not be missed, after everything else."""
+    notes = describe_notes(results)
+    if notes:
+        print_result(f"\n{notes}")
 
 
 def push_finished(
@@ -114,6 +123,7 @@ def print_outcomes(
         parts = [describe_sweep(done.restorations) for done in outcomes if done.restorations]
         finished = f"{len(outcomes) - len(failures)} of {len(outcomes)} targets restored"
         print_result("\n\n".join([*parts, finished]))
+        print_notes(results)
     for failure in failures:
         text = str(failure.error).removeprefix(f"target {failure.target}: ")
         typer.echo(printable(f"error: target {failure.target}: {text}"), err=True)

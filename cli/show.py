@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .distribution import describe_source, format_score
 from .options import takes_options
 from .outcome import print_result
-from .text import format_share, format_table
+from .text import format_notes, format_share, format_table
 
 if TYPE_CHECKING:
     from shardrestore import Cell, Overview, OverviewCut
@@ -41,6 +41,8 @@ def describe(overview: Overview) -> str:
     """Return an overview as people read it: facts, changes, and a table for each cut."""
     parts = [describe_source(overview), _describe_means(overview)]
     parts += [_describe_cut(overview, number) for number in range(len(overview.cuts))]
+    if overview.notes:
+        parts.append(format_notes(overview.notes))
     return "\n\n".join(parts)
 
 

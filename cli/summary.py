@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from .text import (
 )
 
 if TYPE_CHECKING:
-    from shardrestore import Restoration
+    from shardrestore import Note, Restoration
 
 
 def describe(result: Restoration) -> str:
@@ -78,6 +79,21 @@ def describe_sweep(results: Sequence[Restoration]) -> str:
     head = f"wrote {models}" if written else f"{models} already finished"
     tables = [format_facts(facts), "", format_table(rows), "", _describe_costs(results)]
     return "\n".join([head, "", *tables])
+
+
+def describe_notes(results: Sequence[Restoration]) -> str:
+    """Return what must not be missed, each once; with its models, unless all of them have it."""
+    models: dict[Note, list[str]] = {}
+    above = os.path.commonpath([result.output.parent for result in results]) if results else ""
+    for result in results:
+        for note in result.notes:
+            models.setdefault(note, []).append(os.path.relpath(result.output, above))
+    return "\n".join(
+        f"NOTE: {note.text}"
+        if len(names) == len(results)
+        else f"NOTE ({', '.join(names)}): {note.text}"
+        for note, names in models.items()
+    )
 
 
 def _describe_costs(results: Sequence[Restoration]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shardrestore import Choice, DeviceFigures
+    from shardrestore import Choice, DeviceFigures, Note
 
 
 def format_bytes(nbytes: float) -> str:
@@ -61,3 +61,8 @@ def format_facts(facts: Sequence[tuple[str, str]]) -> str:
     """Return labelled facts, one a line."""
     width = max(len(label) for label, _ in facts)
     return "\n".join(f"  {label:<{width}}  {text}" for label, text in facts)
+
+
+def format_notes(notes: Sequence[Note]) -> str:
+    """Return what must not be missed, marked, one a line."""
+    return "\n".join(f"NOTE: {note.text}" for note in notes)

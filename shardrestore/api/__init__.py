@@ -36,6 +36,7 @@ from ..figures.overview import (
 from ..figures.planned import Plan, PlannedMemory, PlannedModel
 from ..figures.restoration import Restoration, RestorationReport
 from ..machine.progress import Observer
+from ..notes import Note
 from ..options.checks import parse_size
 from ..options.option import CommandArgument, Required
 from ..options.table import ModuleOptions, Options, ScanOptions, VerifyOptions, command_arguments
@@ -75,6 +76,7 @@ __all__ = [
     "ModuleKind",
     "ModuleOptions",
     "NonFiniteError",
+    "Note",
     "Observer",
     "Options",
     "OutputError",

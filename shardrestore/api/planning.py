@@ -105,6 +105,7 @@ def plan(
             max_memory_bytes=request.max_memory_bytes,
             max_device_memory_bytes=request.max_device_memory_bytes,
             remarks=session.downloads.remarks,
+            notes=work.notes,
         )
 
 

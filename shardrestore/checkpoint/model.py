@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..notes import Note
 from .reader import TensorReader
 from .tensor import Tensor
 
@@ -36,6 +37,8 @@ class Model:
     config: Mapping[str, Any]
     """``config.json``, empty if there is none."""
     reader: TensorReader
+    notes: tuple[Note, ...] = ()
+    """What was found when it was opened."""
 
     @property
     def nbytes(self) -> int:

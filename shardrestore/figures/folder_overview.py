@@ -75,6 +75,7 @@ def overview_of_folder(folder: Path) -> Overview:
             ),
         ),
         unpaired={},
+        notes=record.notes,
     )
 
 

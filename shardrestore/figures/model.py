@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..documents import INLINE, OMITTED, key, unless
+from ..notes import Note
 from ..scores import DEFAULT_SCORE, SCORES
 from ..selection.histogram import ScoreStatistics
 
@@ -152,6 +153,8 @@ class ModelFigures:
         repr=False, metadata=key("module_kinds", convert=sum_kinds)
     )
     """Tensors of the region, in canonical order."""
+    notes: tuple[Note, ...]
+    """What must not be missed."""
 
     def module_kinds(self) -> tuple[ModuleKind, ...]:
         """Return what was restored per kind of module, the largest kind first."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..documents import INLINE, key
+from ..notes import Note
 from ..pairing.towers import TOWERS
 from ..scores import DEFAULT_SCORE, SCORES
 from .model import Choice, CutFigures
@@ -144,6 +145,8 @@ class Overview:
     """In canonical order; of a finished model only those of its region."""
     unpaired: Mapping[str, str]
     """Tensors of the target that could not be scored, and why."""
+    notes: tuple[Note, ...]
+    """What must not be missed."""
 
     @property
     def score(self) -> str:

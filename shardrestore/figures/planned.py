@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..documents import INLINE, OMITTED
+from ..notes import Note
 from ..plan.work import RegionSurvey
 from .costs import DeviceFigures
 from .model import Choice
@@ -76,4 +77,6 @@ class Plan:
     max_device_memory_bytes: int = field(metadata=OMITTED)
     """The budget on each GPU."""
     remarks: tuple[str, ...]
-    """What the user should know of the inputs."""
+    """Where the inputs are read from, if that is not what their names suggest."""
+    notes: tuple[Note, ...]
+    """What must not be missed; results have them, too."""

@@ -115,6 +115,7 @@ def _describe(profile: Profile, look: _Look) -> Overview:
         tensors=tensors,
         cuts=tuple(_describe_cut(cut, contents.scoring.score) for cut in cuts),
         unpaired=contents.unpaired,
+        notes=(),
     )
 
 

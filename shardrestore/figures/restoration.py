@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..documents import INLINE
+from ..notes import Note
 from .costs import Costs
 from .model import ModelFigures, TensorResult
 
@@ -68,6 +69,11 @@ class RestorationReport:
     def tensors(self) -> tuple[TensorResult, ...]:
         """Tensors of the region, in canonical order."""
         return self.figures.tensors
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What must not be missed."""
+        return self.figures.notes
 
     @property
     def seconds(self) -> float:

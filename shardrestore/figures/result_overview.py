@@ -42,6 +42,7 @@ def overview_of_model(
         cells=make_cells(tensors),
         tensors=tensors,
         unpaired={},
+        notes=figures.notes,
     )
 
 

@@ -13,6 +13,7 @@ from ..checkpoint.tensor import Tensor
 from ..documents import OMITTED, key
 from ..errors import PairingError, RequestError
 from ..formats import FORMATS, RANKED
+from ..notes import Note
 from ..scoring import Scoring
 from .regions import (
     REGIONS,
@@ -100,6 +101,8 @@ class Pairing:
     """Tensors whose elements are ranked, in canonical order."""
     twins: tuple[Pair, ...]
     """Tied output heads, which repeat what their embedding gets."""
+    notes: tuple[Note, ...] = ()
+    """What was found when the names were matched."""
 
     @property
     def elements(self) -> int:

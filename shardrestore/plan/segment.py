@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..notes import Note
 from ..pairing.pairs import Pair
 from ..selection.stream import SEGMENT_ELEMENTS
 
@@ -60,6 +61,9 @@ class Region:
 
     members: npt.NDArray[np.bool_]
     """By segment number: whether the segment belongs to the region."""
+
+    notes: tuple[Note, ...]
+    """Of both models and of their pairing."""
 
 
 def split_pairs(pairs: Sequence[Pair]) -> tuple[Segment, ...]:

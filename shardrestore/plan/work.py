@@ -14,6 +14,7 @@ from ..documents import key
 from ..errors import MemoryBudgetError, RequestError
 from ..inputs.download import Downloads
 from ..machine.device import Device
+from ..notes import Note, unite_notes
 from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
 from ..scoring import Scoring
@@ -70,6 +71,11 @@ class Work:
     def regions(self) -> tuple[Region, ...]:
         """The regions of the goals, each once."""
         return tuple({goal.region.name: goal.region for goal in self.goals}.values())
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What is known of all regions, each once."""
+        return unite_notes(*(region.notes for region in self.regions))
 
     @property
     def weight_bytes(self) -> int:
@@ -134,7 +140,7 @@ def plan_work(
     segments = split_pairs(pairs)
     twin_parts = twin_segments(twins, segments)
     regions = [
-        _make_region(one.region, pairing, segments)
+        _make_region(one.region, pairing, segments, (*base.notes, *target.notes))
         for one, pairing in zip(filters, pairings, strict=True)
     ]
     goals = tuple(
@@ -252,13 +258,16 @@ def _unite(pairings: Sequence[Pairing]) -> tuple[tuple[Pair, ...], tuple[Pair, .
     )
 
 
-def _make_region(name: str, pairing: Pairing, segments: Sequence[Segment]) -> Region:
+def _make_region(
+    name: str, pairing: Pairing, segments: Sequence[Segment], opened: Sequence[Note]
+) -> Region:
     names = {pair.name for pair in pairing.pairs}
     return Region(
         name=name,
         pairs=pairing.pairs,
         elements=pairing.elements,
         members=np.array([segment.pair.name in names for segment in segments], np.bool_),
+        notes=unite_notes(opened, pairing.notes),
     )
 
 

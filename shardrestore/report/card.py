@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from pathlib import PurePath
@@ -20,6 +21,7 @@ from urllib.parse import quote
 from ..figures.model import ModelFigures, TensorResult
 from ..figures.overview import KINDS, Cell, layer_label, make_cells
 from ..figures.result_overview import overview_of_tensor
+from ..notes import Note
 from ..version import __version__
 
 HUB_URL = "https://huggingface.co"
@@ -33,6 +35,7 @@ MAX_ROWS = 32
 _REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 _OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _LABEL_CHARACTERS = 32
+_NOTE_COLUMNS = 90  # the Hub scrolls wider blocks
 
 _CHECKING = (
     "FOLDER is this model's, downloaded whole. Base and target are read again, and every weight "
@@ -78,6 +81,7 @@ def encode_card(
     parts = [
         f"# {target}, {figures.choice.percent:.15g} % restored",
         _describe(figures, names, options),
+        *_describe_notes(figures.notes),
         "## The command that makes it again",
         _fence(_command(inputs, options)),
         "## The cut",
@@ -153,6 +157,25 @@ def _describe(figures: ModelFigures, names: Mapping[str, str], options: Mapping[
         f"Of the {cut.region_elements:,} weights of {target} in the region `{choice.region}`, "
         f"the {choice.percent:.15g} % {chosen[choice.strategy]} were set back to their values in "
         f"{base}: {cut.selected_elements:,} weights. All others are those of {target}, {others}."
+    )
+
+
+def _describe_notes(notes: Sequence[Note]) -> Iterator[str]:
+    """Yield the section that must not be missed, if there is anything in it."""
+    if notes:
+        yield "## Notes"
+        yield _fence("\n".join(_wrap(_visible(note.text)) for note in notes))
+
+
+def _wrap(text: str) -> str:
+    """Return a text as an item of a list, in lines that are not longer than they must be."""
+    return textwrap.fill(
+        text,
+        _NOTE_COLUMNS,
+        initial_indent="- ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

@@ -66,7 +66,7 @@ def describe_page(
     costs : Costs, optional
         What the restoration took.
     notes : sequence of str
-        Sentences for the reader.
+        Further sentences for the reader, after the overview's own notes.
     """
     score = SCORES[overview.score]
     grid = detail.grid if detail else make_grid(overview.tensors)
@@ -79,7 +79,7 @@ def describe_page(
         "generator": f"shardrestore {__version__}",
         "origin": overview.origin,
         "source": overview.source.name,
-        "notes": list(notes),
+        "notes": [*(note.text for note in overview.notes), *notes],
         "inputs": {role: _describe_input(one) for role, one in overview.inputs.items()},
         "options": dict(overview.options),
         "score": {

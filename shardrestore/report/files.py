@@ -134,6 +134,7 @@ def _record(
             ties=figures.ties,
             changes=figures.changes,
         ),
+        "notes": figures.notes,
         "versions": {
             "shardrestore": __version__,
             "numpy": np.__version__,

@@ -42,7 +42,7 @@ def encode_page(
     costs : Costs, optional
         What the restoration took.
     notes : sequence of str
-        Sentences for the reader.
+        Further sentences for the reader, after the overview's own notes.
 
     Raises
     ------

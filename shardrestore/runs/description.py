@@ -65,6 +65,7 @@ def describe(
         ),
         scores=ScoreFigures(total=describe_scores(found.scores), selected=describe_scores(chosen)),
         tensors=_describe_tensors(goal, gathered, done),
+        notes=region.notes,
     )
 
 

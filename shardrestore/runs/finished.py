@@ -133,6 +133,7 @@ def _read(session: Session, goal: Goal, output: Path) -> ModelFigures:
             )
             for tensor in overview.tensors
         ),
+        notes=overview.notes,
     )
 
 

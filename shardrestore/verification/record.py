@@ -18,6 +18,7 @@ from ..checkpoint.entry import show
 from ..errors import CheckpointError
 from ..formats import CASTS
 from ..names import RECORD_FILE, STAGING_FOLDER
+from ..notes import Note, parse_notes
 from ..pairing.regions import REGIONS
 from ..scores import DEFAULT_SCORE, SCORES
 from ..scoring import Scoring
@@ -79,6 +80,7 @@ class Record:
     tie_keys: int
     ties: int
     ties_taken: int
+    notes: tuple[Note, ...]
 
 
 def read_record(folder: Path) -> Record:
@@ -158,6 +160,7 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
         tie_keys=cut.take("tie_keys", _count),
         ties=cut.take("ties", _count),
         ties_taken=cut.take("ties_taken", _count),
+        notes=root.take("notes", parse_notes),
     )
     if not 0 < record.tie_keys <= KEYS - record.tie_first_key:
         cut.refuse("tie_keys", f"a number from 1 to {KEYS} less tie_first_key")

@@ -25,6 +25,7 @@ from shardrestore.figures.model import (
     TensorResult,
     TieFigures,
 )
+from shardrestore.notes import Note
 from shardrestore.report.card import encode_card
 from shardrestore.selection.histogram import ScoreStatistics
 from tests.support.checkpoints import store, write_checkpoint
@@ -94,6 +95,7 @@ def figures(tensors: tuple[TensorResult, ...] = (), strategy: str = "top") -> Mo
         changes=ChangeFigures(unchanged_share=0.25, zero_base_share=0.00000123, nonfinite=0),
         scores=ScoreFigures(total=STATISTICS, selected=STATISTICS),
         tensors=tensors,
+        notes=(),
     )
 
 
@@ -315,6 +317,15 @@ def test_names_and_patterns_are_neither_markdown_nor_html(
     )
     assert structure(odd) == structure(plain)
     assert metadata(odd) == metadata(plain)
+
+
+@examples(50)
+@given(HOSTILE)
+def test_notes_are_neither_markdown_nor_html(text: str) -> None:
+    def noted(text: str) -> str:
+        return card(dataclasses.replace(figures(), notes=(Note(kind="x", text=text),)))
+
+    assert structure(noted(text)) == structure(noted("x"))
 
 
 @examples(50)
