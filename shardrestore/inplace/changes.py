@@ -19,6 +19,7 @@ from ..kernels.interface import Codes, Flags
 from ..machine.executor import Stopped
 from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.work import Work
+from .claim import Claim
 from .store import Store
 from .weights import Weights
 
@@ -47,10 +48,13 @@ class Changes:
     ----------
     workers : int
         Threads that put them back.
+    claim : Claim or None
+        To the memory; given up once all is put back.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, claim: Claim | None = None) -> None:
         self._workers = workers
+        self._claim = claim
         self._patches: list[Patch] = []
         self._writing: list[threading.Lock] = []
         self._closed = False
@@ -141,6 +145,8 @@ class Changes:
             with suppress(ValueError):  # of changes that nobody expected to be undone
                 _active.remove(self)
             self._patches.clear()
+            if self._claim is not None:
+                self._claim.release()
             self._undone = True
 
     def _put_all_back(self) -> None:
@@ -179,10 +185,11 @@ class Changes:
 
     def _find_later(self) -> list[Changes]:
         """Return active changes that were made of the same parameters after these."""
-        if self not in _active:
+        active = tuple(_active)  # other threads add to it and remove from it
+        if self not in active:
             return []
         mine = self._places()
-        later = _active[_active.index(self) + 1 :]
+        later = active[active.index(self) + 1 :]
         return [changes for changes in later if not mine.isdisjoint(changes._places())]
 
     def _places(self) -> set[tuple[str, int]]:

@@ -38,6 +38,7 @@ from ..request import Request
 from ..runs.description import describe, describe_device, describe_times
 from ..runs.session import ModelSession
 from .changes import Changes, SegmentSink, project_changes
+from .claim import Claim
 from .module import ModuleReader, open_module
 from .sharing import list_kept
 
@@ -75,13 +76,29 @@ class Edit:
         self._request = request
         self._observer = observer
         self._watch = watch
-        self.changes = Changes(request.workers)
+        self._claim = Claim(module, base if isinstance(base, Module) else None)
+        self.changes = Changes(request.workers, self._claim)
         """What has been changed so far."""
 
     def carry_out(self, *, lasting: bool) -> RestorationReport:
-        """Restore, for good or until it is undone, and return what was done."""
+        """Restore, for good or until it is undone, and return what was done.
+
+        Raises
+        ------
+        RequestError
+            Among others, if another thread restores the same weights.
+        """
         if not lasting:
             self.changes.expect_undo()
+        self._claim.take()
+        report = self._edit()
+        if lasting:
+            self._claim.release()
+        else:
+            self._claim.keep()
+        return report
+
+    def _edit(self) -> RestorationReport:
         device = find_resident_device(_list_devices(self._target), self._request.scoring.score)
         base = _open_base(self._base)
         try:

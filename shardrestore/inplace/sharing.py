@@ -83,7 +83,7 @@ def _spans_of(
 ) -> Iterator[Span]:
     """Yield where tensors are: parameters to be worked on, unless `what` says otherwise."""
     for name, tensor in tensors:
-        if is_lazy(tensor) or _is_nowhere(tensor) or not tensor.numel():
+        if not has_memory(tensor):
             continue
         begin, end = memory_span(tensor)
         yield Span(
@@ -96,12 +96,14 @@ def _spans_of(
         )
 
 
-def _is_nowhere(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has no memory of its own that could be looked at."""
-    return (
-        tensor.device.type == "meta"
+def has_memory(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has memory of its own that can be looked at."""
+    return not (
+        is_lazy(tensor)
+        or tensor.device.type == "meta"
         or tensor.layout is not torch.strided
         or type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+        or not tensor.numel()
     )
 
 

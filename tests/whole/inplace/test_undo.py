@@ -458,7 +458,8 @@ class Presser(SilentObserver):
 
     def _concerns(self, frame: Any) -> bool:
         file = Path(frame.f_code.co_filename)
-        return file.name in {"in_memory.py", "edit.py", "changes.py"} and "tests" not in file.parts
+        concerned = {"in_memory.py", "edit.py", "changes.py", "claim.py"}
+        return file.name in concerned and "tests" not in file.parts
 
     def _trace(self, frame: Any, event: str, _: object) -> Any:
         if not self._concerns(frame):
