@@ -37,7 +37,7 @@ class ShardRestoreError(Exception):
     """Base of every error that shardrestore raises on purpose."""
 
     resumable: bool = False
-    """Whether the run that it ended can go on with ``resume``."""
+    """Whether ``resume`` can continue the run that it ended."""
 
 
 class RequestError(ShardRestoreError):

@@ -50,7 +50,7 @@ class Contest:
         """Of the big pair, once it has been made."""
         shutil.rmtree(self.output, ignore_errors=True)
         self.selections: dict[str, tuple[int, float]] = {}
-        """Count and threshold, of each contender that tells them."""
+        """Count and threshold, of each contender that reports them."""
 
     def floor(self, *, reads: int = 2, copies: int = 1) -> Cost:
         """Take the floor's turn."""

@@ -64,7 +64,7 @@ def find_facts(device: torch.device) -> Facts | None:
 
 
 def _driver_version() -> str:
-    # torch tells the version of CUDA that a driver supports, not the driver's own.
+    # torch gives the version of CUDA that a driver supports, not the driver's own.
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout

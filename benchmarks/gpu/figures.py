@@ -18,7 +18,7 @@ class Facts:
     """The version that torch is built for."""
     triton: str = ""
     free_bytes: int = 0
-    """Memory of the GPU that nobody uses."""
+    """Memory of the GPU that is free."""
 
     def versions(self) -> dict[str, str]:
         """Return what stands below the tables besides torch's own version."""
@@ -67,7 +67,7 @@ class Rates:
 
     @property
     def label(self) -> str:
-        """What tells it from all others."""
+        """What distinguishes it from all others."""
         size = f"{self.elements / (1 << 20):g} Mi elements"
         return f"{self.module}.{self.function}, {self.arithmetic}, {size}"
 

@@ -47,7 +47,7 @@ class Settings:
     max_memory: str = "16GiB"
     """A GPU's libraries take gigabytes of it."""
     max_device_memory: str = "1GiB"
-    """What a run takes if it is not told otherwise."""
+    """What a run takes by default."""
 
     def arguments(self) -> list[str]:
         """Return them as words of a command line, except device and workers."""
@@ -56,7 +56,7 @@ class Settings:
 
 @dataclass(slots=True, kw_only=True)
 class PassBench:
-    """A pair, and those who take turns with it."""
+    """A pair, and the contenders that take turns with it."""
 
     pair: Path
     output: Path

@@ -1,1 +1,1 @@
-"""How a command is measured, and how figures are told."""
+"""How a command is measured, and how figures are presented."""

@@ -84,7 +84,7 @@ def _mount(image: Path, folder: Path) -> None:
     # Direct input and output: the image itself must not be cached, as no disk is.
     device = _run(["losetup", "--find", "--show", "--direct-io=on", str(image)]).strip()
     try:
-        # Freed blocks stay in the image: it tells afterwards how much all of it has taken.
+        # Freed blocks stay in the image: it shows afterwards how much all of it has taken.
         _run(["mount", "-o", "noatime,nodiscard,compress-force=zstd:1", device, str(folder)])
     except BenchmarkError as error:
         raise UnsupportedError(f"no compressed disk: {error}") from error

@@ -3,7 +3,7 @@
 ``python -I -S launcher.py FD COMMAND …``; see ``process`` for the reason. It
 imports nothing that is not needed, to stay smaller than whatever it measures.
 
-It outlives the command in any case: whoever has waited for it may remove what the
+It outlives the command in any case: a caller that has waited for it may remove what the
 command was working on. A terminal's Ctrl-C reaches the command by itself; SIGTERM
 is passed on.
 """

@@ -31,7 +31,7 @@ class MemoryGroup:
         return ("sh", "-c", enter, str(self.folder))
 
     def peak_bytes(self) -> int:
-        """Return the most memory that the group has used at once; 0 where it is not told."""
+        """Return the most memory that the group has used at once; 0 if unknown."""
         try:
             return int((self.folder / self.peak_file).read_text(encoding="ascii"))
         except OSError:  # memory.peak came with Linux 5.19

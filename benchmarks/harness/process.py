@@ -96,7 +96,7 @@ def measure(command: Sequence[str], *, environment: Mapping[str, str] | None = N
 
 
 def _busy_seconds() -> float:
-    """Return the processor time that the whole machine has used; 0 where it is not told."""
+    """Return the processor time that the whole machine has used; 0 if unknown."""
     try:
         fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     except OSError:

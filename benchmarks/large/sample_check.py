@@ -68,7 +68,7 @@ def find_tensors(folder: Path) -> dict[str, Place]:
 
 
 def check_cut(cut: Mapping[str, Any], predicted: Prediction) -> list[str]:
-    """Return where the cut of a run, as its record tells it, differs from the predicted one."""
+    """Return where the cut of a run, as its record gives it, differs from the predicted one."""
     wanted = {
         "region_elements": predicted.region_elements,
         "selected_elements": predicted.selected,

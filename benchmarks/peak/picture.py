@@ -199,7 +199,7 @@ def _name(who: str, rows: Sequence[Point]) -> str:
 
 
 def describe(rows: Sequence[Point]) -> str:
-    """Return what the picture shows, in words, for those who cannot see it."""
+    """Return what the picture shows, in words, for readers who cannot see it."""
     ours = [row for row in rows if row["who"] == OURS]
     theirs = [row for row in rows if row["who"] == THEIRS]
     least, most = min(row["mib"] for row in ours), max(row["mib"] for row in ours)

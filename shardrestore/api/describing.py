@@ -38,7 +38,7 @@ def scan(
     output : str or path-like
         The profile: a safetensors file, by custom ``NAME.profile.safetensors``.
     observer : Observer, optional
-        Told about progress.
+        Receives progress.
     **options
         See ``ScanOptions``.
 

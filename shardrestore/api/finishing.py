@@ -37,7 +37,7 @@ def verify(
     score : str, optional
         What its weights must be ranked by; whatever its record says if left out.
     observer : Observer, optional
-        Told about the stage ``verify``.
+        Receives the progress of the stage ``verify``.
     **options
         See ``VerifyOptions``.
 
@@ -90,7 +90,7 @@ def push(
         Whether the weight files are deleted from `output` once the Hub confirms that the
         commit holds them. The reports stay, and a note that says where the weights are.
     observer : Observer, optional
-        Told about the stage ``push``.
+        Receives the progress of the stage ``push``.
 
     Returns
     -------

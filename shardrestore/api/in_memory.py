@@ -44,7 +44,7 @@ def restore_module(
     percent : float
         Share of the region's elements to restore, above 0, at most 100.
     observer : Observer, optional
-        Told about progress.
+        Receives progress.
     **options
         See ``ModuleOptions``.
 

@@ -48,7 +48,7 @@ def restore(
     percent : float
         Share of the region's elements to restore, above 0, at most 100.
     observer : Observer, optional
-        Told about progress.
+        Receives progress.
     **options
         See ``Options``.
 
@@ -109,7 +109,7 @@ def restore_to_hub(
     revision : str, optional
         As for ``push``.
     observer : Observer, optional
-        Told about progress; ``restore_and_push`` and ``push`` are the stages that
+        Receives progress; ``restore_and_push`` and ``push`` are the stages that
         send.
     **options
         See ``Options``. With ``resume`` it continues an unfinished call for the same
@@ -172,7 +172,7 @@ def sweep(
     percents : sequence of float
         Shares to restore, by each strategy in each region of the options.
     observer : Observer, optional
-        Told about progress.
+        Receives progress.
     **options
         See ``Options``.
 

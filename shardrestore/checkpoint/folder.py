@@ -52,7 +52,7 @@ class Checkpoint(Model):
         return weigh_headers([shard.header for shard in self.shards], self.document_bytes)
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells this checkpoint from another, as JSON values."""
+        """Return what distinguishes this checkpoint from another, as JSON values."""
         return {**self.location.identity(), **self.reader.identity()}
 
     def check_unchanged(self) -> None:
@@ -61,7 +61,7 @@ class Checkpoint(Model):
             shard.source.check_unchanged()
 
     def hang_up(self) -> None:
-        """Wake whoever waits for bytes from afar, for minutes otherwise; nothing arrives after."""
+        """Wake threads that wait for bytes from afar, minutes otherwise; nothing arrives after."""
         for shard in self.shards:
             if not shard.source.on_disk:
                 shard.source.close()

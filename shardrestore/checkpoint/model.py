@@ -55,7 +55,7 @@ class Model:
         return Footprint(tensors=len(self.tensors), header_bytes=0, document_bytes=0)
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells this model from another, as JSON values."""
+        """Return what distinguishes this model from another, as JSON values."""
         return {"path": self.where, **self.reader.identity()}
 
     def check_unchanged(self) -> None:
@@ -65,7 +65,7 @@ class Model:
         """
 
     def hang_up(self) -> None:
-        """Wake whoever waits for bytes from afar, for minutes otherwise; nothing arrives after."""
+        """Wake threads that wait for bytes from afar, minutes otherwise; nothing arrives after."""
 
     def close(self) -> None:
         """Release what it holds."""

@@ -60,7 +60,7 @@ class TensorReader(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return what tells these weights from others, as JSON values."""
+        """Return what distinguishes these weights from others, as JSON values."""
 
 
 def read_stored(

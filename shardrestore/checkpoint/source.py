@@ -69,7 +69,7 @@ class Versioned(Protocol):
     """Something that may become another while it is read."""
 
     def identity(self) -> dict[str, Any]:
-        """Return what tells this state of it from another, as JSON values."""
+        """Return what distinguishes this state of it from another, as JSON values."""
 
     def check_unchanged(self) -> None:
         """Raise ``InputChangedError`` if it is not what it was when it was opened."""

@@ -1,7 +1,7 @@
 """A GPU that runs out of memory: smaller chunks, and at last a processor, segment by segment.
 
 A segment is the unit: nothing of it is kept before it is whole, its blocks are written where
-they belong however often, and its progress is told once. So it is repeated from its beginning,
+they belong however often, and its progress is reported once. So it is repeated from its beginning,
 with no bookkeeping within it.
 """
 
@@ -97,7 +97,7 @@ class FallbackEngine(ForwardingEngine):
     def _explain(self, error: RuntimeError) -> DeviceError:
         reason = str(error).partition("\n")[0]
         in_place = self._job.device.in_place
-        advice = "move the model to the processor" if in_place else "go on with --device cpu"
+        advice = "move the model to the processor" if in_place else "continue with --device cpu"
         return DeviceError(f"{self._name} failed: {reason}: {advice}")
 
     def _note(self, remedy: str) -> None:

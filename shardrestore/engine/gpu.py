@@ -67,7 +67,7 @@ class GpuEngine:
             with torch.no_grad(), self._queues.computing():
                 yield
         except BaseException:
-            with suppress(RuntimeError):  # of a device that has failed: why is being told
+            with suppress(RuntimeError):  # of a device that has failed: the cause is being reported
                 self._queues.wait()  # buffers must not go while they are copied
             raise
 

@@ -21,7 +21,7 @@ from ..selection.histogram import SparseHistogram
 from .workspace import Workspace
 
 Advance = Callable[[int], None]
-"""Told how many more elements of a segment are done."""
+"""Receives how many more elements of a segment are done."""
 
 
 class Sink(Protocol):

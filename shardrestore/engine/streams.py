@@ -82,7 +82,7 @@ class _Event:
     """A point in a queue that others wait for; reached at once where there are no queues."""
 
     def __init__(self, device: torch.device) -> None:
-        # Blocking: whoever waits sleeps, and leaves its core to those who read.
+        # Blocking: a thread that waits sleeps, and leaves its core to the readers.
         self._event = torch.cuda.Event(blocking=True) if device.type == "cuda" else None
 
     def record(self) -> None:

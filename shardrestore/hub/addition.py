@@ -29,7 +29,7 @@ class Meter:
 
 
 def make_addition(name: str, content: Path | bytes | BinaryIO, meter: Meter) -> Any:
-    """Return an operation of huggingface_hub that tells `meter` what is read of it.
+    """Return an operation of huggingface_hub that reports to `meter` what is read of it.
 
     Only plain HTTP reads it in Python: what goes by Xet shows when the file is done.
     """
@@ -71,7 +71,7 @@ def make_info(file: UploadedFile) -> Any:
     """Return what huggingface_hub knows of a file; its bytes are not asked for."""
     from huggingface_hub.lfs import UploadInfo
 
-    # The sample tells text from the rest: a safetensors file begins with a binary number.
+    # The sample distinguishes text from the rest: a safetensors file begins with a binary number.
     return UploadInfo(size=file.nbytes, sample=bytes(8), sha256=bytes.fromhex(file.sha256))
 
 

@@ -120,7 +120,7 @@ def _explain_status(error: Exception, repository: str) -> str:
     if status == 403:
         return (
             "the Hub refuses (403): your token does not allow this: log in with "
-            "`hf auth login` as somebody who may"
+            "`hf auth login` with an account that may"
         )
     return f"the Hub answers {status or 'with an error'}: try again later"
 

@@ -153,7 +153,7 @@ class RangeReader:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         with self._lock:
-            self._check_open()  # again: whoever held the lock may have waited for a silent server
+            self._check_open()  # again: the holder of the lock may have waited for a silent server
             if self._address is None:
                 place = self._place
                 url = hf_hub_url(place.repository, place.name, revision=place.commit)
@@ -221,7 +221,7 @@ class RangeReader:
             self._sockets.discard(connection)
 
     def close(self) -> None:
-        """Wake whoever waits for bytes; nothing can be read afterwards."""
+        """Wake all threads that wait for bytes; nothing can be read afterwards."""
         self._closed.set()
         for connection in tuple(self._sockets):
             with suppress(OSError):

@@ -91,7 +91,7 @@ class Part:
         self._future.result()
 
     def release(self) -> None:
-        """Give the buffer back, as soon as nobody writes to it."""
+        """Give the buffer back, as soon as no thread writes to it."""
         self._future.cancel()
         self._future.add_done_callback(lambda _: self._give_back())
 

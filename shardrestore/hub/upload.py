@@ -85,7 +85,7 @@ class Upload:
             Path in the repository.
         content : Path or bytes
         advance : callable
-            Told of every byte, once, and of those the Hub has already.
+            Receives every byte, once, including those that the Hub has already.
 
         Raises
         ------

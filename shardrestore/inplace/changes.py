@@ -142,7 +142,7 @@ class Changes:
                 self._put_all_back()
             except BaseException as error:  # whatever it is: it is raised by ``undo``, once
                 self._failure = error
-            with suppress(ValueError):  # of changes that nobody expected to be undone
+            with suppress(ValueError):  # of changes that were not expected to be undone
                 _active.remove(self)
             self._patches.clear()
             if self._claim is not None:
@@ -226,7 +226,7 @@ def _synchronize(patches: Sequence[Patch]) -> None:
     """Wait for all streams of the GPUs concerned: each thread queues on its own."""
     for device in {patch.weights.device for patch in patches}:
         if device.type == "cuda":
-            with suppress(RuntimeError):  # of a device that has failed: putting back tells
+            with suppress(RuntimeError):  # of a device that has failed: putting back says so
                 torch.cuda.synchronize(device)
 
 

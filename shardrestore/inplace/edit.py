@@ -48,7 +48,7 @@ __all__ = ["Edit", "Module"]
 class Edit:
     """A share of a module's weights restored in place.
 
-    Whoever calls `carry_out` undoes its `changes`, also if that has failed or was interrupted.
+    The caller of `carry_out` undoes its `changes`, also if that has failed or was interrupted.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ _ALIGNMENT_BYTES = 8
 
 
 class Store:
-    """Keeps arrays in maps of their own, which go back to the system once nobody uses them.
+    """Keeps arrays in maps of their own, which go back to the system once nothing uses them.
 
     Arrays of some kilobytes would be malloc's, which kept 0.8 GB of 1.3 GB that had been freed.
     """

@@ -69,7 +69,7 @@ def _fetch_all(files: Sequence[Fetchable], at_once: int, observer: Observer) -> 
     """Fetch files on threads that are abandoned after a failure or an interruption.
 
     A download waits for its server as long as huggingface_hub has patience, a minute
-    and more; nobody who has pressed Ctrl-C does. An abandoned one ends with its next
+    and more; a user who has pressed Ctrl-C does not. An abandoned one ends with its next
     bytes, or with the process.
     """
     executor = ThreadExecutor(abandons=True, advice="raise the limit (`ulimit -u`)")

@@ -13,13 +13,13 @@ from .reference import open_checkpoint
 class Inputs:
     """The two models of a run, open.
 
-    Pickled, they are what names them and what tells their state from another: who unpickles
-    them opens the same files, or fails. A model in memory cannot be pickled.
+    Pickled, they are what names them and what distinguishes their state from another:
+    unpickling opens the same files, or fails. A model in memory cannot be pickled.
 
     Parameters
     ----------
     base, target : Model
-        Closed by whoever has opened them.
+        Closed by the code that has opened them.
     """
 
     def __init__(self, base: Model, target: Model) -> None:

@@ -88,7 +88,7 @@ class Snapshot:
 
 
 class CachedSnapshot(LocalFolder):
-    """A repository at one commit in the cache, of which nobody knows what it lacks.
+    """A repository at one commit in the cache, without a list of the files that it lacks.
 
     Parameters
     ----------

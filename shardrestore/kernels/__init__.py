@@ -11,7 +11,7 @@ arithmetic and two float32 arrays for everything else.
 ``gpu`` has the same functions on tensors of a device, in torch, and ``fused`` two
 of them in Triton, that go over whole blocks. ``device.check_device`` returns what
 to use on a device, once that has been seen to return the reference's integers.
-Whoever needs them imports them: that imports torch, which nothing else does.
+Code that needs them imports them: that imports torch, which nothing else does.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def load_block_kernels(device: torch.device, score: Score) -> BlockKernels:
         raise
     except Exception:
         # No Triton for this platform, no C compiler for its launcher, a GPU it does not know:
-        # the first launch tells, by many kinds of exceptions. Slower is not wrong.
+        # the first launch shows it, by many kinds of exceptions. Slower is not wrong.
         return gpu
     return fused
 

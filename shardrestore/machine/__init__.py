@@ -1,1 +1,1 @@
-"""What a run works on: its memory, devices and threads, and who watches its progress."""
+"""What a run works on: its memory, devices and threads, and the observer of its progress."""

@@ -77,7 +77,7 @@ class Executor(Protocol):
     ) -> Results[Task, Result]:
         """Yield each task with its result, in any order.
 
-        Whoever iterates closes what is returned: workers have ended then. The first failure of
+        The caller closes what is returned: workers have ended then. The first failure of
         a worker stops the others and is raised.
 
         Parameters

@@ -34,7 +34,7 @@ def measure_excess() -> int:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process now; 0 where it cannot be told."""
+    """Return the resident memory of this process now; 0 where the system does not say."""
     return _status_bytes("VmRSS")
 
 

@@ -25,7 +25,7 @@ class SerialExecutor:
 
 
 class SerialControl:
-    """Speaks to a listener directly; there is nobody to ask the worker to stop.
+    """Speaks to a listener directly; nothing can ask the worker to stop.
 
     Parameters
     ----------

@@ -204,7 +204,7 @@ class _ThreadControl:
         self._listener = listener
 
     def advance(self, nbytes: int) -> None:
-        """Pass progress on; after a stop nobody listens."""
+        """Pass progress on; after a stop there is no listener."""
         with self._telling:
             self.check()
             self._listener.advance(nbytes)

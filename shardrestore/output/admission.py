@@ -71,15 +71,15 @@ def _check_emptiness(output: Path, *, overwrite: bool, resume: bool, ours: bool)
         return
     replaced = staging / REPLACED_FOLDER
     if replaced.is_dir():
-        advice = "go on with --resume" if unfinished else f"move its files back into {output}"
+        advice = "continue it with --resume" if unfinished else f"move its files back into {output}"
         raise OutputError(
             f"{replaced}: holds the model that a killed run was about to replace: {advice}, or "
             "delete that folder"
         )
     if unfinished and not overwrite:
         raise OutputError(
-            f"{output}: holds the work of an unfinished run: go on with --resume, or start anew "
-            "with --overwrite"
+            f"{output}: holds the work of an unfinished run: continue it with --resume, or "
+            "start anew with --overwrite"
         )
     # Whatever else a killed run left behind is nothing of the user's.
     names = [name for name in sorted(os.listdir(output)) if name != STAGING_FOLDER]

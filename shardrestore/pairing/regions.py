@@ -128,7 +128,8 @@ def locate(name: str, shape: tuple[int, ...], towers: Towers = NO_TOWERS) -> Pla
     name : str
         Full name, as it stands in the checkpoint or in ``named_parameters()``.
     shape : tuple of int
-        Its shape; only tells a 4-dimensional causal mask called ``bias`` from a bias.
+        Its shape, which only serves to distinguish a 4-dimensional causal mask called ``bias``
+        from a bias.
     towers : Towers
         What the other names of its checkpoint say, see ``find_towers``.
 

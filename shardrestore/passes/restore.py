@@ -82,7 +82,7 @@ def restore(
     dispatch : callable, optional
         Takes a complete shard off the disk, by its number. Shards are then written one
         after the other, and each has left before the next is begun; the caller's thread
-        waits meanwhile. It tells the observer of the shard's bytes once more.
+        waits meanwhile. It reports the shard's bytes to the observer once more.
 
     Returns
     -------

@@ -34,7 +34,7 @@ class Spool:
         self._begin = np.zeros(records, np.int64)
         self._bins = np.zeros(records, np.int64)
         self._end = 0
-        try:  # last: whoever has the spool closes it
+        try:  # last: its owner closes the spool
             self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         except OSError as error:
             raise explain_write_error(self._where, 0, error) from error

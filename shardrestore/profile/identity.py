@@ -27,7 +27,7 @@ SAMPLES_AT_ONCE = 16
 
 
 def identify(model: Model) -> dict[str, Any]:
-    """Return what tells a checkpoint's weights from others, as JSON values."""
+    """Return what distinguishes a checkpoint's weights from others, as JSON values."""
     return {**model.identity(), "sample_sha256": _hash_sample(model)}
 
 
@@ -49,7 +49,7 @@ def _hash_sample(model: Model) -> str:
             for sample in pool.map(read_sample, tensors):
                 digest.update(sample)
         except BaseException:
-            model.hang_up()  # the pool's exit waits for those who read
+            model.hang_up()  # the pool's exit waits for its readers
             raise
     return digest.hexdigest()
 

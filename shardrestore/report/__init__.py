@@ -1,1 +1,1 @@
-"""What is told about a finished restoration: dataclasses, TSV and JSON."""
+"""What is reported about a finished restoration: dataclasses, TSV and JSON."""

@@ -1,6 +1,6 @@
 """The model card of a restored model, ``README.md``: Markdown after YAML metadata.
 
-Names, patterns and metadata come from whoever made the inputs. They appear in code spans,
+Names, patterns and metadata come from the authors of the inputs. They appear in code spans,
 in code blocks and as quoted YAML alone, in which nothing can be Markdown or HTML; the table
 has labels of our own only. Like the other reports it depends on inputs and options alone,
 see ``files``: not on time, workers, or the place of a folder.

@@ -113,7 +113,7 @@ def describe_page(
 def encode_document(document: Mapping[str, Any]) -> bytes:
     """Return a document as JSON that nothing in it can break out of an HTML script with.
 
-    Names of tensors come from whoever made the checkpoint. JSON in ASCII has no line
+    Names of tensors come from the author of the checkpoint. JSON in ASCII has no line
     separators and no lone surrogates; without "<" no tag begins or ends in it.
     """
     text = json.dumps(document, separators=(",", ":"), allow_nan=False)
@@ -131,7 +131,7 @@ def shorten(name: str) -> str:
 def _describe_input(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return where an input came from, and its size; the identity may have come from anyone.
 
-    Of a folder its name alone: pages are shared, and where it lies is nobody else's business.
+    Of a folder its name alone: pages are shared, and where it lies is private.
     """
     shards = identity.get("shards")
     sizes = [

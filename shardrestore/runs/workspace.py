@@ -74,7 +74,7 @@ class Workspace:
 
     @property
     def can_be_resumed(self) -> bool:
-        """Whether another run can go on with what is here, and finds it."""
+        """Whether another run can continue with what is here, and finds it."""
         return self.journal.begun and all(staging.is_here for staging in self.stagings)
 
     def clear(self) -> None:

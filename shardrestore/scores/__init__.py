@@ -18,4 +18,4 @@ SCORES: Mapping[str, Score] = {
 """Every score by its name; the first is the default."""
 
 DEFAULT_SCORE = next(iter(SCORES))
-"""The score of whoever asks for none, and of files that name none."""
+"""The score where none is asked for, and of files that name none."""

@@ -36,8 +36,8 @@ def list_files(folder: Path) -> dict[str, Path]:
 def make_public(files: Mapping[str, Path]) -> Contents:
     """Return the files of a model as others may see them.
 
-    The record goes without the folders that local inputs lie in, which are nobody
-    else's business, and its checksum accordingly.
+    The record goes without the folders that local inputs lie in, which are private,
+    and its checksum accordingly.
     """
     contents: dict[str, Path | bytes] = dict(files)
     record = read_document(files[RECORD_FILE])

@@ -197,7 +197,7 @@ def commit_model(
     contents : mapping
         Files that are here.
     observer : Observer
-        Told of their bytes, as the stage ``push``.
+        Receives their bytes, as the stage ``push``.
     sent : sequence of UploadedFile
         Files that the Hub has got already.
 

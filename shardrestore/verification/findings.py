@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..checkpoint.entry import show_name
 
 MAX_DETAILED = 20
-"""Problems that are told in full; of further ones, how many."""
+"""Problems that are listed in full; further ones are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

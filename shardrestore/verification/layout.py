@@ -1,6 +1,6 @@
 """Files, headers and index of an output, compared with the target's.
 
-Every tensor that its header still tells where to find can be compared; of the
+Every tensor whose place its header still gives can be compared; of the
 others it is said that they were not.
 """
 

@@ -22,7 +22,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """The cut that a record tells."""
+    """The cut that a record gives."""
 
     strategy: str
     tie_first: int

@@ -110,7 +110,7 @@ def verify_folder(
     max_memory_bytes : int
         Budget for the whole process.
     observer : Observer, optional
-        Told about the stage ``"verify"``.
+        Receives the progress of the stage ``"verify"``.
 
     Returns
     -------

@@ -249,7 +249,7 @@ def failing(real: Callable[..., Any], after: int, code: int) -> Callable[..., An
 def assert_resumable(folder: Path, output: str = "output", **options: Any) -> None:
     """All that a run has left is its hidden folder; resumed, it ends as if nothing had been."""
     assert os.listdir(folder / output) == [STAGING_FOLDER]
-    with pytest.raises(OutputError, match="unfinished run: go on with --resume"):
+    with pytest.raises(OutputError, match="unfinished run: continue it with --resume"):
         restore(folder, output, **options)
     with using(SMALL):
         restore(folder, output, resume=True, **options)

@@ -81,7 +81,7 @@ def test_what_a_living_run_holds_is_not_offered_to_be_resumed(output: Path) -> N
     with pytest.raises(OutputError, match="another run is writing into it: wait for it"):
         check_output(output, overwrite=False)
     first.leave()
-    with pytest.raises(OutputError, match="go on with --resume"):
+    with pytest.raises(OutputError, match="continue it with --resume"):
         check_output(output, overwrite=False)
 
 
