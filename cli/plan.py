@@ -11,6 +11,7 @@ from .options import takes_options
 from .outcome import print_result
 from .push import check_upload, count_models
 from .text import (
+    describe_files,
     describe_score,
     format_bytes,
     format_device,
@@ -82,7 +83,6 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
                 f"{len(survey.problems):,}" if survey.problems else "–",
             )
         )
-    others = len(plan.side_files)
     memory = f"{format_mib(plan.memory.projected_bytes)} of {format_mib(plan.max_memory_bytes)}"
     facts = [
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
@@ -90,7 +90,8 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
         *_describe_models(plan),
         *describe_score(plan.models[0].choice),
         ("reads", _describe_reads(plan)),
-        ("writes", f"{format_bytes(plan.written_bytes)} of weights; side files: {others}"),
+        ("writes", f"{format_bytes(plan.written_bytes)} of weights"),
+        *describe_files(plan.files),
         *_describe_download(plan),
         *_describe_upload(plan, repository, one_by_one),
         ("disk", _describe_disk(plan)),

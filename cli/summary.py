@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .text import (
+    describe_files,
     describe_score,
     format_bytes,
     format_device,
@@ -32,6 +33,7 @@ def describe(result: Restoration) -> str:
         threshold,
         ("unchanged", f"{format_share(result.unchanged_share)} of the region"),
         ("zero base", f"{format_share(result.zero_base_share)} of the region"),
+        *describe_files(result.files),
     ]
     if result.threshold is not None:
         ties = result.figures.ties
@@ -73,6 +75,7 @@ def describe_sweep(results: Sequence[Restoration]) -> str:
         ("output", str(results[0].output.parent)),
         *describe_score(results[0].figures.choice),
         *shares.items(),
+        *describe_files(results[0].files),
     ]
     models = "1 model" if len(results) == 1 else f"{len(results)} models"
     written = results[0].costs.times.restore_seconds > 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shardrestore import Choice, DeviceFigures, Note
+    from shardrestore import Choice, DeviceFigures, Note, SideFileFigures
 
 
 def format_bytes(nbytes: float) -> str:
@@ -30,6 +30,25 @@ def describe_score(choice: Choice) -> list[tuple[str, str]]:
     if choice.score == next(iter(SCORES)):
         return []
     return [("score", f"{choice.score_label}, {SCORES[choice.score].definition}")]
+
+
+def describe_files(files: SideFileFigures) -> list[tuple[str, str]]:
+    """Return the facts that say what is copied of a target's other files, and what is not."""
+    copied, left_out = files.copied, files.left_out
+    facts = [("copies", _count(copied.files, copied.nbytes))]
+    if left_out.parts:
+        facts.append(("leaves out", _count(left_out.files, left_out.nbytes)))
+        facts += [
+            ("", f"{part.label}, {format_bytes(part.nbytes)}: {part.reason}")
+            for part in left_out.largest
+        ]
+        more = len(left_out.parts) - len(left_out.largest)
+        facts += [("", f"and {more:,} more")] if more else []
+    return facts
+
+
+def _count(files: int, nbytes: int) -> str:
+    return f"{'1 file' if files == 1 else f'{files:,} files'}, {format_bytes(nbytes)}"
 
 
 def format_mib(nbytes: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .checkpoint.selection import FilePolicy
 from .errors import RequestError
 from .formats import CASTS
 from .machine.meter import measure_excess
@@ -56,6 +57,9 @@ class Request:
     report: bool
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    keep: tuple[str, ...]
+    drop: tuple[str, ...]
+    follow_links: bool
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,6 +80,12 @@ class Request:
             max_device_memory_bytes=self.max_device_memory_bytes,
         )
 
+    def policy(self, role: str) -> FilePolicy:
+        """Return what is asked of the files of an input: only the target's are copied."""
+        if role == "base":
+            return FilePolicy(follow_links=self.follow_links)
+        return FilePolicy(keep=self.keep, drop=self.drop, follow_links=self.follow_links)
+
     def record(self, region: str, strategy: str, percent: float) -> dict[str, object]:
         """Return the options that decide one result, as JSON values."""
         scoring = self.scoring.record()
@@ -91,6 +101,8 @@ class Request:
             "approximate": self.approximate,
             "allow_nonfinite": self.allow_nonfinite,
             **scoring,  # the score, where it is not the default
+            **({"keep": list(self.keep)} if self.keep else {}),
+            **({"drop": list(self.drop)} if self.drop else {}),
         }
 
 

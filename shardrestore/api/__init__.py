@@ -35,6 +35,13 @@ from ..figures.overview import (
 )
 from ..figures.planned import Plan, PlannedMemory, PlannedModel
 from ..figures.restoration import Restoration, RestorationReport
+from ..figures.side_files import (
+    CopiedFile,
+    CopiedFiles,
+    LeftOutFile,
+    LeftOutFiles,
+    SideFileFigures,
+)
 from ..machine.progress import Observer
 from ..notes import Note
 from ..options.checks import parse_size
@@ -64,6 +71,8 @@ __all__ = [
     "CheckpointError",
     "Choice",
     "CommandArgument",
+    "CopiedFile",
+    "CopiedFiles",
     "Costs",
     "CutFigures",
     "DeviceError",
@@ -71,6 +80,8 @@ __all__ = [
     "HubError",
     "InputChangedError",
     "KeyRange",
+    "LeftOutFile",
+    "LeftOutFiles",
     "MemoryBudgetError",
     "ModelFigures",
     "ModuleKind",
@@ -99,6 +110,7 @@ __all__ = [
     "ScoreGroup",
     "ScoreStatistics",
     "ShardRestoreError",
+    "SideFileFigures",
     "TargetOutcome",
     "TensorOverview",
     "TensorResult",

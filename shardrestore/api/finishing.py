@@ -59,6 +59,7 @@ def verify(
         target=target,
         score=score,
         streamed=checked["stream"],
+        follow_links=checked["follow_links"],
         workers=checked["workers"],
         max_memory_bytes=find_budget(checked["max_memory"]),
         observer=observer,

@@ -10,6 +10,7 @@ from ..errors import CheckpointError, OutputError
 from ..figures.costs import DeviceFigures
 from ..figures.model import Choice
 from ..figures.planned import Plan, PlannedMemory, PlannedModel
+from ..figures.side_files import describe_side_files
 from ..inputs.reference import Reference
 from ..options.checks import check_flag, check_output
 from ..options.documented import documents_options
@@ -93,7 +94,8 @@ def plan(
             disk_needed_bytes=needs.nbytes,
             disk_free_bytes=_find_free_bytes(path),
             output_problem=problem,
-            side_files=tuple(file.name for file in session.target.side_files),
+            side_files=tuple(file.name for file in session.target.side_files.copied),
+            files=describe_side_files(session.target.side_files),
             memory=PlannedMemory(
                 workers=work.sizing.workers,
                 block_bytes=work.sizing.block_bytes,

@@ -34,11 +34,21 @@ def read_file(path: Path, max_bytes: int = sys.maxsize) -> bytes:
     CheckpointError
         If it is none, or larger than `max_bytes`.
     """
-    source = LocalFile(path)
+    return read_source(LocalFile(path), max_bytes)
+
+
+def read_source(source: LocalFile, max_bytes: int = sys.maxsize) -> bytes:
+    """Read an opened file whole, and close it.
+
+    Raises
+    ------
+    CheckpointError
+        If it is larger than `max_bytes`.
+    """
     try:
         if source.nbytes > max_bytes:
             raise CheckpointError(
-                f"{path}: {source.nbytes:,} bytes, at most {max_bytes:,} are read"
+                f"{source.where}: {source.nbytes:,} bytes, at most {max_bytes:,} are read"
             )
         text = bytearray(source.nbytes)
         source.read_into(0, memoryview(text))

@@ -17,8 +17,8 @@ from .index import check_index, parse_index
 from .location import LocalFolder, Location
 from .model import Footprint, Model
 from .reader import StoredReader
+from .selection import DEFAULT_POLICY, FilePolicy, SideFiles, select_side_files
 from .shard import Shard
-from .sidefile import SideFile
 from .source import ByteSource
 from .tensor import Tensor
 
@@ -32,8 +32,10 @@ class Checkpoint(Model):
     """In order of file name."""
     indexed: bool
     """Whether it has an index; a single ``model.safetensors`` has none."""
-    side_files: tuple[SideFile, ...]
-
+    side_files: SideFiles
+    """What lies beside them."""
+    policy: FilePolicy
+    """What its user says of its files."""
     document_bytes: int
     """Memory that parsing its index and configuration takes, in bytes."""
 
@@ -56,9 +58,13 @@ class Checkpoint(Model):
         return {**self.location.identity(), **self.reader.identity()}
 
     def check_unchanged(self) -> None:
-        """Raise ``InputChangedError`` if a shard is not what it was when it was opened."""
+        """Raise ``InputChangedError`` if it is not what it was when it was opened.
+
+        Its shards, its index and its configuration; side files say it themselves.
+        """
         for shard in self.shards:
             shard.source.check_unchanged()
+        self.location.check_unchanged()
 
     def hang_up(self) -> None:
         """Wake threads that wait for bytes from afar, minutes otherwise; nothing arrives after."""
@@ -95,6 +101,10 @@ class _Allowance:
         self._nbytes = nbytes
         self._taken = 0
 
+    @property
+    def left(self) -> int:
+        return max(self._nbytes - self._taken, 0)
+
     def take(self, nbytes: int, where: str) -> None:
         self._taken += nbytes
         if self._taken > self._nbytes:
@@ -106,7 +116,11 @@ class _Allowance:
 
 
 def read_checkpoint(
-    location: Location, role: str, *, max_memory_bytes: int = sys.maxsize
+    location: Location,
+    role: str,
+    *,
+    max_memory_bytes: int = sys.maxsize,
+    policy: FilePolicy = DEFAULT_POLICY,
 ) -> Checkpoint:
     """Open the checkpoint at a location and read its headers; no weight is read.
 
@@ -119,7 +133,9 @@ def read_checkpoint(
     role : str
         ``"base"`` or ``"target"``, for messages.
     max_memory_bytes : int
-        What its headers, index and configuration may take at most.
+        What its headers, index and configuration may take at most, and the list of its files.
+    policy : FilePolicy
+        What its user says of its files.
 
     Raises
     ------
@@ -127,9 +143,11 @@ def read_checkpoint(
         If anything about it is not as the formats demand.
     MemoryBudgetError
         If it is too large to be parsed.
+    RequestError
+        If a pattern of `policy` matches nothing, or what must stay.
     """
     try:
-        return _read(location, _Allowance(max_memory_bytes))
+        return _read(location, _Allowance(max_memory_bytes), policy)
     except OSError as error:
         location.close()
         where = show_name(str(error.filename or location.where))
@@ -145,7 +163,7 @@ def read_checkpoint(
         raise
 
 
-def _read(location: Location, allowance: _Allowance) -> Checkpoint:
+def _read(location: Location, allowance: _Allowance, policy: FilePolicy) -> Checkpoint:
     index = _read_index(location)
     config = location.read(CONFIG_FILE) if location.has(CONFIG_FILE) else b"{}"
     document_bytes = 0
@@ -172,7 +190,14 @@ def _read(location: Location, allowance: _Allowance) -> Checkpoint:
             tensors=collect_tensors(shards),
             indexed=bool(weight_map),
             config=parse_config(config, _join(location, CONFIG_FILE)),
-            side_files=location.side_files(),
+            side_files=select_side_files(
+                location.files(),
+                [*names, INDEX_FILE] if weight_map else names,
+                policy,
+                location.where,
+                max_memory_bytes=allowance.left,
+            ),
+            policy=policy,
             document_bytes=document_bytes,
         )
     except BaseException:

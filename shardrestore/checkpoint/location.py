@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from .document import read_document
-from .sidefile import SideFile, find_side_files
+from .document import MAX_DOCUMENT_BYTES, read_source
+from .links import find_homes
+from .sidefile import SideFile, find_files
 from .source import LocalFile, ShardFile
 
 
@@ -39,11 +40,14 @@ class Location(Protocol):
     def read(self, name: str) -> bytes:
         """Read a document, such as ``config.json``, whole."""
 
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if a document is not what it was when it was read."""
+
     def open(self, names: Sequence[str]) -> list[ShardFile]:
         """Open shards for reading."""
 
-    def side_files(self) -> tuple[SideFile, ...]:
-        """Return what is to be copied beside the weights, in order of name."""
+    def files(self) -> Iterable[SideFile]:
+        """Return all its files, in any order."""
 
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""
@@ -60,10 +64,14 @@ class LocalFolder:
     folder : Path
     remark : str
         What its user should know.
+    follow_links : bool
+        Whether links in it may lead anywhere.
     """
 
-    def __init__(self, folder: Path, remark: str = "") -> None:
+    def __init__(self, folder: Path, remark: str = "", *, follow_links: bool = False) -> None:
         self.folder = folder
+        self.links = find_homes(folder, follow=follow_links)
+        self._documents: dict[str, LocalFile] = {}
         self.where = str(folder)
         self.remark = remark
 
@@ -81,7 +89,13 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         """Read a document whole."""
-        return read_document(self.folder / name)
+        source = self._documents[name] = self._open(self.folder / name)
+        return read_source(source, MAX_DOCUMENT_BYTES)
+
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if a document is not what it was when it was read."""
+        for source in self._documents.values():
+            source.check_unchanged()
 
     def open(self, names: Sequence[str]) -> list[ShardFile]:
         """Open shards for reading."""
@@ -95,11 +109,15 @@ class LocalFolder:
         return opened
 
     def _open(self, path: Path) -> LocalFile:
+        self.links.check(path)
+        return self._open_file(path)
+
+    def _open_file(self, path: Path) -> LocalFile:
         return LocalFile(path)
 
-    def side_files(self) -> tuple[SideFile, ...]:
-        """Return its side files."""
-        return find_side_files(self.folder)
+    def files(self) -> Iterable[SideFile]:
+        """Return all its files."""
+        return find_files(self.folder, self.links)
 
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""

@@ -1,4 +1,4 @@
-"""Everything of a model folder that is not weights: config, tokenizer, code."""
+"""A file beside the shards, and all of them in a folder."""
 
 from __future__ import annotations
 
@@ -6,32 +6,35 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from ..errors import CheckpointError
-from ..names import OWN_FILES
-from .source import Fetchable, Progress, ignore_progress
-
-WEIGHT_SUFFIXES = frozenset(
-    {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".onnx", ".onnx_data"}
-    | {".h5", ".msgpack", ".npz", ".tflite", ".mlmodel", ".ot"}
-)
-"""Weights in this or another format: copied, they would contradict the restored ones."""
-
-SKIPPED_FOLDERS = frozenset({"__pycache__", "runs", "wandb", "onnx", "openvino", "original"})
-"""Folders that belong to a training run or to weights in another format."""
+from ..errors import CheckpointError, InputChangedError
+from .links import LinkRule
+from .omission import find_omission
+from .source import Fetchable, Progress, Versioned, ignore_progress
 
 MAX_DEPTH = 32
 """Folders within each other; a model has two or three, a trap has a thousand."""
 
+MAX_FOLDERS = 100_000
+"""Folders that are entered. Version control keeps hundreds; links between folders make more."""
 
-class SideFile(Fetchable, Protocol):
-    """A file that is copied as it is."""
+
+class SideFile(Fetchable, Versioned, Protocol):
+    """A file of a checkpoint that is copied as it is, or not at all."""
 
     @property
     def name(self) -> str:
         """Path relative to the checkpoint, with forward slashes."""
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether it has contents that can be copied."""
+
+    @property
+    def leads_outside(self) -> bool:
+        """Whether it is a link that must not be followed."""
 
     def check_readable(self) -> None:
         """Raise ``CheckpointError`` if it is known that it cannot be read."""
@@ -43,12 +46,19 @@ class LocalSideFile:
 
     name: str
     """Path relative to the folder, with forward slashes."""
-
-    source: Path
-    """Where its bytes are; symbolic links are followed."""
-
+    folder: Path
+    """The checkpoint's."""
     nbytes: int
-    """Size in bytes."""
+    """Size in bytes; of a link that is not followed, 0."""
+    mtime_ns: int
+    inode: int
+    is_regular: bool = True
+    leads_outside: bool = False
+
+    @property
+    def source(self) -> Path:
+        """Where its bytes are; links are followed."""
+        return self.folder / self.name
 
     @property
     def on_disk(self) -> bool:
@@ -64,66 +74,126 @@ class LocalSideFile:
         """Return where its bytes are."""
         return self.source
 
+    def identity(self) -> dict[str, Any]:
+        """Return size in bytes and time of the last change in nanoseconds."""
+        return {"bytes": self.nbytes, "mtime_ns": self.mtime_ns}
 
-def is_side_file(name: str) -> bool:
-    """Whether a file of this name is copied, by its path relative to the checkpoint.
-
-    Not: weights in any format and their indexes, hidden files and folders (``.git``,
-    ``.cache``), training checkpoints (``checkpoint-500``), and reports of an earlier
-    restoration.
-
-    Examples
-    --------
-    >>> [is_side_file(name) for name in ("tokenizer.json", "onnx/config.json", "model.gguf")]
-    [True, False, False]
-    """
-    *folders, last = PurePosixPath(name).parts
-    suffix = os.path.splitext(last)[1].lower()
-    return (
-        name.partition("/")[0] not in OWN_FILES
-        and all(map(_is_entered, folders))
-        and not last.startswith(".")
-        and suffix not in WEIGHT_SUFFIXES
-        and not name.endswith(".index.json")
-    )
-
-
-def _is_entered(folder: str) -> bool:
-    return not folder.startswith((".", "checkpoint-")) and folder not in SKIPPED_FOLDERS
+    def check_unchanged(self) -> None:
+        """Raise ``InputChangedError`` if it was written, replaced or removed since it was found."""
+        try:
+            now = os.stat(self.source)
+        except OSError as error:
+            raise InputChangedError(
+                f"{self.source}: vanished during the run: {error.strerror}"
+            ) from error
+        for what, was, is_now in (
+            ("bytes", self.nbytes, now.st_size),
+            ("modification time", self.mtime_ns, now.st_mtime_ns),
+            ("inode", self.inode, now.st_ino),
+        ):
+            if was != is_now:
+                raise InputChangedError(
+                    f"{self.source}: changed during the run: {what} {was}, now {is_now}: run "
+                    "again when nothing writes to it"
+                )
 
 
-def find_side_files(folder: Path) -> tuple[SideFile, ...]:
-    """Return every side file of a model folder, in order of name.
+def find_files(
+    folder: Path, links: LinkRule, kind: type[LocalSideFile] = LocalSideFile
+) -> Iterator[LocalSideFile]:
+    """Yield every file of a model folder, in no order.
 
-    Folders that are reached through a symbolic link are left out.
+    Folders that are reached through a link are entered where the link may be followed, except
+    one that the link lies in.
+
+    Parameters
+    ----------
+    folder : Path
+    links : LinkRule
+    kind : type
+        Of what is yielded.
 
     Raises
     ------
     CheckpointError
-        If folders lie more than ``MAX_DEPTH`` deep.
+        If folders lie more than ``MAX_DEPTH`` deep; not where nothing is copied.
     """
-    return tuple(sorted(_walk(folder, ""), key=lambda file: file.name))
+    return _Walk(folder, links, kind).enter("", ())
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[LocalSideFile]:
-    if prefix.count("/") > MAX_DEPTH:
-        raise CheckpointError(
-            f"{folder.parents[MAX_DEPTH]}: holds folders more than {MAX_DEPTH} deep, which no "
-            f"model has: move {prefix.partition('/')[0]!r} elsewhere"
-        )
-    with os.scandir(folder) as entries:
+class _Walk:
+    """One listing of a model folder."""
+
+    def __init__(self, folder: Path, links: LinkRule, kind: type[LocalSideFile]) -> None:
+        self._folder = folder
+        self._links = links
+        self._kind = kind
+        self._entered = 0
+
+    def enter(self, prefix: str, inside: tuple[tuple[int, int], ...]) -> Iterator[LocalSideFile]:
+        """Yield the files below a folder, which lies inside those of these inodes."""
+        place = self._folder / prefix
+        self._entered += 1
+        if self._entered > MAX_FOLDERS:
+            raise CheckpointError(
+                f"{self._folder}: holds more than {MAX_FOLDERS:,} folders, which no model does: "
+                "remove links between its folders"
+            )
+        if prefix.count("/") > MAX_DEPTH:
+            yield from self._refuse_depth(prefix)
+            return
+        try:
+            status = os.stat(place)
+            entries = list(os.scandir(place))
+        except OSError:
+            if find_omission(prefix + "x") is None:
+                raise
+            return  # nothing is copied from there
+        inside = (*inside, (status.st_dev, status.st_ino))
         for entry in entries:
             name = prefix + entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if _is_entered(entry.name) and name not in OWN_FILES:
-                    yield from _walk(Path(entry.path), name + "/")
-            elif is_side_file(name) and _is_regular(entry):
-                size = entry.stat().st_size
-                yield LocalSideFile(name=name, source=Path(entry.path), nbytes=size)
+            if self._is_folder(entry, inside):
+                yield from self.enter(name + "/", inside)
+            else:
+                yield self._describe(entry, name)
 
+    def _refuse_depth(self, prefix: str) -> Iterator[LocalSideFile]:
+        """Refuse a folder that lies too deep, unless nothing is copied from there."""
+        if find_omission(prefix + "x") is None:
+            raise CheckpointError(
+                f"{self._folder}: holds folders more than {MAX_DEPTH} deep, which no model has: "
+                f"move {prefix.partition('/')[0]!r} elsewhere"
+            )
+        return iter(())
 
-def _is_regular(entry: os.DirEntry[str]) -> bool:
-    try:
-        return stat.S_ISREG(entry.stat().st_mode)
-    except OSError:
-        return False  # a dangling link: there is nothing to copy
+    def _is_folder(self, entry: os.DirEntry[str], inside: tuple[tuple[int, int], ...]) -> bool:
+        """Whether an entry is a folder to be entered."""
+        try:
+            if not entry.is_symlink():
+                return entry.is_dir()
+            if not entry.is_dir() or not self._links.allows(Path(entry.path)):
+                return False
+            status = entry.stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) not in inside
+
+    def _describe(self, entry: os.DirEntry[str], name: str) -> LocalSideFile:
+        """Describe what is no folder to be entered."""
+        try:
+            status = entry.stat()
+        except OSError:  # a link that leads nowhere: there is nothing to copy
+            status = entry.stat(follow_symlinks=False)
+        is_regular = stat.S_ISREG(status.st_mode)
+        is_file_or_folder = is_regular or stat.S_ISDIR(status.st_mode)
+        return self._kind(
+            name=name,
+            folder=self._folder,
+            nbytes=status.st_size if is_regular else 0,
+            mtime_ns=status.st_mtime_ns,
+            inode=status.st_ino,
+            is_regular=is_regular,
+            leads_outside=entry.is_symlink()
+            and is_file_or_folder
+            and not self._links.allows(Path(entry.path)),
+        )

@@ -10,6 +10,7 @@ from ..notes import Note
 from ..plan.work import RegionSurvey
 from .costs import DeviceFigures
 from .model import Choice
+from .side_files import SideFileFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Plan:
     """Why the output cannot be written as asked; None if it can, or if none is named."""
     side_files: tuple[str, ...]
     """Files that would be copied as they are."""
+    files: SideFileFigures
+    """What would become of the target's files besides its shards."""
     memory: PlannedMemory = field(metadata=INLINE)
     """What fits the budget."""
     device: DeviceFigures = field(metadata=INLINE)

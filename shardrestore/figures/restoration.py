@@ -9,6 +9,7 @@ from ..documents import INLINE
 from ..notes import Note
 from .costs import Costs
 from .model import ModelFigures, TensorResult
+from .side_files import SideFileFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -103,6 +104,9 @@ class RestorationReport:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Restoration(RestorationReport):
     """A finished restoration of one model, in a folder."""
+
+    files: SideFileFigures
+    """What became of the target's files besides its shards."""
 
     @property
     def output(self) -> Path:

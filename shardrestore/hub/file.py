@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.sidefile import LocalSideFile
 from ..checkpoint.source import LocalFile, Progress, ignore_progress
 from ..errors import HubError
 from .failure import explained
@@ -112,9 +114,6 @@ class HubFile:
                 )
             )
 
-    def check_readable(self) -> None:
-        """Do nothing: what the Hub lists can be asked for."""
-
     def identity(self) -> dict[str, Any]:
         """Return size in bytes and ETag: they name its contents, wherever it is read from."""
         return {"bytes": self.nbytes, "etag": self.place.etag}
@@ -130,12 +129,73 @@ class HubFile:
                 self._opened.close()
 
 
+class HubSideFile:
+    """A file beside the shards, which is looked for in the cache once it is asked for.
+
+    Parameters
+    ----------
+    place : Place
+    open_file : callable
+        Returns the file of a name.
+    """
+
+    __slots__ = ("_open_file", "_path", "_place")
+
+    is_regular = True
+    leads_outside = False
+
+    def __init__(self, place: Place, open_file: Callable[[str], HubFile]) -> None:
+        self._place = place
+        self._open_file = open_file
+        self._path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Path relative to the repository, with forward slashes."""
+        return self._place.name
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self._place.nbytes
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it is in the cache."""
+        return self._path is not None or _find_cached(self._place) is not None
+
+    def fetch(self, advance: Progress = ignore_progress) -> Path:
+        """Return the file's path in the cache; download it if it is not there."""
+        if self._path is None:
+            self._path = self._open_file(self.name).fetch(advance)
+        return self._path
+
+    def check_readable(self) -> None:
+        """Do nothing: what the Hub lists can be asked for."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return size in bytes and ETag."""
+        return {"bytes": self.nbytes, "etag": self._place.etag}
+
+    def check_unchanged(self) -> None:
+        """Do nothing: a file at a commit never changes."""
+
+
 class CachedFile(LocalFile):
     """A file in the cache, which is the same to ``--resume`` as it was when the Hub was asked."""
 
     def identity(self) -> dict[str, Any]:
         """Return size in bytes and ETag: the name of the blob that the cache links to."""
         return {"bytes": self.nbytes, "etag": self.fetch().resolve().name}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedSideFile(LocalSideFile):
+    """A side file in the cache, which is the same to ``--resume``, too."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return size in bytes and ETag."""
+        return {"bytes": self.nbytes, "etag": self.source.resolve().name}
 
 
 def find_blob(repository: str, commit: str, name: str) -> str:

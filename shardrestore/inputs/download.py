@@ -115,7 +115,7 @@ def plan_downloads(
             streams |= not all(file.on_disk for file in wanted)
             wanted = []
         if role == "target" and side_files:
-            wanted += checkpoint.side_files
+            wanted += checkpoint.side_files.copied
         missing = [file for file in wanted if not file.on_disk]
         if missing:
             address = f"{role} {checkpoint.location.identity()['path']}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
+from ..checkpoint.selection import FilePolicy
 from ..errors import InputChangedError
 from .reference import open_checkpoint
 
@@ -27,19 +28,25 @@ class Inputs:
         self.target = target
 
     def __reduce__(self) -> tuple[Any, ...]:
+        sides = []
         for model in (self.base, self.target):
             if not isinstance(model, Checkpoint):
                 raise TypeError(f"{model.where}: in memory, where no other process can open it")
-        return _reopen, (self.base.identity(), self.target.identity())
+            sides.append((model.identity(), model.policy))
+        return _reopen, tuple(sides)
 
 
-def _reopen(base: dict[str, Any], target: dict[str, Any]) -> Inputs:
-    return Inputs(_open_same(base, "base"), _open_same(target, "target"))
+Side = tuple[dict[str, Any], FilePolicy]
+"""What names a checkpoint and its state, and how its files were found."""
 
 
-def _open_same(identity: dict[str, Any], role: str) -> Checkpoint:
+def _reopen(base: Side, target: Side) -> Inputs:
+    return Inputs(_open_same(*base, "base"), _open_same(*target, "target"))
+
+
+def _open_same(identity: dict[str, Any], policy: FilePolicy, role: str) -> Checkpoint:
     """Open a checkpoint again; refuse it if its headers or sizes are others than they were."""
-    checkpoint = open_checkpoint(identity["path"], role)
+    checkpoint = open_checkpoint(identity["path"], role, policy=policy)
     if checkpoint.identity() != identity:
         checkpoint.close()
         raise InputChangedError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..checkpoint.folder import Checkpoint, read_checkpoint
 from ..checkpoint.location import LocalFolder, Location
+from ..checkpoint.selection import DEFAULT_POLICY, FilePolicy
 from ..errors import CheckpointError, RequestError
 from ..hub.cache import is_cached
 from ..hub.repository import Repository, looks_like_repository, parse_repository
@@ -18,7 +19,11 @@ Reference = str | os.PathLike[str]
 
 
 def open_checkpoint(
-    reference: Reference, role: str, *, max_memory_bytes: int = sys.maxsize
+    reference: Reference,
+    role: str,
+    *,
+    max_memory_bytes: int = sys.maxsize,
+    policy: FilePolicy = DEFAULT_POLICY,
 ) -> Checkpoint:
     """Open a checkpoint and read its headers; no weight is read, or downloaded.
 
@@ -28,17 +33,20 @@ def open_checkpoint(
     role : str
         ``"base"`` or ``"target"``, for messages.
     max_memory_bytes : int
-        What its headers, index and configuration may take at most.
+        What its headers, index and configuration may take at most, and the list of its files.
+    policy : FilePolicy
+        What its user says of its files.
 
     Raises
     ------
     RequestError, CheckpointError, HubError, MemoryBudgetError
         See ``locate`` and ``read_checkpoint``.
     """
-    return read_checkpoint(locate(reference, role), role, max_memory_bytes=max_memory_bytes)
+    location = locate(reference, role, follow_links=policy.follow_links)
+    return read_checkpoint(location, role, max_memory_bytes=max_memory_bytes, policy=policy)
 
 
-def locate(reference: Reference, role: str) -> Location:
+def locate(reference: Reference, role: str, *, follow_links: bool = False) -> Location:
     """Return the location that a reference names; a folder that exists wins.
 
     Parameters
@@ -46,6 +54,8 @@ def locate(reference: Reference, role: str) -> Location:
     reference : str or path-like
     role : str
         ``"base"`` or ``"target"``, for messages.
+    follow_links : bool
+        Whether links in a folder may lead anywhere.
 
     Raises
     ------
@@ -59,7 +69,8 @@ def locate(reference: Reference, role: str) -> Location:
     text = _check_reference(reference, role)
     folder = find_folder(reference, role)
     if folder is not None:
-        return LocalFolder(folder, _remark_on_namesake(reference, role))
+        remark = _remark_on_namesake(reference, role)
+        return LocalFolder(folder, remark, follow_links=follow_links)
     repository = _find_repository(reference)
     if repository is None:
         raise CheckpointError(f"{role} {text}: no such folder")

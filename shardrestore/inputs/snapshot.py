@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
 from ..checkpoint.location import LocalFolder
-from ..checkpoint.sidefile import SideFile, is_side_file
+from ..checkpoint.sidefile import SideFile, find_files
 from ..checkpoint.source import LocalFile, ShardFile
 from ..errors import CheckpointError
 from ..hub.cache import cache_folder
-from ..hub.file import CachedFile, HubFile
+from ..hub.file import CachedFile, CachedSideFile, HubFile, HubSideFile
 from ..hub.listing import Listing, find_cached_folder, list_files
 from ..hub.readahead import Connections
 from ..hub.repository import HUB_ADDRESS, Repository
@@ -72,9 +72,12 @@ class Snapshot:
         self._connections.map(HubFile.load_head, files)
         return list(files)
 
-    def side_files(self) -> tuple[SideFile, ...]:
-        """Return what is to be copied beside the weights; nothing is downloaded yet."""
-        return tuple(self._open(name) for name in self.names() if is_side_file(name))
+    def files(self) -> Iterable[SideFile]:
+        """Return all its files; nothing is downloaded yet."""
+        return (HubSideFile(place, self._open) for place in self._places.values())
+
+    def check_unchanged(self) -> None:
+        """Do nothing: a repository at a commit never changes."""
 
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""
@@ -106,8 +109,12 @@ class CachedSnapshot(LocalFolder):
         """Return repository, revision as it was asked for, and commit."""
         return self._identity
 
-    def _open(self, path: Path) -> LocalFile:
+    def _open_file(self, path: Path) -> LocalFile:
         return CachedFile(path)
+
+    def files(self) -> Iterable[SideFile]:
+        """Return all its files."""
+        return find_files(self.folder, self.links, CachedSideFile)
 
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""

@@ -58,6 +58,21 @@ def check_texts(option: str, texts: object) -> tuple[str, ...]:
     return checked
 
 
+def check_globs(option: str, globs: object) -> tuple[str, ...]:
+    """Return patterns of file names as a tuple.
+
+    Raises
+    ------
+    RequestError
+        As ``check_texts``; also if one is empty.
+    """
+    checked = check_texts(option, globs)
+    for glob in checked:
+        if not glob:
+            raise RequestError(f"{option} is empty: name files by a pattern such as 'onnx/*'")
+    return checked
+
+
 def one_of(choices: Sequence[str]) -> Check:
     """Return the check of a single choice."""
 

@@ -20,6 +20,7 @@ from .checks import (
     check_device,
     check_file,
     check_flag,
+    check_globs,
     check_integer,
     check_size,
     check_stream,
@@ -345,6 +346,15 @@ class InputOptions(TypedDict, total=False):
         ),
         Argument(commands=READS, choices=("base", "target", "both"), shown_default="download"),
     ]
+    follow_links: Annotated[
+        bool,
+        Keyword(
+            default=False,
+            check=check_flag,
+            text="Follow links that lead out of a checkpoint's folder; they are refused otherwise.",
+        ),
+        Argument(commands=READS),
+    ]
 
 
 class VerifyOptions(InputOptions, total=False):
@@ -401,6 +411,27 @@ class Options(CutOptions, ScanOptions, total=False):
             text="What `scan` saved about these models; their weights are not scanned again.",
         ),
         Argument(commands=RESTORES, metavar="FILE"),
+    ]
+    keep: Annotated[
+        Sequence[str],
+        Keyword(
+            default=(),
+            check=check_globs,
+            text="Copy files of the target that are left out otherwise, by a pattern such as "
+            "'onnx/*'.",
+            more="``*`` matches slashes, too.",
+        ),
+        Argument(commands=RESTORES, metavar="GLOB", more="Repeatable. `plan` lists them."),
+    ]
+    drop: Annotated[
+        Sequence[str],
+        Keyword(
+            default=(),
+            check=check_globs,
+            text="Leave out files of the target that are copied otherwise, by a pattern.",
+            more="Neither its shards nor ``config.json``.",
+        ),
+        Argument(commands=RESTORES, metavar="GLOB", more="Repeatable."),
     ]
     resume: Annotated[
         bool,

@@ -35,12 +35,24 @@ Move = tuple[str, str]
 """A rename: from where to where, both relative to the output."""
 
 
-def plan_moves(output: Path, names: Sequence[str]) -> list[Move]:
+def plan_moves(output: Path, names: Sequence[str], *, replaces: bool) -> list[Move]:
     """List the renames that publish the staged files `names`, in this order.
 
     Weights of the model that the output holds leave it first, index foremost:
     shards without an index are no model, an old index over new shards would be
     a wrong one.
+
+    Parameters
+    ----------
+    output : Path
+    names : sequence of str
+    replaces : bool
+        Whether files that the output holds may leave it.
+
+    Raises
+    ------
+    OutputError
+        If they may not, and there are any: they have come since the run began.
     """
     here, replaced = STAGING_FOLDER, f"{STAGING_FOLDER}/{REPLACED_FOLDER}"
     leaving = dict.fromkeys(find_old_weights(output))
@@ -52,7 +64,17 @@ def plan_moves(output: Path, names: Sequence[str]) -> list[Move]:
         if exists(output / name) and name not in leaving:
             moves.append((name, f"{replaced}/{name}"))
         moves.append((f"{here}/{name}", name))
+    leaves = [name for name, place in moves if place.startswith(replaced)]
+    if leaves and not replaces:
+        raise _refuse_newcomer(output / leaves[0])
     return moves
+
+
+def _refuse_newcomer(path: Path) -> OutputError:
+    return OutputError(
+        f"{path}: was not there when the run began, and may not be replaced: move it elsewhere, "
+        "or pass --overwrite, and go on with --resume"
+    )
 
 
 class Publication:
@@ -115,6 +137,8 @@ class Publication:
         place = self._output / destination
         inside = [path for path in place.parents if self._output in path.parents]
         missing = [path for path in inside if not path.exists()]
+        if exists(place):  # what was there when the renames were planned has left
+            raise _refuse_newcomer(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         self._made += reversed(missing)
         # Noted before it is done: a signal may come between.

@@ -21,6 +21,9 @@ from .lock import HeldFolder
 from .publication import Move, Publication, plan_moves
 from .writer import explain_write_error, sync_folder
 
+Stamp = list[int]
+"""Size in bytes and time of the last change in nanoseconds: a file with another was changed."""
+
 _COPY_BYTES = 1 << 20
 
 
@@ -48,6 +51,7 @@ class Staging:
     def __init__(self, output: Path, *, overwrite: bool, resume: bool = False) -> None:
         self.output = output
         self.folder = output / STAGING_FOLDER
+        self._overwrite = overwrite
         self._discarded = False
         self._created: list[Path] = []
         self._ending = ExitStack()
@@ -153,6 +157,14 @@ class Staging:
         except OSError as error:
             raise explain_write_error(path, 0, error) from error
 
+    def stamp(self, name: str) -> Stamp | None:
+        """Return what tells the complete file `name` from a changed one; None if it is not here."""
+        try:
+            status = os.stat(self.folder / name)
+        except FileNotFoundError:
+            return None
+        return [status.st_size, status.st_mtime_ns]
+
     def drop(self, name: str) -> None:
         """Delete the complete file `name`, if it is here: it is safe elsewhere."""
         self.check()
@@ -210,7 +222,7 @@ class Staging:
 
     def plan_moves(self, names: Sequence[str]) -> list[Move]:
         """List the renames that publish the files `names`, in this order."""
-        return plan_moves(self.output, names)
+        return plan_moves(self.output, names, replaces=self._overwrite)
 
     def publish(self, moves: Sequence[Move]) -> None:
         """Carry out renames; until ``finish`` they can be undone. See ``Publication``."""

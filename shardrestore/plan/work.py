@@ -139,8 +139,9 @@ def plan_work(
     _check_size(pairs, limits)
     segments = split_pairs(pairs)
     twin_parts = twin_segments(twins, segments)
+    opened = (*base.notes, *target.notes, *_note_files(target))
     regions = [
-        _make_region(one.region, pairing, segments, (*base.notes, *target.notes))
+        _make_region(one.region, pairing, segments, opened)
         for one, pairing in zip(filters, pairings, strict=True)
     ]
     goals = tuple(
@@ -290,7 +291,11 @@ def _lay_out_files(target: Model, cast: str | None) -> tuple[tuple[OutputShard, 
     """Return the shards of an output, and the bytes of side files; a module has neither."""
     if not isinstance(target, Checkpoint):
         return (), 0
-    return lay_out(target, cast), sum(file.nbytes for file in target.side_files)
+    return lay_out(target, cast), target.side_files.nbytes
+
+
+def _note_files(target: Model) -> tuple[Note, ...]:
+    return target.side_files.notes if isinstance(target, Checkpoint) else ()
 
 
 def _weigh_inputs(base: Model, target: Model) -> dict[str, int]:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from ..figures.model import ModelFigures, TensorResult
 from ..figures.overview import KINDS, Cell, layer_label, make_cells
 from ..figures.result_overview import overview_of_tensor
+from ..figures.side_files import SideFileFigures
 from ..notes import Note
 from ..version import __version__
 
@@ -28,6 +29,9 @@ HUB_URL = "https://huggingface.co"
 PAPER_URL = "https://arxiv.org/abs/2509.16596"
 
 TAGS = ("shardrestore", "parameter-restoration")
+
+MAX_FILES = 32
+"""Files that are listed, the largest."""
 
 MAX_ROWS = 32
 """Rows of a tower in the table of layers, at most: neighbours share one beyond it."""
@@ -58,6 +62,7 @@ def encode_card(
     figures: ModelFigures,
     inputs: Inputs,
     options: Mapping[str, Any],
+    files: SideFileFigures,
     *,
     inherited: Inherited,
     kept_card: str | None,
@@ -71,6 +76,8 @@ def encode_card(
         Identities of ``base`` and ``target``, as in the record.
     options : mapping
         The options that decided the result, as in the record.
+    files : SideFileFigures
+        What became of the target's other files.
     inherited : mapping
         Metadata of the target's card that hold for this model, too: texts or lists of texts.
     kept_card : str or None
@@ -94,6 +101,8 @@ def encode_card(
         _tabulate(("module kind", "tensors", "weights", "restored", "share"), _sum_kinds(figures)),
         "Restored share of each layer:",
         _tabulate(*_sum_layers(figures.tensors)),
+        "## The other files",
+        *_describe_files(files, target),
         "## To check it",
         _fence("shardrestore verify FOLDER"),
         _CHECKING,
@@ -188,8 +197,8 @@ def _command(inputs: Inputs, options: Mapping[str, Any]) -> str:
         words.append((f"--{role}", f"{name}{commit}"))
     words += [("--output", "restored"), ("-k", f"{options['percent']:.15g}")]
     words += [("--region", options["region"])]
-    for option in ("include", "exclude", "rename"):
-        words += [(f"--{option}", text) for text in options[option]]
+    for option in ("include", "exclude", "rename", "keep", "drop"):
+        words += [(f"--{option}", text) for text in options.get(option, ())]
     words.append(("--strategy", options["strategy"]))
     if "score" in options:
         words.append(("--score", options["score"]))
@@ -266,6 +275,37 @@ def _sum_share(cells: Iterable[Cell]) -> str:
     counts = [(cell.restored[0], cell.elements) for cell in cells]
     restored, elements = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     return _share(restored / elements) if elements else ""
+
+
+def _describe_files(files: SideFileFigures, target: str) -> Iterator[str]:
+    """Yield what became of the target's files besides its shards."""
+    copied, left_out = files.copied, files.left_out
+    yield (
+        f"Copied from {target} as they are: {_count_files(copied.files)}, {copied.nbytes:,} bytes."
+    )
+    if copied.not_restored:
+        yield "Weights among them, which are no part of what was restored:"
+        yield _list_files([(file.name, 1, file.nbytes, "") for file in copied.not_restored])
+    if left_out.parts:
+        yield f"Left out: {_count_files(left_out.files)}, {left_out.nbytes:,} bytes."
+        parts = left_out.parts
+        yield _list_files([(one.name, one.files, one.nbytes, f": {one.reason}") for one in parts])
+
+
+def _list_files(files: Sequence[tuple[str, int, int, str]]) -> str:
+    """Return a list of files with their sizes, the largest first."""
+    largest = sorted(files, key=lambda file: -file[2])[:MAX_FILES]
+    lines = [
+        f"- {_code(name)}, {f'{_count_files(count)}, ' if count > 1 else ''}{nbytes:,} bytes{why}"
+        for name, count, nbytes, why in largest
+    ]
+    if len(files) > len(largest):
+        lines.append(f"- and {len(files) - len(largest):,} more, in `shardrestore.json`")
+    return "\n".join(lines)
+
+
+def _count_files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def _share(share: float) -> str:

@@ -23,6 +23,7 @@ from ..figures.model import (
     TensorResult,
     TieFigures,
 )
+from ..figures.side_files import SideFileFigures
 from ..names import REPORT_FILES
 from ..scores import DEFAULT_SCORE
 from ..selection.histogram import ScoreStatistics
@@ -36,7 +37,12 @@ SCORED_FORMAT = 2
 
 
 def encode_reports(
-    figures: ModelFigures, inputs: Mapping[str, Any], options: Mapping[str, Any]
+    figures: ModelFigures,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    files: SideFileFigures,
+    *,
+    checksum: bool,
 ) -> dict[str, bytes]:
     """Return the reports of a restoration: file name to contents.
 
@@ -50,12 +56,16 @@ def encode_reports(
         Identities of ``base`` and ``target``, as JSON values.
     options : mapping
         The options that decided the result, as JSON values.
+    files : SideFileFigures
+        What became of the target's other files.
+    checksum : bool
+        Whether checksums are written beside them.
     """
     contents = (
         _diff_summary(figures.tensors),
         _restore_stats(figures.tensors),
         encode_json(_describe_scores(figures)),
-        encode_json(_record(figures, inputs, options)),
+        encode_json(_record(figures, inputs, options, files, checksum=checksum)),
     )
     return dict(zip(REPORT_FILES, contents, strict=True))
 
@@ -122,7 +132,12 @@ def _describe_scores(figures: ModelFigures) -> _SelectedStatistics:
 
 
 def _record(
-    figures: ModelFigures, inputs: Mapping[str, Any], options: Mapping[str, Any]
+    figures: ModelFigures,
+    inputs: Mapping[str, Any],
+    options: Mapping[str, Any],
+    files: SideFileFigures,
+    *,
+    checksum: bool,
 ) -> dict[str, object]:
     return {
         "format": RECORD_FORMAT if figures.choice.score == DEFAULT_SCORE else SCORED_FORMAT,
@@ -135,6 +150,8 @@ def _record(
             changes=figures.changes,
         ),
         "notes": figures.notes,
+        "files": files,
+        **({"checksum": True} if checksum else {}),
         "versions": {
             "shardrestore": __version__,
             "numpy": np.__version__,

@@ -39,11 +39,26 @@ def check_file(output: Path, what: str, *, overwrite: bool) -> None:
         raise OutputError(f"{output}: cannot be the output: {error.strerror}") from error
 
 
+def _rename_without_replacing(source: Path, destination: Path) -> None:
+    """Rename a file; a ``FileExistsError`` if there is one of the new name."""
+    try:
+        os.link(source, destination)  # unlike a rename, it never replaces anything
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(destination):
+            raise FileExistsError(destination) from None
+        os.rename(source, destination)
+    else:
+        source.unlink()
+
+
 class NewFile:
     """A file that grows in a private folder beside its place, and is moved there when complete."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
         self._final = path
+        self._overwrite = overwrite
         self._made: list[Path] = []
         # Named before it is made: a signal that comes between finds what to remove.
         self.folder = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
@@ -62,9 +77,23 @@ class NewFile:
         return self
 
     def publish(self) -> None:
-        """Move the file to its place."""
+        """Move the file to its place.
+
+        Raises
+        ------
+        OutputError
+            Also if another file has come there, and must not be replaced.
+        """
         try:
-            os.rename(self.path, self._final)
+            if self._overwrite:
+                os.rename(self.path, self._final)
+            else:
+                _rename_without_replacing(self.path, self._final)
+        except FileExistsError as error:
+            raise OutputError(
+                f"{self._final}: was put there meanwhile, perhaps by the same command: choose "
+                "another --output, or pass --overwrite"
+            ) from error
         except OSError as error:
             raise explain_write_error(self._final, 0, error) from error
         self._made = []

@@ -12,6 +12,7 @@ from ..checkpoint.index import encode_index
 from ..figures.detail import Detail
 from ..figures.model import ModelFigures
 from ..figures.result_overview import overview_of_model
+from ..figures.side_files import describe_side_files
 from ..machine.executor import Control, Stage
 from ..machine.stopwatch import Stopwatch
 from ..names import CARD_FILE, CHECKSUM_FILE, CONFIG_FILE, INDEX_FILE, PAGE_FILE
@@ -44,6 +45,7 @@ class FolderWriter:
         self._context = context
         self._watch = watch
         self._inputs = {"base": session.base.identity(), "target": session.target.identity()}
+        self._files = describe_side_files(session.target.side_files)
         self._config = recast_config(session.target.config, session.request.scoring.cast)
 
     def complete(
@@ -70,6 +72,8 @@ class FolderWriter:
         """
         choice = figures.choice
         options = self._session.request.record(choice.region, choice.strategy, choice.percent)
+        for model in (self._session.base, self._session.target):
+            model.check_unchanged()
         files = self._write_reports(staging, figures, options)
         copied = self._copy_side_files(staging, files)
         shards = [shard.filename for shard in self._session.work.shards]
@@ -97,7 +101,13 @@ class FolderWriter:
     def _write_reports(
         self, staging: Staging, figures: ModelFigures, options: Mapping[str, Any]
     ) -> list[str]:
-        files = encode_reports(figures, self._inputs, options)
+        files = encode_reports(
+            figures,
+            self._inputs,
+            options,
+            self._files,
+            checksum=self._session.request.checksum,
+        )
         files[CARD_FILE] = self._encode_card(figures, options)
         if self._config is not None:
             files[CONFIG_FILE] = self._config
@@ -107,19 +117,23 @@ class FolderWriter:
 
     def _copy_side_files(self, staging: Staging, written: Sequence[str]) -> list[str]:
         """Copy the target's side files, except those of which there are new ones."""
-        copied = {output_name(file.name): file for file in self._session.target.side_files}
+        copied = {output_name(file.name): file for file in self._session.target.side_files.copied}
         copied = {name: file for name, file in copied.items() if name not in written}
         for name, file in copied.items():
+            file.check_unchanged()
             staging.copy_file(name, file.fetch(), file.nbytes)
+            file.check_unchanged()
         return list(copied)
 
     def _encode_card(self, figures: ModelFigures, options: Mapping[str, Any]) -> bytes:
         """Return the model card, which continues the target's own, if it has one."""
-        cards = [file for file in self._session.target.side_files if file.name == CARD_FILE]
+        copied = self._session.target.side_files.copied
+        cards = [file for file in copied if file.name == CARD_FILE]
         return encode_card(
             figures,
             self._inputs,
             options,
+            self._files,
             inherited=read_card(cards[0].fetch()) if cards else {},
             kept_card=output_name(CARD_FILE) if cards else None,
         )

@@ -61,5 +61,5 @@ def _identify(checkpoint: Checkpoint) -> dict[str, Any]:
         shard.filename: {**shard.source.identity(), "header_sha256": shard.header.sha256()}
         for shard in checkpoint.shards
     }
-    side_files = {file.name: file.nbytes for file in checkpoint.side_files}
+    side_files = {file.name: file.identity() for file in checkpoint.side_files.copied}
     return {"shards": shards, "side_files": side_files}

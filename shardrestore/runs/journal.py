@@ -21,11 +21,12 @@ from ..checkpoint.document import read_file
 from ..errors import CheckpointError, OutputError
 from ..output.admission import exists
 from ..output.publication import Move
+from ..output.staging import Stamp
 from ..output.writer import explain_write_error
 from ..passes.restore import ShardResult
 from .shard_result import decode_result, encode_result
 
-JOURNAL_FORMAT = 2
+JOURNAL_FORMAT = 3
 """Version of the lines; raised when one changes its meaning."""
 
 
@@ -36,11 +37,13 @@ class ShardFinished:
     name: str
     parts: Sequence[Mapping[str, Any]]
     """What was done in it for each cut, as JSON values: decoded, each may take a megabyte."""
+    stamps: Sequence[Stamp]
+    """Of its file in each output."""
 
     @classmethod
-    def of(cls, name: str, result: ShardResult) -> ShardFinished:
+    def of(cls, name: str, result: ShardResult, stamps: Sequence[Stamp]) -> ShardFinished:
         """Return the step for what was done in a shard."""
-        return cls(name=name, parts=encode_result(result))
+        return cls(name=name, parts=encode_result(result), stamps=stamps)
 
     def result(self) -> ShardResult:
         """Return what was done in it."""
@@ -193,7 +196,7 @@ class Journal:
 def _encode(step: Step) -> Mapping[str, Any]:
     match step:
         case ShardFinished():
-            return {"shard": [step.name, step.parts]}
+            return {"shard": [step.name, step.parts, step.stamps]}
         case ShardsLost():
             return {"lost": step.names}
         case Prepared():
@@ -205,8 +208,8 @@ def _encode(step: Step) -> Mapping[str, Any]:
 def _decode(key: str, value: Any) -> Step:
     match key:
         case "shard":
-            name, parts = value
-            return ShardFinished(name=name, parts=parts)
+            name, parts, stamps = value
+            return ShardFinished(name=name, parts=parts, stamps=stamps)
         case "lost":
             return ShardsLost(names=tuple(value))
         case "publish":

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.folder import Checkpoint
 from ..errors import OutputError
 from ..inputs.download import Downloads, Need
 from ..names import (
@@ -26,6 +25,7 @@ from ..output.card import output_name
 from ..output.writer import existing_parent, free_bytes
 from ..plan.work import Work
 from .journal import Journal
+from .overlap import refuse_overlap
 from .session import Session
 
 
@@ -49,15 +49,15 @@ def check_outputs(outputs: Sequence[Path], session: Session, *, one_by_one: bool
         If a side file of the target cannot be read.
     """
     target, work = session.target, session.work
-    names = [output_name(file.name) for file in target.side_files]
+    names = [output_name(file.name) for file in target.side_files.copied]
     names += [*REPORT_FILES, PAGE_FILE, CARD_FILE, CHECKSUM_FILE, INDEX_FILE]
     names += [shard.filename for shard in work.shards]
     for output in outputs:
         for role, checkpoint in (("base", session.base), ("target", target)):
-            refuse_overlap(output, role, checkpoint)
+            refuse_overlap(output, role, checkpoint, names)
         check_output(output, overwrite=session.request.overwrite, resume=session.request.resume)
         check_places(output, names)
-    for file in target.side_files:
+    for file in target.side_files.copied:
         file.check_readable()
     resumes = session.request.resume
     needs = find_needs(outputs, session, one_by_one=one_by_one, resumes=resumes)
@@ -147,30 +147,3 @@ def check_disk(place: Path, needs: Needs, downloads: Downloads | None = None) ->
 
 def _find_disk(place: Path) -> int:
     return os.stat(existing_parent(place.absolute())).st_dev
-
-
-def refuse_overlap(output: Path, role: str, checkpoint: Checkpoint) -> None:
-    """Refuse an output that is an input or its file, lies inside one, or holds one's file."""
-    try:
-        resolved = output.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, no folder, a NUL
-        raise OutputError(f"{output}: cannot be the output: {error}") from error
-    folder = checkpoint.location.folder.resolve()
-    relation = None
-    if resolved == folder:
-        relation = f"is the {role} {checkpoint.where}"
-    elif folder in resolved.parents:
-        relation = f"lies inside the {role} {checkpoint.where}"
-    else:
-        names = [shard.filename for shard in checkpoint.shards]
-        names += [file.name for file in checkpoint.side_files]
-        for name in names:
-            file = (folder / name).resolve()
-            if resolved == file:
-                relation = f"is {name} of the {role} {checkpoint.where}"
-            elif resolved in file.parents:
-                relation = f"holds {name} of the {role} {checkpoint.where}"
-            if relation:
-                break
-    if relation:
-        raise OutputError(f"{output}: {relation}: choose another --output")

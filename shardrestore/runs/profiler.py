@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.selection import FilePolicy
 from ..engine.job import Job
 from ..inputs.download import plan_downloads
 from ..inputs.opened import Inputs
@@ -22,7 +24,8 @@ from ..plan.work import plan_scan
 from ..profile.identity import identify
 from ..request import Request
 from .file import NewFile, check_file
-from .outputs import Needs, check_disk, refuse_overlap
+from .outputs import Needs, check_disk
+from .overlap import refuse_overlap
 
 
 def make_profile(
@@ -49,9 +52,11 @@ def make_profile(
         Nothing is left behind then, and a profile that was there is kept.
     """
     limit = request.limits.max_memory_bytes
+    policy = FilePolicy(follow_links=request.follow_links)
+    limits: dict[str, Any] = {"max_memory_bytes": limit, "policy": policy}
     with (
-        open_checkpoint(base, "base", max_memory_bytes=limit) as opened_base,
-        open_checkpoint(target, "target", max_memory_bytes=limit) as opened,
+        open_checkpoint(base, "base", **limits) as opened_base,
+        open_checkpoint(target, "target", **limits) as opened,
     ):
         check_file(output, "the profile", overwrite=request.overwrite)
         for role, checkpoint in (("base", opened_base), ("target", opened)):
@@ -73,7 +78,7 @@ def make_profile(
         watched = observer or SilentObserver()
         downloads.carry_out(work.sizing.downloads, watched, Stopwatch())
         inputs = {"base": identify(opened_base), "target": identify(opened)}
-        with NewFile(output) as file:
+        with NewFile(output, overwrite=request.overwrite) as file:
             context = Context(
                 job=Job(
                     inputs=Inputs(opened_base, opened),

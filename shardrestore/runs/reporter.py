@@ -67,7 +67,10 @@ def make_report(
         check_file(path, "the report", overwrite=overwrite)
     with ExitStack() as stack:
         # All of them are on disk before the first one gets its name.
-        written = [_write(stack.enter_context(NewFile(path)), files[path]) for path in files]
+        written = [
+            _write(stack.enter_context(NewFile(path, overwrite=overwrite)), files[path])
+            for path in files
+        ]
         for file in written:
             file.publish()
     return tuple(files)

@@ -12,6 +12,7 @@ from ..errors import MemoryBudgetError
 from ..figures.detail import Detail
 from ..figures.model import ModelFigures
 from ..figures.restoration import Restoration
+from ..figures.side_files import describe_side_files
 from ..machine.executor import Executor
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
@@ -119,8 +120,9 @@ def _conclude(
 ) -> tuple[Restoration, ...]:
     """Return the results of finished models, which share what they took."""
     costs = describe_costs(session, watch, read_bytes=read_bytes)
+    files = describe_side_files(session.target.side_files)
     return tuple(
-        Restoration(outputs=(output,), figures=figures, costs=costs)
+        Restoration(outputs=(output,), figures=figures, costs=costs, files=files)
         for figures, output in zip(models, outputs, strict=True)
     )
 
@@ -185,6 +187,8 @@ class Runner:
             models = self._restore(found)
             moves = self._complete_folders(models, found.details)
             self._note_prepared(moves)
+        else:
+            self.workspace.refuse_changed()
         self.sink.commit(moves, self.workspace)
         self._publish(moves)
         return self._conclude(models)
@@ -263,7 +267,9 @@ class Runner:
         ]
 
     def _note_shard(self, number: int, result: Sequence[Restored]) -> None:
-        self.journal.note(ShardFinished.of(self.work.shards[number].filename, result))
+        name = self.work.shards[number].filename
+        stamps = [staging.stamp(name) or [] for staging in self.workspace.stagings]
+        self.journal.note(ShardFinished.of(name, result, stamps))
 
     def _note_prepared(self, moves: Sequence[Sequence[Move]]) -> None:
         self.workspace.first.check()

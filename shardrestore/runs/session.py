@@ -60,6 +60,7 @@ class ModelSession:
         with ExitStack() as stack:
             self.base = stack.enter_context(self._open(base, "base"))
             self.target = stack.enter_context(self._open(target, "target"))
+            self._check_target()
             self.profile = None
             if request.profile is not None:
                 self.profile = stack.enter_context(Profile(request.profile))
@@ -77,8 +78,15 @@ class ModelSession:
     def _open(self, given: Reference | Model, role: str) -> Model:
         if isinstance(given, Model):
             return given
-        limit = self.request.limits.max_memory_bytes
-        return open_checkpoint(given, role, max_memory_bytes=limit)
+        return open_checkpoint(
+            given,
+            role,
+            max_memory_bytes=self.request.limits.max_memory_bytes,
+            policy=self.request.policy(role),
+        )
+
+    def _check_target(self) -> None:
+        """Refuse a target of which no copy can be made; of a module none is."""
 
     def _plan(self, device: Device) -> Work:
         """Plan the work; on processors, if a GPU that was not asked for does not fit."""
@@ -163,3 +171,6 @@ class Session(ModelSession):
         self, base: Reference | Checkpoint, target: Reference | Checkpoint, request: Request
     ) -> None:
         super().__init__(base, target, request)
+
+    def _check_target(self) -> None:
+        self.target.side_files.refuse_links(self.target.where)

@@ -21,8 +21,8 @@ from .outputs import (
     check_disk,
     check_outputs,
     find_needs,
-    refuse_overlap,
 )
+from .overlap import refuse_overlap
 from .runner import run
 from .session import Session
 
@@ -75,7 +75,7 @@ def run_targets(
         base,
         names.values(),
         [place for some in outputs.values() for place in some],
-        request.max_memory_bytes,
+        request,
     )
     failed = _check_all(base, names, outputs, output, request)
     outcomes = []
@@ -111,12 +111,17 @@ def _refuse_overlaps(
     base: Reference,
     targets: Iterable[Reference],
     outputs: Sequence[Path],
-    max_memory_bytes: int,
+    request: Request,
 ) -> None:
     """Refuse outputs that overlap any input, also a target that cannot be restored."""
     for role, reference in (("base", base), *(("target", target) for target in targets)):
         try:
-            checkpoint = open_checkpoint(reference, role, max_memory_bytes=max_memory_bytes)
+            checkpoint = open_checkpoint(
+                reference,
+                role,
+                max_memory_bytes=request.max_memory_bytes,
+                policy=request.policy(role),
+            )
         except ShardRestoreError:
             if role == "base":
                 raise

@@ -63,14 +63,31 @@ class Workspace:
             return {
                 numbers[step.name]: step.result()
                 for step in self.journal.steps()
-                if isinstance(step, ShardFinished)
-                and (step.name in held or self._is_staged(self.shards[numbers[step.name]]))
+                if isinstance(step, ShardFinished) and (step.name in held or self._is_staged(step))
             }
 
-    def _is_staged(self, shard: OutputShard) -> bool:
-        """Whether a shard is here, whole, in every output."""
-        paths = [staging.folder / shard.filename for staging in self.stagings]
-        return all(path.is_file() and path.stat().st_size == shard.nbytes for path in paths)
+    def _is_staged(self, step: ShardFinished) -> bool:
+        """Whether a shard is in every output, as it was when it was completed."""
+        pairs = zip(self.stagings, step.stamps, strict=True)
+        return all(staging.stamp(step.name) == list(stamp) for staging, stamp in pairs)
+
+    def refuse_changed(self) -> None:
+        """Refuse to publish a shard that was changed since it was completed.
+
+        Raises
+        ------
+        OutputError
+        """
+        with self.journal.reading():
+            steps = [step for step in self.journal.steps() if isinstance(step, ShardFinished)]
+            newest = {step.name: step for step in steps}
+            for step in newest.values():
+                for staging, stamp in zip(self.stagings, step.stamps, strict=False):
+                    if staging.stamp(step.name) not in (None, list(stamp)):
+                        raise OutputError(
+                            f"{staging.folder / step.name}: was changed since the run that was "
+                            "killed completed it: start anew with --overwrite, without --resume"
+                        )
 
     @property
     def can_be_resumed(self) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
+from ..checkpoint.selection import FilePolicy
 from ..errors import CheckpointError, RequestError
 from ..hub.repository import HUB_ADDRESS
 from ..inputs.reference import Reference, open_checkpoint
@@ -23,6 +26,7 @@ def open_inputs(
     base: Reference | None = None,
     target: Reference | None = None,
     max_memory_bytes: int,
+    follow_links: bool = False,
 ) -> Iterator[tuple[Checkpoint, Checkpoint]]:
     """Open base and target; they are closed with the context.
 
@@ -33,6 +37,8 @@ def open_inputs(
         Where they are now; where the record says, if left out.
     max_memory_bytes : int
         What the headers, index and configuration of each may take at most.
+    follow_links : bool
+        Whether links in their folders may lead anywhere.
 
     Raises
     ------
@@ -41,9 +47,12 @@ def open_inputs(
         shards, sizes or headers. Weights are not hashed: a change of theirs
         shows in the comparison.
     """
+    base_policy = FilePolicy(follow_links=follow_links)
+    target_policy = replace(base_policy, keep=record.keep, drop=record.drop)
+    open_one = partial(_open_input, record, max_memory_bytes=max_memory_bytes)
     with (
-        _open_input(record, record.base, base, "base", max_memory_bytes) as opened_base,
-        _open_input(record, record.target, target, "target", max_memory_bytes) as opened_target,
+        open_one(record.base, base, "base", policy=base_policy) as opened_base,
+        open_one(record.target, target, "target", policy=target_policy) as opened_target,
     ):
         yield opened_base, opened_target
 
@@ -72,7 +81,9 @@ def _open_input(
     identity: InputIdentity,
     given: Reference | None,
     role: str,
+    *,
     max_memory_bytes: int,
+    policy: FilePolicy,
 ) -> Checkpoint:
     on_hub = identity.path.startswith(HUB_ADDRESS)
     if given is None and not on_hub and not os.path.isdir(identity.path):
@@ -81,7 +92,7 @@ def _open_input(
             f"has moved, pass --{role} with its folder"
         )
     place = identity.path if given is None else given
-    opened = open_checkpoint(place, role, max_memory_bytes=max_memory_bytes)
+    opened = open_checkpoint(place, role, max_memory_bytes=max_memory_bytes, policy=policy)
     difference = _find_difference(opened.identity()["shards"], identity)
     if difference is None:
         return opened

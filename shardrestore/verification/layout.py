@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..checkpoint.document import read_document, weigh_document
@@ -24,10 +23,8 @@ from ..checkpoint.source import ByteSource, LocalFile
 from ..checkpoint.tensor import Tensor
 from ..errors import CheckpointError
 from ..formats import FORMATS, cast_dtype
-from ..names import INDEX_FILE, SINGLE_FILE
+from ..names import INDEX_FILE
 from .findings import Findings
-
-SHARD_PATTERN = "model-*.safetensors"
 
 _HEADER_FACTOR = 3
 _HEADER_SLACK_BYTES = 1 << 16
@@ -90,7 +87,6 @@ def open_output(
     """
     opened = OutputFolder()
     try:
-        _check_names(folder, target, findings)
         for shard in target.shards:
             _open_shard(opened, folder, shard, cast, findings)
         opened.document_bytes = _check_index(folder, target, cast, findings)
@@ -98,16 +94,6 @@ def open_output(
         opened.__exit__()
         raise
     return opened
-
-
-def _check_names(folder: Path, target: Checkpoint, findings: Findings) -> None:
-    expected = {shard.filename for shard in target.shards}
-    for name in sorted(os.listdir(folder)):
-        is_weights = name == SINGLE_FILE or fnmatchcase(name, SHARD_PATTERN)
-        if is_weights and name not in expected:
-            findings.add(f"{folder / name}: an extra shard: the target has none of this name")
-    if not target.indexed and os.path.lexists(folder / INDEX_FILE):
-        findings.add(f"{folder / INDEX_FILE}: an extra index: the target has none")
 
 
 def _open_shard(

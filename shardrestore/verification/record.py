@@ -68,6 +68,11 @@ class Record:
     region: str
     include: tuple[str, ...]
     exclude: tuple[str, ...]
+    keep: tuple[str, ...]
+    drop: tuple[str, ...]
+    """Patterns of the target's files that were copied against the rules, and that were not."""
+    checksum: bool
+    """Whether checksums were written."""
     strategy: str
     seed: int | None
     """Of the random strategy; None for the others."""
@@ -146,6 +151,9 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
         region=options.take("region", _one_of(REGIONS)),
         include=options.take("include", _texts),
         exclude=options.take("exclude", _texts),
+        keep=options.take("keep", _texts_if_any),
+        drop=options.take("drop", _texts_if_any),
+        checksum=root.take("checksum", _flag_if_any),
         strategy=strategy,
         seed=options.take("seed", _integer if strategy == "random" else _nothing),
         scoring=Scoring(
@@ -237,6 +245,18 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError("a list of texts")
     return tuple(value)
+
+
+def _texts_if_any(value: Any) -> tuple[str, ...]:
+    """Read texts that are recorded only where there are any."""
+    return () if value is None else _texts(value)
+
+
+def _flag_if_any(value: Any) -> bool:
+    """Read a flag that is recorded only where it is set."""
+    if value not in (None, True):
+        raise ValueError("true")
+    return value is True
 
 
 def _integer(value: Any) -> int:

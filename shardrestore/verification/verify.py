@@ -37,6 +37,7 @@ from .layout import OutputFolder, open_output
 from .outside import OutsideCheck, Piece, split_tensor
 from .record import Record, read_record
 from .rule import Rule
+from .side_files import check_side_files
 from .sizing import Load, fit
 from .tally import TieTally
 
@@ -84,6 +85,7 @@ def verify_folder(
     base: Reference | None = None,
     target: Reference | None = None,
     streamed: frozenset[str] = frozenset(),
+    follow_links: bool = False,
     score: str | None = None,
     workers: int | None = None,
     max_memory_bytes: int,
@@ -105,6 +107,8 @@ def verify_folder(
         What its weights must be ranked by; whatever the record says if left out.
     streamed : frozenset of str
         Roles of those that are read from the Hub, not downloaded.
+    follow_links : bool
+        Whether links in the inputs' folders may lead anywhere.
     workers : int, optional
         Worker threads at most; one for each processor if left out.
     max_memory_bytes : int
@@ -131,18 +135,22 @@ def verify_folder(
         refuse_other_score(folder, record.scoring.score, score)
         _check_record(record, findings)
         _refuse_uploaded(folder, record)
-        check_checksums(folder, findings)
         with (
-            open_inputs(record, base=base, target=target, max_memory_bytes=max_memory_bytes) as (
-                opened_base,
-                opened_target,
-            ),
+            open_inputs(
+                record,
+                base=base,
+                target=target,
+                max_memory_bytes=max_memory_bytes,
+                follow_links=follow_links,
+            ) as (opened_base, opened_target),
             open_output(folder, opened_target, record.scoring.cast, findings) as opened,
         ):
-            downloads = plan_downloads(opened_base, opened_target, streamed, side_files=False)
+            downloads = plan_downloads(opened_base, opened_target, streamed, side_files=True)
             watched = observer or SilentObserver()
             free_bytes = max_memory_bytes - measure_runtime()
             downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched, watch)
+            expected = check_side_files(folder, opened_target, record.scoring.cast, findings)
+            check_checksums(folder, expected, findings, promised=record.checksum)
             verifier = _Verifier(opened_base, opened_target, opened, record, findings)
             verifier.carry_out(workers or _count_processors(), max_memory_bytes, watched)
     except MemoryError as error:

@@ -88,11 +88,11 @@ GROUP = (
 RUN = (
     f"outputs {CHOICE} {CUT} {TIES} {CHANGES} total_rel_diffs selected_rel_diffs module_kinds "
     "notes read_bytes written_bytes download_seconds scan_seconds restore_seconds seconds workers "
-    "projected_bytes device device_reason peak_rss_bytes"
+    "projected_bytes device device_reason peak_rss_bytes files"
 )
 PLAN = (
     "base target base_bytes target_bytes regions models reads read_bytes written_bytes "
-    "download_bytes disk_needed_bytes disk_free_bytes output_problem side_files workers "
+    "download_bytes disk_needed_bytes disk_free_bytes output_problem side_files files workers "
     "block_bytes projected_bytes device device_reason projected_device_bytes max_memory_bytes "
     "remarks notes"
 )
@@ -131,7 +131,7 @@ def test_a_run_prints_and_records_these_keys(sides: tuple[Path, Path], tmp_path:
     assert keys(printed["module_kinds"][0]) == "kind tensors elements restored"
     assert keys(printed["total_rel_diffs"]) == STATISTICS
     record = json.loads((output / "shardrestore.json").read_bytes())
-    assert keys(record) == "format base target options cut notes versions"
+    assert keys(record) == "format base target options cut notes files versions"
     assert keys(record["options"]) == OPTIONS
     assert keys(record["cut"]) == f"{CUT} tie_first_key tie_keys {TIES} {CHANGES}"
     assert keys(record["base"]) == INPUT

@@ -18,7 +18,7 @@ BUDGET = "16GiB"
 
 
 def restore(scene: Scene, output: str = "out", **options: Any) -> shardrestore.Restoration:
-    options = {"max_memory": BUDGET, "overwrite": True} | options
+    options = {"max_memory": BUDGET, "overwrite": True, "follow_links": True} | options
     return shardrestore.restore(scene.base, scene.target, scene.root / output, **options)
 
 
@@ -67,7 +67,7 @@ def test_one_of_a_sweeps_outputs_that_holds_a_shard_stops_them_all(scene: Scene)
     with pytest.raises(OutputError, match=f"5pct: holds {SHARD} of the base"):
         shardrestore.sweep(
             scene.base, scene.target, scene.output, percents=[1, 5],
-            overwrite=True, max_memory=BUDGET,
+            overwrite=True, max_memory=BUDGET, follow_links=True,
         )  # fmt: skip
     assert snapshot(scene.root) == before
 

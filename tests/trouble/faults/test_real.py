@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from tests.support.checkpoints import Units, read_tree, using
 from tests.support.inject import visible
 from tests.support.process.command import run_cli
 from tests.support.runs import BUDGET, scratch
-from tests.support.scene import SINGLE, Scene, shard_names
+from tests.support.scene import INDEX, SINGLE, Scene, shard_names, snapshot
 
 UNITS = Units(segment_elements=2048, chunk_elements=256, block_bytes=1024, copy_bytes=1024)
 NOBODY = 65534
@@ -290,6 +291,82 @@ def test_a_side_file_that_changes_size_or_vanishes_is_named_and_nothing_is_publi
     with pytest.raises(CheckpointError, match=r"tokenizer\.model"):
         restore(scene, scene.output, AtMoment("restore", "end", lambda: change(path)))
     assert not scene.output.exists() or visible(scene.output) == {}
+
+
+@pytest.mark.parametrize("moment", [("scan", "begin"), ("restore", "end")])
+@pytest.mark.parametrize("name", ["target/tokenizer.model", f"target/{INDEX}", "base/config.json"])
+def test_a_file_beside_the_shards_that_is_rewritten_at_its_size_is_noticed(
+    scene: Scene, name: str, moment: tuple[str, str]
+) -> None:
+    path = scene.root / name
+
+    def rewrite() -> None:
+        path.write_bytes(path.read_bytes())
+
+    with pytest.raises(InputChangedError, match=re.escape(path.name)):
+        restore(scene, scene.output, AtMoment(*moment, rewrite))
+    assert not scene.output.exists() or visible(scene.output) == {}
+
+
+def test_a_file_that_appears_in_the_output_during_a_run_is_kept(scene: Scene) -> None:
+    def appear() -> None:
+        (scene.output / "config.json").write_text("mine")
+
+    with pytest.raises(OutputError, match=r"config\.json: was not there when the run began"):
+        restore(scene, scene.output, AtMoment("restore", "begin", appear))
+    assert visible(scene.output) == {"config.json": b"mine"}
+    (scene.output / "config.json").unlink()
+    restore(scene, scene.output, resume=True)
+    assert read_tree(scene.output) == expected_tree(scene)
+
+
+# Mounts ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def mounted(place: Path, at: Path) -> Iterator[None]:
+    """Have a file or folder at a second place."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    at.touch() if place.is_file() else at.mkdir()
+    made = subprocess.run(
+        ["mount", "--bind", place, at], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"nothing can be mounted: {made.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", at], check=True)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("place", "at", "output", "says"),
+    [
+        ("target", "out", "out", "is the target"),
+        ("base", "other", "other/new", "lies inside the base"),
+        ("target/templates", "out/templates", "out", "has, as templates, templates of the target"),
+        ("base/config.json", "out/config.json", "out", "has, as config.json, config.json of the"),
+    ],
+)
+def test_an_input_that_is_mounted_where_the_output_is_is_refused(
+    scene: Scene, place: str, at: str, output: str, says: str
+) -> None:
+    before = snapshot(scene.base), snapshot(scene.target)
+    with (
+        mounted(scene.root / place, scene.root / at),
+        pytest.raises(OutputError, match=f"{output}: {says}"),
+    ):
+        restore(scene, scene.root / output, overwrite=True)
+    assert (snapshot(scene.base), snapshot(scene.target)) == before
+
+
+def test_an_output_whose_file_is_another_name_of_an_inputs_is_written(scene: Scene) -> None:
+    scene.output.mkdir()
+    os.link(scene.target / "tokenizer.model", scene.output / "tokenizer.model")
+    before = snapshot(scene.target)
+    restore(scene, scene.output, overwrite=True)
+    assert snapshot(scene.target) == before
 
 
 def test_a_target_that_is_changed_after_the_failure_is_not_resumed_into(scene: Scene) -> None:

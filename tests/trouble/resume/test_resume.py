@@ -103,7 +103,7 @@ def refuse(play: Play, *args: str, says: str) -> str:
 def test_finished_shards_are_published_as_they_were_written(driver: Driver, scene: Scene) -> None:
     play = rehearsed(driver, scene)
     stop_in_pass_2(play, shards=2)
-    names = [name for name, _ in told(play, "shard")]
+    names = [name for name, *_ in told(play, "shard")]
     before = {name: state(play.output / STAGING / name) for name in names}
     play.check_finished(play.resume())
     assert {name: state(play.output / name) for name in names} == before
@@ -115,7 +115,7 @@ def test_pass_1_is_not_repeated_and_only_unfinished_shards_are_written(
 ) -> None:
     play = rehearsed(driver, scene)
     stop_in_pass_2(play, shards=2)
-    (done,) = {*shard_names(scene.target)} - {name for name, _ in told(play, "shard")}
+    (done,) = {*shard_names(scene.target)} - {name for name, *_ in told(play, "shard")}
     stages = Stages()
     result = shardrestore.restore(
         scene.base, scene.target, play.output, percent=10, resume=True, max_memory="16GiB",
@@ -165,7 +165,7 @@ def test_workers_memory_and_noise_may_differ(
 ) -> None:
     play = rehearsed(driver, scene, "--workers", "1")
     stop_in_pass_2(play)
-    shards = [name for name, _ in told(play, "shard")]
+    shards = [name for name, *_ in told(play, "shard")]
     before = [state(play.output / STAGING / name) for name in shards]
     play.args = options
     play.check_finished(play.resume())
@@ -280,7 +280,42 @@ def test_a_side_file_that_changed_is_refused_and_named(driver: Driver, scene: Sc
     play = rehearsed(driver, scene)
     stop_in_pass_2(play)
     (scene.target / "tokenizer.model").write_bytes(b"other")
-    refuse(play, "--resume", says="target side_files tokenizer.model was 256, it is 5")
+    refuse(play, "--resume", says="target side_files tokenizer.model bytes was 256, it is 5")
+
+
+def rewrite(path: Path) -> None:
+    """Change a file's last byte; its size stays."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_a_side_file_that_was_rewritten_at_its_size_is_refused_and_named(
+    driver: Driver, scene: Scene
+) -> None:
+    play = rehearsed(driver, scene)
+    stop_in_pass_2(play)
+    rewrite(scene.target / "tokenizer.model")
+    refuse(play, "--resume", says="target side_files tokenizer.model mtime_ns was")
+
+
+def test_a_shard_that_was_changed_at_its_size_is_made_again(driver: Driver, scene: Scene) -> None:
+    play = rehearsed(driver, scene)
+    stop_in_pass_2(play)
+    ((name, *_),) = told(play, "shard")
+    rewrite(play.output / STAGING / name)
+    play.check_finished(play.resume())
+
+
+def test_a_shard_that_was_changed_before_it_got_its_name_is_not_published(
+    driver: Driver, scene: Scene
+) -> None:
+    play = rehearsed(driver, scene)
+    play.reset()
+    assert play.run(kill=("publishing", 1, "before")).status == -signal.SIGKILL
+    rewrite(play.output / STAGING / shard_names(scene.target)[0])
+    refuse(play, "--resume", says="was changed since the run that was killed completed it")
+    assert driver.run(scene, ["--overwrite"]).status == 0
+    play.check_finished(driver.run(scene, ["--overwrite"]))
 
 
 def test_another_format_of_the_journal_is_refused_and_named(driver: Driver, scene: Scene) -> None:
@@ -289,7 +324,7 @@ def test_another_format_of_the_journal_is_refused_and_named(driver: Driver, scen
     path = play.output / JOURNAL
     first, *rest = path.read_text().splitlines(keepends=True)
     path.write_text("".join([json.dumps(json.loads(first) | {"format": 99}) + "\n", *rest]))
-    refuse(play, "--resume", says="format was 99, it is 2")
+    refuse(play, "--resume", says="format was 99, it is 3")
 
 
 def test_a_run_that_is_still_alive_is_not_resumed(driver: Driver, scene: Scene) -> None:
@@ -318,7 +353,7 @@ def test_a_line_that_a_crash_cut_short_counts_as_not_written(
 ) -> None:
     play = rehearsed(driver, scene)
     stop_in_pass_2(play, shards=2)
-    first, second = (name for name, _ in told(play, "shard"))
+    first, second = (name for name, *_ in told(play, "shard"))
     before = {name: state(play.output / STAGING / name) for name in (first, second)}
     path = play.output / JOURNAL
     path.write_bytes(path.read_bytes()[:-cut])

@@ -67,6 +67,7 @@ def test_options_are_passed_on_as_they_are(command: Command) -> None:
         "workers": None,
         "max_memory": "512MiB",
         "stream": None,
+        "follow_links": False,
     }
     _, seen = command(
         GOOD,
@@ -82,6 +83,7 @@ def test_options_are_passed_on_as_they_are(command: Command) -> None:
         "workers": 3,
         "max_memory": "1GiB",
         "stream": None,
+        "follow_links": False,
     }
 
 

@@ -172,6 +172,23 @@ def test_publishing_replaces_the_old_model_and_keeps_everything_else(output: Pat
     assert not (output / STAGING_FOLDER).exists()
 
 
+@pytest.mark.parametrize("name", [INDEX, "config.json", "model-00002-of-00003.safetensors"])
+def test_what_appears_while_a_model_grows_is_not_replaced(output: Path, name: str) -> None:
+    staging = stage(output, overwrite=False)
+    (output / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"{name}: was not there when the run began"):
+        staging.plan_moves(NAMES)
+    (output / name).unlink()
+    moves = staging.plan_moves(NAMES)
+    (output / NAMES[-1]).parent.mkdir(exist_ok=True)
+    (output / NAMES[-1]).write_text("mine")
+    with pytest.raises(OutputError, match=f"{NAMES[-1]}: was not there when the run began"):
+        staging.publish(moves)
+    found = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    assert {one for one in found if not one.startswith(STAGING_FOLDER)} == {NAMES[-1]}
+    assert (output / NAMES[-1]).read_text() == "mine"
+
+
 def test_the_old_index_goes_first_and_the_new_one_comes_last(output: Path) -> None:
     fill(output)
     staging = stage(output)

@@ -23,21 +23,21 @@ def path(tmp_path: Path) -> Path:
 
 def begin(path: Path) -> Journal:
     journal = Journal(path)
-    journal.begin({"format": 2})
+    journal.begin({"format": 3})
     return journal
 
 
 def test_a_journal_begins_with_what_the_run_is(path: Path) -> None:
     assert not Journal(path).begun
     begin(path)
-    assert Journal(path).identity == {"format": 2}
+    assert Journal(path).identity == {"format": 3}
     assert Journal(path).begun
 
 
 def test_each_step_is_a_line_of_one_key_and_is_read_as_it_was_noted(path: Path) -> None:
     journal = begin(path)
     steps = [
-        ShardFinished(name="s", parts=[{"selected": {"w": 3}}]),
+        ShardFinished(name="s", parts=[{"selected": {"w": 3}}], stamps=[[7, 11]]),
         ShardsLost(names=("s",)),
         Prepared(moves=MOVES),
         Entry(key="uploaded", value={"name": "s"}),
@@ -46,8 +46,8 @@ def test_each_step_is_a_line_of_one_key_and_is_read_as_it_was_noted(path: Path) 
         journal.note(step)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [
-        {"format": 2},
-        {"shard": ["s", [{"selected": {"w": 3}}]]},
+        {"format": 3},
+        {"shard": ["s", [{"selected": {"w": 3}}], [[7, 11]]]},
         {"lost": ["s"]},
         {"publish": [[list(move) for move in moves] for moves in MOVES]},
         {"uploaded": {"name": "s"}},
@@ -59,7 +59,7 @@ def test_what_was_done_in_a_shard_is_kept_with_the_scores_of_random_cuts(path: P
     scores = Histogram.empty()
     scores.exact[[0, 7]] = 5, 2**40
     scores.binned[-1] = 1
-    begin(path).note(ShardFinished.of("s", [Restored(selected={"w": 6}, scores=scores)]))
+    begin(path).note(ShardFinished.of("s", [Restored(selected={"w": 6}, scores=scores)], []))
     (step,) = Journal(path).steps()
     assert isinstance(step, ShardFinished)
     (part,) = step.result()

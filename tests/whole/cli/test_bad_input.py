@@ -552,7 +552,7 @@ def linked_base(scene: Scene) -> None:
     Bad("is_one_of_several_inside_the_base", ["lies inside the base"],
         args=["--output", "base", "-k", "1,5"]),
     Bad("holds_what_an_input_links_to", ["base"],
-        linked_base, ["--overwrite"]),
+        linked_base, ["--overwrite", "--follow-links"]),
     Bad("is_a_file", ["out: exists and is no folder", "another --output"],
         lambda scene: scene.output.write_text("mine")),
     Bad("is_a_file_even_with_overwrite", ["out: exists and is no folder"],
@@ -594,12 +594,13 @@ def bound_by_permissions() -> list[str]:
         lambda scene: (scene.root / "locked").mkdir(), ["--output", "locked"]),
     Bad("shard", [SHARD, "cannot be opened: Permission denied"],
         lambda scene: (scene.target / SHARD).rename(scene.root / "locked")
-        and (scene.target / SHARD).symlink_to(scene.root / "locked")),
+        and (scene.target / SHARD).symlink_to(scene.root / "locked"), ["--follow-links"]),
     Bad("input_folder", ["base", "Permission denied"],
         lambda scene: scene.base.rename(scene.root / "locked"), ["--base", "locked"]),
     Bad("side_file", ["target/notes.txt", "cannot be read: no permission"],
         each(put("../locked", b"secret"),
-             lambda scene: (scene.target / "notes.txt").symlink_to(scene.root / "locked"))),
+             lambda scene: (scene.target / "notes.txt").symlink_to(scene.root / "locked")),
+        ["--follow-links"]),
 )  # fmt: skip
 def test_a_path_without_permission(scene: Scene, bad: Bad) -> None:
     prefix = bound_by_permissions()

@@ -110,7 +110,7 @@ def test_a_file_that_an_input_links_to_is_not_replaced(scene: Scene, side: str) 
     blob.parent.mkdir()
     (scene.root / side / name).rename(blob)
     (scene.root / side / name).symlink_to("../blobs/0123")
-    message = refuse(scene, "--output", "blobs/0123", "--overwrite")
+    message = refuse(scene, "--output", "blobs/0123", "--overwrite", "--follow-links")
     assert f"{name} of the {side}" in message
 
 

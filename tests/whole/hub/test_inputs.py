@@ -375,7 +375,7 @@ def test_cached_files_that_nobody_reads_are_not_open(sft: Repository, tmp_path: 
     restore(tmp_path)
     before = len(os.listdir("/dev/fd"))
     with open_checkpoint("acme/sft", "target") as target:
-        assert all(file.on_disk for file in target.side_files)
+        assert all(file.on_disk for file in target.side_files.copied)
         assert len(os.listdir("/dev/fd")) - before < 40
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import shardrestore
+from shardrestore.checkpoint.selection import SideFiles
 from shardrestore.figures.model import (
     ChangeFigures,
     Choice,
@@ -25,6 +26,7 @@ from shardrestore.figures.model import (
     TensorResult,
     TieFigures,
 )
+from shardrestore.figures.side_files import describe_side_files
 from shardrestore.notes import Note
 from shardrestore.report.card import encode_card
 from shardrestore.selection.histogram import ScoreStatistics
@@ -99,6 +101,9 @@ def figures(tensors: tuple[TensorResult, ...] = (), strategy: str = "top") -> Mo
     )
 
 
+FILES = describe_side_files(SideFiles())
+
+
 def card(
     model: ModelFigures | None = None,
     base: dict[str, Any] | None = None,
@@ -112,6 +117,7 @@ def card(
         model or figures(),
         inputs,
         OPTIONS | options,
+        FILES,
         inherited=inherited or {},
         kept_card=kept_card,
     )

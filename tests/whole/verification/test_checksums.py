@@ -132,9 +132,25 @@ def test_a_model_as_it_was_written_has_no_problem(scene: Scene) -> None:
     assert problems(scene.output) == []
 
 
-def test_a_model_without_checksums_has_no_problem(scene: Scene) -> None:
-    (scene.output / CHECKSUM_FILE).unlink()
+def test_a_model_that_was_written_without_checksums_has_no_problem(tmp_path: Path) -> None:
+    scene = Scene.make(tmp_path)
+    restore(scene, checksum=False)
     assert problems(scene.output) == []
+
+
+def test_checksums_that_are_gone_are_missed(scene: Scene) -> None:
+    (scene.output / CHECKSUM_FILE).unlink()
+    (found,) = problems(scene.output)
+    assert f"{CHECKSUM_FILE}: missing, though the model was written with --checksum" in found
+
+
+@pytest.mark.parametrize("kept", [0, 3], ids=["empty", "incomplete"])
+def test_checksums_that_do_not_cover_every_file_are_a_problem(scene: Scene, kept: int) -> None:
+    path = scene.output / CHECKSUM_FILE
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:kept]))
+    (found,) = problems(scene.output)
+    assert f"incomplete: {len(lines) - kept} of {len(lines)} files have no checksum" in found
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "templates/extra.jinja", "two words.txt"])

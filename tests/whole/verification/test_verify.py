@@ -368,7 +368,7 @@ def test_trailing_bytes_are_found(scene: Scene) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "model-00009-of-00009.safetensors"])
 def test_an_extra_shard_is_found(scene: Scene, name: str) -> None:
     shutil.copy(scene.shards[0], scene.output / name)
-    assert f"{scene.output / name}: an extra shard" in problems_of(scene)
+    assert f"{scene.output / name}: put there by neither" in problems_of(scene)
 
 
 def test_a_missing_shard_is_found(scene: Scene) -> None:
@@ -391,7 +391,7 @@ def test_a_single_file_must_not_have_an_index(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     assert scene.verify().ok
     (scene.output / INDEX).write_text("{}")
-    assert "an extra index: the target has none" in problems_of(scene)
+    assert f"{scene.output / INDEX}: put there by neither" in problems_of(scene)
 
 
 @pytest.mark.parametrize(
