@@ -13,6 +13,7 @@ from .outcome import printable
 
 _TITLES = {
     "download": "download",
+    "compare": "compare tied",
     "scan": "pass 1 scan",
     "refine": "pass 1 refine",
     "random": "random keys",

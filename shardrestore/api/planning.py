@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -16,7 +17,9 @@ from ..options.checks import check_flag, check_output
 from ..options.documented import documents_options
 from ..options.table import DEFAULT_PERCENT, Options
 from ..output.writer import free_bytes
-from ..plan.work import survey_regions
+from ..pairing.pairs import admitted_by
+from ..pairing.ties import find_ties
+from ..plan.work import RegionSurvey, survey_regions
 from ..request import make_request
 from ..runs.outputs import check_outputs, find_needs
 from ..runs.session import Session
@@ -70,9 +73,7 @@ def plan(
             target=session.target.where,
             base_bytes=session.base.nbytes,
             target_bytes=session.target.nbytes,
-            regions=survey_regions(
-                session.base, session.target, request.filters[0], request.scoring
-            ),
+            regions=_survey(session),
             models=tuple(
                 PlannedModel(
                     output=place if output else None,
@@ -109,6 +110,12 @@ def plan(
             remarks=session.downloads.remarks,
             notes=work.notes,
         )
+
+
+def _survey(session: Session) -> tuple[RegionSurvey, ...]:
+    admitted, target = session.request.filters[0], session.target
+    ties = find_ties(target, admitted_by([replace(admitted, region="all")]))
+    return survey_regions(session.base, target, admitted, session.request.scoring, ties)
 
 
 def _find_free_bytes(path: Path) -> int:

@@ -63,8 +63,12 @@ def _recast(value: Any, name: str | None, depth: int) -> Any:
     }
 
 
-def is_tied(config: Mapping[str, Any]) -> bool:
-    """Return whether a configuration says that the output head is the input embedding."""
+def says_tied(config: Mapping[str, Any]) -> bool | None:
+    """Return whether a configuration says that the output head is the input embedding.
+
+    None where it does not say: the class that loads the model decides, and most of them tie.
+    """
     text = config.get("text_config")
     inner = text if isinstance(text, dict) else {}
-    return config.get("tie_word_embeddings", inner.get("tie_word_embeddings")) is True
+    said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
+    return said if isinstance(said, bool) else None

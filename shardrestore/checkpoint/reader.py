@@ -27,6 +27,10 @@ class TensorReader(ABC):
         """Memory that each thread's reading takes besides the buffers that it fills."""
         return 0
 
+    def has(self, tensor: Tensor) -> bool:
+        """Whether a tensor's elements can be had; most readers have those of all."""
+        return True
+
     @abstractmethod
     def read(self, tensor: Tensor, start: int, elements: int, out: memoryview) -> None:
         """Write elements to the beginning of `out`, as codes of the tensor's format.

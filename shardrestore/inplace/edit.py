@@ -34,8 +34,10 @@ from ..passes.gather import Gathered, gather
 from ..passes.restore import Ledger, Restored
 from ..passes.scan import refuse_nonfinite, scan
 from ..plan.segment import Segment
+from ..plan.work import Work
 from ..request import Request
 from ..runs.description import describe, describe_device, describe_times
+from ..runs.preparation import prepare
 from ..runs.session import ModelSession
 from .changes import Changes, SegmentSink, project_changes
 from .claim import Claim
@@ -156,7 +158,6 @@ class _Editor:
         self, session: ModelSession, changes: Changes, observer: Observer | None, folder: Path
     ) -> None:
         self._session = session
-        self._work = session.work
         self._changes = changes
         self._context = Context(
             job=session.job(),
@@ -165,11 +166,14 @@ class _Editor:
             folder=folder,
         )
 
+    @property
+    def _work(self) -> Work:
+        return self._session.work
+
     def carry_out(self, watch: Stopwatch) -> RestorationReport:
         """Scan, cut, edit."""
         self._check_accessible()
-        downloads = self._session.downloads
-        downloads.carry_out(self._work.sizing.downloads, self._context.observer, watch)
+        self._context = prepare(self._session, self._context, watch)
         with watch.phase("scan"):
             gathered, placed = self._find_cut()
         with watch.phase("restore"):
@@ -198,11 +202,11 @@ class _Editor:
                 model.reader.check_accessible(names)
 
     def _segments(self) -> list[Segment]:
-        """Return all that is edited: tied heads that are parameters of their own as well."""
+        """Return all that is edited: tied weights that are parameters of their own as well."""
         return [*self._work.segments, *self._work.twins]
 
     def _find_cut(self) -> tuple[Gathered, PlacedCut]:
-        found = scan(self._context, self._work.segments, self._work.twins)
+        found = scan(self._context, self._work.segments)
         with closing(found.histograms):
             if not self._context.job.allow_nonfinite:
                 refuse_nonfinite(found)

@@ -90,6 +90,10 @@ class ModuleReader(TensorReader):
             )
             raise CheckpointError("\n".join(lines))
 
+    def has(self, tensor: Tensor) -> bool:
+        """Whether a parameter is floating and accessible."""
+        return tensor.name in self._weights
+
     def devices(self) -> list[str]:
         """Return the devices that hold parameters, except processors, as torch names them."""
         places = {weights.device for weights in self._weights.values()}

@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-STAGES = ("download", "scan", "refine", "random", "restore", "restore_and_push", "verify", "push")
+STAGES = (
+    "download",
+    "compare",
+    "scan",
+    "refine",
+    "random",
+    "restore",
+    "restore_and_push",
+    "verify",
+    "push",
+)
 """In the order in which a run comes by; not every run has each.
 
+``compare`` reads what may be tied in the target.
 ``restore_and_push`` is ``restore`` where each shard is uploaded before the next is begun: its
 bytes are those that are read, and those that are sent."""
 

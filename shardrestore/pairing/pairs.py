@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..checkpoint.config import is_tied
+from ..checkpoint.config import says_tied
 from ..checkpoint.entry import shorten, show_dims, show_name
 from ..checkpoint.model import Model
 from ..checkpoint.tensor import Tensor
@@ -24,6 +24,7 @@ from .regions import (
     locate,
 )
 from .rename import compile_pattern, rename_all, suggest_prefix
+from .ties import Apart, Ties
 from .towers import Towers, find_towers
 
 
@@ -47,6 +48,15 @@ class Filter:
         """Return whether the patterns admit a name, whatever its region."""
         included = not self.include or any(pattern.search(name) for pattern in self.include)
         return included and not any(pattern.search(name) for pattern in self.exclude)
+
+
+def admitted_by(filters: Sequence[Filter]) -> Callable[[Tensor, Towers], bool]:
+    """Return a function that says whether any of some filters admits a tensor."""
+
+    def admits(tensor: Tensor, towers: Towers) -> bool:
+        return any(one.admits(tensor, towers) for one in filters)
+
+    return admits
 
 
 def make_filter(region: str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Filter:
@@ -78,7 +88,7 @@ class Pair:
     cast: bool
     """Whether both sides are cast to `out_dtype`, and scored in it."""
     twin: str | None = None
-    """For a tied output head: the embedding whose selection it repeats, uncounted."""
+    """For one of several names of the same weights: the name whose selection it repeats."""
 
     @property
     def name(self) -> str:
@@ -100,7 +110,7 @@ class Pairing:
     pairs: tuple[Pair, ...]
     """Tensors whose elements are ranked, in canonical order."""
     twins: tuple[Pair, ...]
-    """Tied output heads, which repeat what their embedding gets."""
+    """Further names of tied weights, which repeat what the first gets and are not counted."""
     notes: tuple[Note, ...] = ()
     """What was found when the names were matched."""
 
@@ -116,7 +126,7 @@ class Problem:
 
     name: str
     kind: str = field(metadata=OMITTED)
-    """``missing``, ``shape`` or ``dtype``."""
+    """``missing``, ``shape``, ``dtype`` or ``tied``."""
     text: str = field(metadata=key("problem"))
 
 
@@ -125,6 +135,7 @@ def match(
     target: Model,
     admitted: Filter,
     scoring: Scoring,
+    ties: Ties,
 ) -> Pairing:
     """Pair every tensor of the region with its partner in the base.
 
@@ -132,13 +143,17 @@ def match(
     ------
     PairingError
         If any tensor of the region lacks a partner of the same shape and of a
-        floating format; all of them are listed at once.
+        floating format, or differs from the one that the configuration ties it to;
+        all of them are listed at once.
     RequestError
         If the region has no tensor, naming the regions that have.
     """
-    pairing, problems = survey(base, target, admitted, scoring)
+    pairing, problems = survey(base, target, admitted, scoring, ties)
+    untied = [problem for problem in problems if problem.kind == "tied"]
+    if untied:
+        raise PairingError(_explain_untied(untied, target))
     if problems:
-        rename = _suggest_rename(base, target, admitted, scoring, problems)
+        rename = _suggest_rename(base, target, admitted, scoring, ties, problems)
         raise PairingError(_explain(problems, base, target, admitted, rename))
     if not pairing.elements:
         raise RequestError(_explain_absence(target, admitted))
@@ -150,26 +165,28 @@ def survey(
     target: Model,
     admitted: Filter,
     scoring: Scoring,
+    ties: Ties,
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair what can be paired, and say of the rest of the region why it cannot."""
     towers = find_towers(target.tensors)
     originals = rename_all(base.tensors.keys(), scoring.renames)
     base_by_name = {new: base.tensors[old] for new, old in originals.items()}
     base_head_twin = _base_head_twin(base_by_name)
-    twin_of = _tied_heads(target, base_by_name)
+    leaders = ties.leaders(base_by_name)
+    refused = _refuse_untied(target, ties)
     pairs: list[Pair] = []
     twins: list[Pair] = []
     problems: list[Problem] = []
     for tensor in target.tensors.values():
-        embedding = twin_of.get(tensor.name)
-        # A tied head is its embedding under another name: it takes part if and
-        # only if the embedding does, and its elements count once.
-        if not admitted.admits(target.tensors[embedding] if embedding else tensor, towers):
+        # Tied weights are one tensor with several names: all of it takes part if and
+        # only if the first name does, and its elements count once.
+        leader = leaders.get(tensor.name, tensor.name)
+        if not admitted.admits(target.tensors[leader], towers):
             continue
-        partner = base_by_name.get(embedding or tensor.name)
-        if partner is None and is_output_head(tensor.name):
+        partner = base_by_name.get(leader)
+        if partner is None and is_output_head(leader):
             partner = base_head_twin
-        problem = _find_problem(partner, tensor)
+        problem = refused.get(tensor.name) or _find_problem(partner, tensor)
         if partner is None or problem:
             problems.append(problem or _missing(tensor))
             continue
@@ -179,27 +196,92 @@ def survey(
             place=locate(tensor.name, tensor.shape, towers),
             out_dtype=scoring.cast or tensor.dtype,
             cast=scoring.cast is not None,
-            twin=embedding,
+            twin=None if leader == tensor.name else leader,
         )
-        (twins if embedding else pairs).append(pair)
-    return Pairing(pairs=tuple(pairs), twins=tuple(twins)), tuple(problems)
+        (twins if pair.twin else pairs).append(pair)
+    taken = {pair.name for pair in (*pairs, *twins)}
+    pairing = Pairing(
+        pairs=tuple(pairs),
+        twins=tuple(twins),
+        notes=(
+            *_note_apart(target, ties, taken),
+            *_note_patterns(leaders, admitted, taken),
+            *_note_silence(target, twins),
+        ),
+    )
+    return pairing, tuple(problems)
 
 
-def _tied_heads(target: Model, base: Mapping[str, Tensor]) -> dict[str, str]:
-    """Map each tied output head that the target nevertheless holds to its embedding.
-
-    Of several aliases of the embedding, one that the base holds too is taken.
-    """
-    if not is_tied(target.config):
+def _refuse_untied(target: Model, ties: Ties) -> dict[str, Problem]:
+    """Return heads that differ from their embedding although the configuration ties them."""
+    if not says_tied(target.config):
         return {}
-    heads = [tensor for name, tensor in target.tensors.items() if is_output_head(name)]
-    embeddings = [tensor for name, tensor in target.tensors.items() if is_input_embedding(name)]
     return {
-        head.name: embedding.name
-        for head in heads
-        for embedding in sorted(embeddings, key=lambda tensor: tensor.name in base)
-        if (head.shape, head.dtype) == (embedding.shape, embedding.dtype)
+        apart.name: Problem(
+            name=apart.name,
+            kind="tied",
+            text=f"differs from {show_name(apart.original)} near element {apart.element}, "
+            f"although config.json of {target.where} ties them",
+        )
+        for apart in ties.apart
+        if apart.is_head
     }
+
+
+def _explain_untied(problems: Sequence[Problem], target: Model) -> str:
+    lines = [f"{show_name(problem.name)} {problem.text}" for problem in problems]
+    return "\n".join(lines) + ": correct tie_word_embeddings, or leave both out with --exclude"
+
+
+def _note_apart(target: Model, ties: Ties, taken: Collection[str]) -> Iterator[Note]:
+    """Say what differs although its name says that it does not, and nothing else decides."""
+    for apart in ties.apart:
+        decided = apart.is_head and says_tied(target.config) is not None
+        if not decided and (apart.name in taken or apart.original in taken):
+            yield Note(kind="untied", text=_describe_apart(apart))
+
+
+def _describe_apart(apart: Apart) -> str:
+    names = f"{show_name(apart.name)} differs from {show_name(apart.original)}"
+    if not apart.is_head:
+        return f"{names} near element {apart.element}, whose copy its name makes it: both count."
+    return (
+        f"{names} near element {apart.element}, and the target's config.json does not say whether "
+        "they are tied: both count. A library that ties them loads one of the two in the place of "
+        "both: set tie_word_embeddings to false there if they are not tied."
+    )
+
+
+def _note_patterns(
+    leaders: Mapping[str, str], admitted: Filter, taken: Collection[str]
+) -> Iterator[Note]:
+    """Say where patterns would part what is tied."""
+    for name, leader in leaders.items():
+        if admitted.admits_name(name) == admitted.admits_name(leader):
+            continue
+        names = f"{show_name(name)} is tied to {show_name(leader)}"
+        if name in taken:
+            text = (
+                f"{names}, and is restored with it although --include or --exclude leave it out: "
+                "leave out both, or neither."
+            )
+        elif admitted.admits_name(name):
+            text = f"{names}, and is left out with it although --include or --exclude admit it."
+        else:
+            continue
+        yield Note(kind="tied", text=text)
+
+
+def _note_silence(target: Model, twins: Sequence[Pair]) -> Iterator[Note]:
+    """Say that weights are taken for tied against the configuration's word."""
+    if says_tied(target.config) is False:
+        for pair in twins:
+            yield Note(
+                kind="tied",
+                text=f"{show_name(pair.name)} is equal to {show_name(pair.twin or '')} in every "
+                "byte, although the target's config.json says that the head is not tied: they "
+                "count once, and stay equal.",
+            )
 
 
 def _base_head_twin(base: Mapping[str, Tensor]) -> Tensor | None:
@@ -283,6 +365,7 @@ def _suggest_rename(
     target: Model,
     admitted: Filter,
     scoring: Scoring,
+    ties: Ties,
     problems: Sequence[Problem],
 ) -> str | None:
     """Return one more renaming that pairs every missing tensor and breaks no other."""
@@ -299,7 +382,7 @@ def _suggest_rename(
         return None
     widened = replace(scoring, renames=(*scoring.renames, suggestion))
     try:
-        _, left = survey(base, target, admitted, widened)
+        _, left = survey(base, target, admitted, widened, ties)
     except PairingError:
         return None
     return None if left else suggestion

@@ -21,7 +21,16 @@ from functools import lru_cache
 from ..errors import RequestError
 from .towers import BLOCK, NO_TOWERS, Towers
 
-__all__ = ["REGIONS", "Place", "in_region", "is_input_embedding", "is_output_head", "locate"]
+__all__ = [
+    "REGIONS",
+    "Place",
+    "Table",
+    "find_table",
+    "in_region",
+    "is_input_embedding",
+    "is_output_head",
+    "locate",
+]
 
 REGIONS: tuple[str, ...] = ("transformer", "attention", "mlp", "embedding", "all")
 
@@ -102,6 +111,13 @@ _INPUT_EMBEDDING = re.compile(
     r"|tokens_embed|token_embedding|embeddings?|shared)\.weight"
     r"|transformer\.w\.weight"  # CTRL
 )
+
+
+# In blocks for multi-token prediction: DeepSeek's layers.61.embed_tokens and shared_head.head.
+_EMBEDDING_IN_BLOCK = re.compile(
+    r"(?:embed_tokens|(?:word|tok|input)_embeddings?|wte|embedding)\.weight"
+)
+_HEAD_IN_BLOCK = re.compile(r"(?:shared_head(?:\.(?:lm_)?head)?|lm_head|output_head)\.weight")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +213,51 @@ def is_input_embedding(name: str) -> bool:
     Encoder-decoder files may hold several (``shared``, ``encoder.embed_tokens``): aliases.
     """
     return _fits_outside_blocks(_INPUT_EMBEDDING, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table with a row for each token: what may be one and the same under several names."""
+
+    tower: str
+    """One of ``TOWERS``."""
+    is_head: bool
+    """An output head; else an input embedding."""
+    is_bias: bool
+    """A head's bias."""
+    is_shared: bool
+    """By its name the one embedding of encoder and decoder."""
+    in_block: bool
+    """In a block: a copy for multi-token prediction."""
+
+
+def find_table(name: str, towers: Towers = NO_TOWERS) -> Table | None:
+    """Say which table of tokens `name` is; None if it is none.
+
+    Examples
+    --------
+    >>> find_table("model.layers.61.shared_head.head.weight").in_block
+    True
+    """
+    if len(name) > _LONGEST_NAME:
+        return None
+    head, layer, _ = _split(name)
+    if layer is None:
+        is_head = _OUTPUT_HEAD.fullmatch(name) is not None
+        is_embedding = _INPUT_EMBEDDING.fullmatch(name) is not None
+    else:
+        inside = name[BLOCK.search(name).end() :]  # type: ignore[union-attr]
+        is_head = _HEAD_IN_BLOCK.fullmatch(inside) is not None
+        is_embedding = _EMBEDDING_IN_BLOCK.fullmatch(inside) is not None
+    if not (is_head or is_embedding):
+        return None
+    return Table(
+        tower=towers.locate(head),
+        is_head=is_head,
+        is_bias=name.endswith(".bias"),
+        is_shared=name.endswith("shared.weight"),
+        in_block=layer is not None,
+    )
 
 
 def _fits_outside_blocks(pattern: re.Pattern[str], name: str) -> bool:

@@ -13,8 +13,7 @@ from ..checkpoint.entry import shorten, show_name
 from ..engine.choice import open_engine
 from ..engine.interface import Counted
 from ..engine.job import Job
-from ..engine.workspace import as_bytes
-from ..errors import NonFiniteError, PairingError
+from ..errors import NonFiniteError
 from ..machine.executor import Control, Stage
 from ..machine.progress import in_units
 from ..plan.segment import Segment
@@ -47,7 +46,7 @@ class Scan:
     """Finite weights of both that the output's format makes infinite."""
 
 
-def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]) -> Scan:
+def scan(context: Context, segments: Sequence[Segment]) -> Scan:
     """Count the scores of all segments.
 
     Parameters
@@ -55,8 +54,6 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
     context : Context
     segments : sequence of Segment
         What is ranked, in canonical order.
-    twins : sequence of Segment
-        Tied heads; compared with their embeddings, not counted.
 
     Returns
     -------
@@ -65,14 +62,12 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
 
     Raises
     ------
-    PairingError
-        If a tied head differs from its embedding.
     CheckpointError
         If an input cannot be read.
     """
     stage = Stage(name="scan", open_worker=partial(_Scanner, context.job), work=_Scanner.scan)
     # Files are read front to back, whatever the names of their tensors.
-    tasks = sorted([*segments, *twins], key=_file_order)
+    tasks = sorted(segments, key=_file_order)
     spool = Spool(context.folder, len(segments))
     try:
         result = Scan(
@@ -84,11 +79,10 @@ def scan(context: Context, segments: Sequence[Segment], twins: Sequence[Segment]
         )
         with context.run_observed(stage, tasks) as counts:
             for segment, found in counts:
-                if found is not None:
-                    result.zero_base[segment.number] = found.counted.zero_base
-                    result.overflows[segment.number] = found.counted.overflows
-                    result.nonfinite[segment.number] = found.nonfinite
-                    spool.put(segment.number, found.counted.histogram)
+                result.zero_base[segment.number] = found.counted.zero_base
+                result.overflows[segment.number] = found.counted.overflows
+                result.nonfinite[segment.number] = found.nonfinite
+                spool.put(segment.number, found.counted.histogram)
     except BaseException:
         spool.close()
         raise
@@ -114,36 +108,16 @@ class _Scanner:
 
     def __init__(self, job: Job, control: Control) -> None:
         self._engine = open_engine(job, control)
-        self._target = job.target
         self._control = control
 
-    def scan(self, segment: Segment) -> _Found | None:
-        """Count a segment; a tied head's is compared, and there is nothing to say of it."""
-        if segment.pair.twin:
-            self._compare_twin(segment)
-            return None
+    def scan(self, segment: Segment) -> _Found:
+        """Count a segment."""
         counted = self._engine.count(segment, in_units(self._control, segment.element_bytes))
         # A non-finite weight gives a score that is infinite or no number; so
         # may finite ones, by overflow. Rare enough to read the segment again.
         suspicious = counted.histogram.bins[-1] >= INFINITY_BIN
         nonfinite = self._engine.count_nonfinite(segment) if suspicious else 0
         return _Found(counted=counted, nonfinite=nonfinite)
-
-    def _compare_twin(self, segment: Segment) -> None:
-        pair, target = segment.pair, self._target
-        embedding = target.tensors[pair.twin or ""]
-        space = self._engine.space
-        space.announce(target, embedding, segment.start, segment.elements)
-        for start, head in space.target_chunks(pair.target, segment.start, segment.elements):
-            embedded = space.base_buffer[: head.nbytes].view(head.dtype)
-            target.reader.read(embedding, start, head.size, as_bytes(embedded))
-            if not np.array_equal(embedded, head):
-                raise PairingError(
-                    f"{pair.name} differs from {embedding.name} near element {start}, although "
-                    f"config.json of {target.where} ties them: correct tie_word_embeddings, or "
-                    f"leave both out with --exclude"
-                )
-            self._control.advance(head.size * segment.element_bytes)
 
 
 def refuse_nonfinite(scan: Scan) -> None:

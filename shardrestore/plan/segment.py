@@ -44,7 +44,7 @@ class Segment:
 
     @property
     def stream(self) -> str:
-        """Name that random keys are drawn for: a tied head repeats its embedding's."""
+        """Name that random keys are drawn for: tied weights have one for all their names."""
         return self.pair.twin or self.pair.name
 
 
@@ -80,7 +80,7 @@ def split_pairs(pairs: Sequence[Pair]) -> tuple[Segment, ...]:
 
 
 def twin_segments(twins: Sequence[Pair], segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """Return the segments of tied heads, each with the number of the one it repeats."""
+    """Return the segments of further names, each with the number of the one it repeats."""
     by_place = {(segment.pair.name, segment.index): segment for segment in segments}
     return tuple(
         Segment(

@@ -17,6 +17,7 @@ from ..machine.device import Device
 from ..notes import Note, unite_notes
 from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
 from ..pairing.regions import REGIONS
+from ..pairing.ties import Ties
 from ..scoring import Scoring
 from ..selection.cut import Strategy, selected_count
 from ..selection.histogram import BIN_BYTES
@@ -46,7 +47,7 @@ class Work:
     segments: tuple[Segment, ...]
     """Segments of all regions together, in canonical order."""
     twins: tuple[Segment, ...]
-    """Segments of tied heads."""
+    """Segments of further names of tied weights."""
     goals: tuple[Goal, ...]
     """What is to be written, one for each output."""
     shards: tuple[OutputShard, ...]
@@ -94,6 +95,7 @@ def plan_work(
     target: Model,
     filters: Sequence[Filter],
     scoring: Scoring,
+    ties: Ties,
     *,
     strategies: Sequence[Strategy],
     percents: Sequence[float],
@@ -113,6 +115,8 @@ def plan_work(
     filters : sequence of Filter
         The regions.
     scoring : Scoring
+    ties : Ties
+        What is tied in the target.
     strategies, percents, approximate
         As in the request.
     profile_bytes : int or None
@@ -134,7 +138,7 @@ def plan_work(
     MemoryBudgetError
         If the budget is too small.
     """
-    pairings = [match(base, target, one, scoring) for one in filters]
+    pairings = [match(base, target, one, scoring, ties) for one in filters]
     pairs, twins = _unite(pairings)
     _check_size(pairs, limits)
     segments = split_pairs(pairs)
@@ -200,7 +204,7 @@ class ScanWork:
 
     segments: tuple[Segment, ...]
     twins: tuple[Segment, ...]
-    """Segments of tied heads."""
+    """Segments of further names of tied weights."""
     sizing: Sizing
     spool_bytes: int
     """Disk that the work file takes meanwhile, and the profile afterwards."""
@@ -364,12 +368,13 @@ def survey_regions(
     target: Model,
     admitted: Filter,
     scoring: Scoring,
+    ties: Ties,
 ) -> tuple[RegionSurvey, ...]:
     """Return what each region would mean, with the patterns of `admitted`."""
     surveys = []
     for region in REGIONS:
         narrowed = Filter(region=region, include=admitted.include, exclude=admitted.exclude)
-        pairing, problems = survey(base, target, narrowed, scoring)
+        pairing, problems = survey(base, target, narrowed, scoring, ties)
         surveys.append(
             RegionSurvey(
                 region=region,

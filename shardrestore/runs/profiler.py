@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.selection import FilePolicy
 from ..engine.job import Job
-from ..inputs.download import plan_downloads
+from ..inputs.download import Downloads, plan_downloads
 from ..inputs.opened import Inputs
 from ..inputs.reference import Reference, open_checkpoint
-from ..machine.device import find_device
+from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
-from ..pairing.pairs import Pairing, Problem, match, survey
+from ..pairing.pairs import Pairing, Problem, admitted_by, match, survey
+from ..pairing.ties import Ties, find_ties
+from ..passes.compare import find_differences
 from ..passes.context import Context
 from ..passes.profiled import save_scan
 from ..passes.scan import scan as scan_weights
-from ..plan.work import plan_scan
+from ..plan.work import ScanWork, plan_scan
 from ..profile.identity import identify
 from ..request import Request
 from .file import NewFile, check_file
@@ -61,46 +64,38 @@ def make_profile(
         check_file(output, "the profile", overwrite=request.overwrite)
         for role, checkpoint in (("base", opened_base), ("target", opened)):
             refuse_overlap(output, role, checkpoint)
-        pairing, problems = _pair(opened_base, opened, request)
         downloads = plan_downloads(opened_base, opened, request.streamed, side_files=False)
         device = find_device(request.devices, limit, request.scoring.score)
-        work = plan_scan(
-            opened_base,
-            opened,
-            pairing,
-            downloads=downloads,
-            device=device,
-            limits=request.limits,
-            runtime_bytes=measure_runtime(),
-        )
-        needs = Needs(outputs=[(output, work.spool_bytes)], spool_bytes=work.spool_bytes)
+
+        def plan(ties: Ties) -> _Planned:
+            return _plan(opened_base, opened, request, ties, downloads, device)
+
+        planned = plan(find_ties(opened, admitted_by(request.filters)))
+        spool_bytes = planned.work.spool_bytes
+        needs = Needs(outputs=[(output, spool_bytes)], spool_bytes=spool_bytes)
         check_disk(output, needs, downloads)
         watched = observer or SilentObserver()
-        downloads.carry_out(work.sizing.downloads, watched, Stopwatch())
+        downloads.carry_out(planned.work.sizing.downloads, watched, Stopwatch())
         inputs = {"base": identify(opened_base), "target": identify(opened)}
         with NewFile(output, overwrite=request.overwrite) as file:
             context = Context(
-                job=Job(
-                    inputs=Inputs(opened_base, opened),
-                    device=device,
-                    sizing=work.sizing,
-                    scoring=request.scoring,
-                    seed=request.seed,
-                    allow_nonfinite=True,
-                ),
-                executor=ThreadExecutor(),
-                observer=watched,
-                folder=file.folder,
+                job=planned.job, executor=ThreadExecutor(), observer=watched, folder=file.folder
             )
-            scan = scan_weights(context, work.segments, work.twins)
+            while twins := planned.work.twins:
+                differences = find_differences(context, twins)
+                if not differences:
+                    break
+                planned = plan(planned.ties.split(differences, opened))
+                context = replace(context, job=planned.job)
+            scan = scan_weights(context, planned.work.segments)
             try:
                 save_scan(
                     file.path,
                     scan,
-                    pairing.pairs,
+                    planned.pairing.pairs,
                     inputs,
                     request.scoring,
-                    problems=problems,
+                    problems=planned.problems,
                 )
             finally:
                 scan.histograms.close()
@@ -109,11 +104,51 @@ def make_profile(
             file.publish()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planned:
+    """A scan, as far as what is tied is known."""
+
+    ties: Ties
+    pairing: Pairing
+    problems: tuple[Problem, ...]
+    work: ScanWork
+    job: Job
+
+
+def _plan(
+    base: Checkpoint,
+    target: Checkpoint,
+    request: Request,
+    ties: Ties,
+    downloads: Downloads,
+    device: Device,
+) -> _Planned:
+    pairing, problems = _pair(base, target, request, ties)
+    work = plan_scan(
+        base,
+        target,
+        pairing,
+        downloads=downloads,
+        device=device,
+        limits=request.limits,
+        runtime_bytes=measure_runtime(),
+    )
+    job = Job(
+        inputs=Inputs(base, target),
+        device=device,
+        sizing=work.sizing,
+        scoring=request.scoring,
+        seed=request.seed,
+        allow_nonfinite=True,
+    )
+    return _Planned(ties=ties, pairing=pairing, problems=problems, work=work, job=job)
+
+
 def _pair(
-    base: Checkpoint, target: Checkpoint, request: Request
+    base: Checkpoint, target: Checkpoint, request: Request, ties: Ties
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair whatever can be paired; nothing at all is an error that says why."""
-    pairing, problems = survey(base, target, request.filters[0], request.scoring)
+    pairing, problems = survey(base, target, request.filters[0], request.scoring, ties)
     if not pairing.elements:
-        match(base, target, request.filters[0], request.scoring)
+        match(base, target, request.filters[0], request.scoring, ties)
     return pairing, problems

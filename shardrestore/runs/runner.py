@@ -28,6 +28,7 @@ from ..passes.restore import Restored
 from ..passes.restore import restore as write_models
 from ..passes.scan import Scan, refuse_nonfinite
 from ..passes.scan import scan as scan_weights
+from ..plan.work import Work
 from ..report.page import check_library
 from .description import describe, describe_costs
 from .finished import find_finished, read_figures
@@ -37,6 +38,7 @@ from .journal import Prepared, ShardFinished
 from .kept_scan import keep_scan, open_kept_scan
 from .outputs import check_outputs
 from .pages import detail_regions
+from .preparation import prepare
 from .session import Session
 from .sink import KeepLocal, ShardSink
 from .workspace import Workspace, kept_if_resumable, take_up
@@ -164,7 +166,6 @@ class Runner:
     ) -> None:
         self.session = session
         self.request = session.request
-        self.work = session.work
         self.workspace = workspace
         self.journal = workspace.journal
         self.sink = sink
@@ -175,14 +176,18 @@ class Runner:
             observer=observer or SilentObserver(),
             folder=workspace.first.folder,
         )
-        self.folders = FolderWriter(session, watch, self.context)
+
+    @property
+    def work(self) -> Work:
+        """What is planned."""
+        return self.session.work
 
     def carry_out(self) -> tuple[Restoration, ...]:
         """Do all that an earlier run has not done already, in order."""
         moves = self.workspace.moves
         models: Sequence[ModelFigures] = ()
         if moves is None:
-            self._download()
+            self._prepare()
             found = self._scan_and_cut()  # from here on the run can be resumed
             models = self._restore(found)
             moves = self._complete_folders(models, found.details)
@@ -200,10 +205,8 @@ class Runner:
         models = models or read_figures(self.session, outputs)
         return _conclude(self.session, outputs, models, self.watch, read_bytes=read_bytes)
 
-    def _download(self) -> None:
-        self.session.downloads.carry_out(
-            self.work.sizing.downloads, self.context.observer, self.watch
-        )
+    def _prepare(self) -> None:
+        self.context = prepare(self.session, self.context, self.watch)
 
     def _scan_and_cut(self) -> _Found:
         """Pass 1, and what follows from it for every goal."""
@@ -229,15 +232,12 @@ class Runner:
         profile = self.session.profile
         kept = open_kept_scan(self.workspace.first) if self.journal.begun and not profile else None
         if profile is not None:
-            if self.work.twins:
-                # A profile does not count tied heads: that they are still tied must be seen.
-                scan_weights(self.context, (), self.work.twins).histograms.close()
             scan = load_scan(profile, self.work.segments)
         elif kept is not None:
             stack.callback(kept.close)
             scan = load_scan(kept, self.work.segments)
         else:
-            scan = scan_weights(self.context, self.work.segments, self.work.twins)
+            scan = scan_weights(self.context, self.work.segments)
             stack.callback(scan.histograms.close)
         if not self.request.allow_nonfinite:
             refuse_nonfinite(scan)
@@ -283,10 +283,11 @@ class Runner:
     ) -> list[list[Move]]:
         """Add to each model what it has besides its shards; return the renames that are left."""
         sent = self.sink.held(self.workspace)
+        folders = FolderWriter(self.session, self.watch, self.context)
         moves = []
         for figures, staging in zip(models, self.workspace.stagings, strict=True):
             detail = details.get(figures.choice.region)
-            names = self.folders.complete(staging, figures, detail, sent, self.sink.files)
+            names = folders.complete(staging, figures, detail, sent, self.sink.files)
             moves.append(staging.plan_moves(names))
         return moves
 

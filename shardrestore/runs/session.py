@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -15,6 +15,8 @@ from ..inputs.opened import Inputs
 from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
+from ..pairing.pairs import admitted_by
+from ..pairing.ties import Ties, find_ties
 from ..passes.cut import PlacedCut
 from ..passes.restore import Restored
 from ..plan.work import Work, plan_work
@@ -47,6 +49,7 @@ class ModelSession:
     target: Model
     profile: Profile | None
     downloads: Downloads
+    ties: Ties
     work: Work
 
     def __init__(
@@ -70,6 +73,8 @@ class ModelSession:
             self.downloads = plan_downloads(
                 self.base, self.target, request.streamed, side_files=True
             )
+            self.ties = find_ties(self.target, admitted_by(request.filters))
+            self._device = device
             self.work = self._plan(device)
             if self.profile is not None:
                 check_profile(self.profile, self.base, self.target, request.scoring)
@@ -105,6 +110,7 @@ class ModelSession:
             self.target,
             request.filters,
             request.scoring,
+            self.ties,
             strategies=request.strategies,
             percents=request.percents,
             approximate=request.approximate,
@@ -115,6 +121,17 @@ class ModelSession:
             limits=request.limits,
             runtime_bytes=measure_runtime(),
         )
+
+    def untie(self, differences: Mapping[str, int]) -> None:
+        """Plan anew where tensors differ that a sample found tied: see ``Ties.split``.
+
+        Raises
+        ------
+        PairingError
+            If the configuration ties them.
+        """
+        self.ties = self.ties.split(differences, self.target)
+        self.work = self._plan(self._device)
 
     def job(self) -> Job:
         """Return what the workers of all passes have in common."""

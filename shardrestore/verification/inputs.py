@@ -17,6 +17,7 @@ from ..inputs.reference import Reference, open_checkpoint
 from ..pairing.pairs import Pairing, make_filter, match
 from ..pairing.rename import parse_rename
 from .record import InputIdentity, Record
+from .ties import find_equal
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def open_inputs(
 
 
 def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing:
-    """Match the tensors of the recorded region.
+    """Match the tensors of the recorded region; what is tied is compared.
 
     Raises
     ------
@@ -73,7 +74,8 @@ def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing
             parse_rename(text)
     except RequestError as error:
         raise CheckpointError(f"{record.where}: damaged: {error}") from error
-    return match(base, target, admitted, record.scoring)
+    ties = find_equal(target, admitted, lambda: None)
+    return match(base, target, admitted, record.scoring, ties)
 
 
 def _open_input(

@@ -7,8 +7,9 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -172,17 +173,23 @@ class Case:
 
     base: Tensors
     target: Tensors
-    tied: bool
-    """Whether the target's head is its embedding."""
+    tied: bool | None
+    """Whether the target's configuration says that its head is its embedding; None if silent."""
 
     @property
     def twins(self) -> dict[str, str]:
-        return {"lm_head.weight": "model.embed_tokens.weight"} if self.tied else {}
+        """The head as its embedding's twin, if its bytes are the same, whatever is said."""
+        head, embedding = "lm_head.weight", "model.embed_tokens.weight"
+        stored = self.target.get(head)
+        is_same = stored is not None and stored == self.target.get(embedding)
+        return {head: embedding} if is_same else {}
 
     @property
     def side_files(self) -> dict[str, bytes]:
         """What lies beside the target's weights."""
-        config = {"model_type": "llama", "dtype": "float32", "tie_word_embeddings": self.tied}
+        config: dict[str, Any] = {"model_type": "llama", "dtype": "float32"}
+        if self.tied is not None:
+            config["tie_word_embeddings"] = self.tied
         return {
             "config.json": json.dumps(config).encode(),
             "tokenizer.json": b'{"version": "1.0"}\r\n',
@@ -260,23 +267,22 @@ def cases(draw: st.DrawFn, *, nonfinite: bool | None = False) -> Case:
             draw(st.sampled_from([0.0, 0.1, 0.7, 1.0])),
             draw(st.booleans()) if nonfinite is None else nonfinite,
         )
-    tied = False
+    said = [False, None]
     embedding = "model.embed_tokens.weight"
     if embedding in target:
         head = draw(st.sampled_from(["own", "tied", "none in base"]))
-        if head == "tied":
-            tied = True
+        if head != "own":
+            said = [True, True, False, None]
             target["lm_head.weight"] = target[embedding]
-        elif head == "none in base":
+        if head == "none in base":
             base.pop("lm_head.weight", None)
-            target["lm_head.weight"] = replace(target[embedding])
     for name in draw(st.lists(st.sampled_from(sorted(PASSED_THROUGH)), unique=True)):
         dtype = PASSED_THROUGH[name]
         data = rng.integers(0, 100, 5).astype(ITEM_TYPES[dtype]).tobytes()
         target[name] = Stored(dtype, (5,), data)
     if draw(st.booleans()):
         base["base.only"] = store([1.0, 2.0], "F16")
-    return Case(base, target, tied)
+    return Case(base, target, draw(st.sampled_from(said)))
 
 
 def layouts() -> st.SearchStrategy[Layout]:

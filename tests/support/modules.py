@@ -37,7 +37,10 @@ def stored_of(tensor: torch.Tensor) -> Stored:
 
 
 def build(
-    tensors: Mapping[str, Stored], *, tied: Mapping[str, str] | None = None, says_tied: bool = False
+    tensors: Mapping[str, Stored],
+    *,
+    tied: Mapping[str, str] | None = None,
+    says_tied: bool | None = False,
 ) -> nn.Module:
     """Make a module whose parameters have these names.
 
@@ -45,7 +48,8 @@ def build(
     configuration says of the head.
     """
     module = nn.Module()
-    module.config = SimpleNamespace(to_dict=lambda: {"tie_word_embeddings": says_tied})
+    said = {} if says_tied is None else {"tie_word_embeddings": says_tied}
+    module.config = SimpleNamespace(to_dict=lambda: said)
     parameters: dict[str, nn.Parameter] = {}
     tied = tied or {}
     for name in sorted(tensors, key=lambda name: name in tied):

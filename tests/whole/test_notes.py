@@ -35,9 +35,9 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every pairing has a note that names its region."""
     from shardrestore.pairing.pairs import match
 
-    def match_with_note(base: Any, target: Any, admitted: Any, scoring: Any) -> Any:
+    def match_with_note(base: Any, target: Any, admitted: Any, *more: Any) -> Any:
         note = Note(kind="trial", text=f"region {admitted.region} <b>is</b> one of a trial.")
-        return replace(match(base, target, admitted, scoring), notes=(note,))
+        return replace(match(base, target, admitted, *more), notes=(note,))
 
     monkeypatch.setattr(import_module("shardrestore.plan.work"), "match", match_with_note)
     return monkeypatch

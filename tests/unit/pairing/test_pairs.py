@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 import shardrestore
+from shardrestore.checkpoint.config import says_tied
 from shardrestore.errors import PairingError, RequestError
 from shardrestore.formats import CASTS
 from shardrestore.inputs.reference import open_checkpoint
-from shardrestore.pairing.pairs import Pairing, is_tied, make_filter, match, survey
+from shardrestore.pairing.pairs import Pairing, admitted_by, make_filter, match, survey
 from shardrestore.pairing.regions import REGIONS
 from shardrestore.pairing.rename import parse_rename, rename_all, suggest_prefix
+from shardrestore.pairing.ties import NO_TIES, find_ties
 from shardrestore.scoring import Scoring
 from tests.support import oracle
 from tests.support.checkpoints import Layout, Stored, Units, store, using, write_checkpoint
@@ -77,12 +79,10 @@ class Pair:
             open_checkpoint(self.folder / "base", "base") as base,
             open_checkpoint(self.folder / "target", "target") as target,
         ):
-            return match(
-                base,
-                target,
-                make_filter(region, include, exclude),
-                Scoring(cast=CASTS[dtype], renames=tuple(rename)),
-            )
+            admitted = make_filter(region, include, exclude)
+            scoring = Scoring(cast=CASTS[dtype], renames=tuple(rename))
+            ties = find_ties(target, admitted_by([admitted]))
+            return match(base, target, admitted, scoring, ties)
 
     def refusal(self, kind: type[Exception] = PairingError, **options: Any) -> str:
         with pytest.raises(kind) as error:
@@ -346,7 +346,9 @@ def test_a_survey_says_what_can_be_paired_and_why_the_rest_cannot(pair: Pair) ->
         open_checkpoint(pair.folder / "base", "base") as opened_base,
         open_checkpoint(pair.folder / "target", "target") as target,
     ):
-        pairing, problems = survey(opened_base, target, make_filter("transformer"), Scoring())
+        pairing, problems = survey(
+            opened_base, target, make_filter("transformer"), Scoring(), NO_TIES
+        )
     assert names(pairing) == [DOWN]
     assert {problem.name: problem.kind for problem in problems} == {Q: "missing", UP: "shape"}
 
@@ -470,17 +472,19 @@ def test_a_base_without_head_or_embedding_has_none_to_lend(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("config", "tied"),
     [
-        ({}, False),
+        ({}, None),
         ({"tie_word_embeddings": True}, True),
         ({"tie_word_embeddings": False}, False),
-        ({"tie_word_embeddings": None}, False),
+        ({"tie_word_embeddings": None}, None),
         ({"text_config": {"tie_word_embeddings": True}}, True),
         ({"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": True}}, False),
-        ({"text_config": "no object"}, False),
+        ({"text_config": "no object"}, None),
     ],
 )
-def test_the_configuration_says_whether_heads_are_tied(config: dict[str, Any], tied: bool) -> None:
-    assert is_tied(config) is tied
+def test_the_configuration_says_whether_heads_are_tied_or_is_silent(
+    config: dict[str, Any], tied: bool | None
+) -> None:
+    assert says_tied(config) is tied
 
 
 def test_every_region_can_be_asked_for(pair: Pair) -> None:
