@@ -15,6 +15,7 @@ from ..errors import PairingError, RequestError
 from ..formats import FORMATS, RANKED
 from ..notes import Note
 from ..scoring import Scoring
+from .diagnosis import diagnose, find_emptied, note_adapter
 from .regions import (
     REGIONS,
     Place,
@@ -24,6 +25,7 @@ from .regions import (
     locate,
 )
 from .rename import compile_pattern, rename_all, suggest_prefix
+from .spelling import note_spelling, plain_names
 from .ties import Apart, Ties
 from .towers import Towers, find_towers
 
@@ -126,7 +128,7 @@ class Problem:
 
     name: str
     kind: str = field(metadata=OMITTED)
-    """``missing``, ``shape``, ``dtype`` or ``tied``."""
+    """``missing``, ``shape``, ``dtype``, ``empty`` or ``tied``."""
     text: str = field(metadata=key("problem"))
 
 
@@ -143,8 +145,8 @@ def match(
     ------
     PairingError
         If any tensor of the region lacks a partner of the same shape and of a
-        floating format, or differs from the one that the configuration ties it to;
-        all of them are listed at once.
+        floating format, or differs from the one that the configuration ties it to, or if
+        any tensor of the target has lost its weights; all of them are listed at once.
     RequestError
         If the region has no tensor, naming the regions that have.
     """
@@ -152,9 +154,9 @@ def match(
     untied = [problem for problem in problems if problem.kind == "tied"]
     if untied:
         raise PairingError(_explain_untied(untied, target))
+    problems = _add_emptied(problems, base, target, scoring)
     if problems:
-        rename = _suggest_rename(base, target, admitted, scoring, ties, problems)
-        raise PairingError(_explain(problems, base, target, admitted, rename))
+        raise PairingError(_explain(problems, base, target, admitted, scoring, ties))
     if not pairing.elements:
         raise RequestError(_explain_absence(target, admitted))
     return pairing
@@ -169,8 +171,7 @@ def survey(
 ) -> tuple[Pairing, tuple[Problem, ...]]:
     """Pair what can be paired, and say of the rest of the region why it cannot."""
     towers = find_towers(target.tensors)
-    originals = rename_all(base.tensors.keys(), scoring.renames)
-    base_by_name = {new: base.tensors[old] for new, old in originals.items()}
+    base_by_name = _rename_base(base, target, scoring)
     base_head_twin = _base_head_twin(base_by_name)
     leaders = ties.leaders(base_by_name)
     refused = _refuse_untied(target, ties)
@@ -204,12 +205,42 @@ def survey(
         pairs=tuple(pairs),
         twins=tuple(twins),
         notes=(
+            *note_spelling("base", base.tensors.keys()),
+            *note_spelling("target", target.tensors.keys()),
+            *note_adapter(target),
             *_note_apart(target, ties, taken),
             *_note_patterns(leaders, admitted, taken),
             *_note_silence(target, twins),
         ),
     )
     return pairing, tuple(problems)
+
+
+def _rename_base(base: Model, target: Model, scoring: Scoring) -> dict[str, Tensor]:
+    """Return the base's tensors by the names of their partners in the target.
+
+    Names that differ in spelling alone are one; a tensor without a partner keeps its own.
+    """
+    renamed = rename_all(base.tensors.keys(), scoring.renames)
+    spelled = plain_names(target.tensors.keys())
+    found = {name: base.tensors[old] for name, old in renamed.items() if name in target.tensors}
+    for plain, name in plain_names(renamed.keys()).items():
+        partner = spelled.get(plain, name)
+        found.setdefault(name if partner in found else partner, base.tensors[renamed[name]])
+    return found
+
+
+def _add_emptied(
+    problems: Sequence[Problem], base: Model, target: Model, scoring: Scoring
+) -> tuple[Problem, ...]:
+    """Add the target's tensors that have lost their weights, in the region or not.
+
+    Left out of the region, they would leave an output that no library loads.
+    """
+    by_name = _rename_base(base, target, scoring)
+    known = {problem.name for problem in problems}
+    lost = [one for one in find_emptied(by_name, target.tensors) if one.name not in known]
+    return *problems, *(_emptied(by_name[tensor.name], tensor) for tensor in lost)
 
 
 def _refuse_untied(target: Model, ties: Ties) -> dict[str, Problem]:
@@ -301,12 +332,21 @@ def _find_problem(base: Tensor | None, target: Tensor) -> Problem | None:
         return _wrong_dtype(target.name, "target", target.dtype)
     if base is None:
         return _missing(target)
+    if base.shape != target.shape and not (base.elements and target.elements):
+        return _emptied(base, target)
     if base.shape != target.shape:
         text = f"shape {show_dims(base.shape)} in the base, {show_dims(target.shape)} in the target"
         return Problem(name=target.name, kind="shape", text=text)
     if not FORMATS[base.dtype].is_ranked:
         return _wrong_dtype(target.name, "base", base.dtype)
     return None
+
+
+def _emptied(base: Tensor, target: Tensor) -> Problem:
+    role, other = ("base", "target") if target.elements else ("target", "base")
+    full = target if target.elements else base
+    text = f"empty in the {role}, shape {show_dims(full.shape)} in the {other}"
+    return Problem(name=target.name, kind="empty", text=text)
 
 
 def _wrong_dtype(name: str, role: str, dtype: str) -> Problem:
@@ -328,20 +368,44 @@ def _explain(
     base: Model,
     target: Model,
     admitted: Filter,
-    rename: str | None,
+    scoring: Scoring,
+    ties: Ties,
 ) -> str:
     plural = "s" if len(problems) > 1 else ""
-    lines = [
-        f"base {base.where} and target {target.where} do not fit together:",
-        f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
-    ]
-    lines += _list_problems(problems)
+    rename = _suggest_rename(base, target, admitted, scoring, ties, problems)
+    empty = [problem.name for problem in problems if problem.kind == "empty"]
+    diagnoses = [] if rename else list(diagnose(base, target, empty))
     if rename:
-        lines.append(f"next step: one prefix differs; --rename '{rename}' pairs all of them")
+        steps = [f"one prefix differs; --rename '{rename}' pairs all of them"]
+    elif diagnoses:
+        steps = [diagnosis.advice for diagnosis in diagnoses]
+        steps += _suggest_regions(base, target, admitted, scoring, ties)
     else:
-        kinds = {problem.kind: None for problem in problems}
-        lines += [f"next step: {_NEXT_STEPS[kind]}" for kind in kinds]
-    return "\n".join(lines)
+        steps = [_NEXT_STEPS[kind] for kind in dict.fromkeys(one.kind for one in problems)]
+    return "\n".join(
+        [
+            f"base {base.where} and target {target.where} do not fit together:",
+            *(diagnosis.cause for diagnosis in diagnoses),
+            f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
+            *_list_problems(problems),
+            *(f"next step: {step}" for step in steps),
+        ]
+    )
+
+
+def _suggest_regions(
+    base: Model, target: Model, admitted: Filter, scoring: Scoring, ties: Ties
+) -> Iterator[str]:
+    """Name the regions in which everything can be paired, if there are any."""
+    if _add_emptied((), base, target, scoring):
+        return
+    fitting = []
+    for region in REGIONS:
+        pairing, problems = survey(base, target, replace(admitted, region=region), scoring, ties)
+        if pairing.elements and not problems:
+            fitting.append(region)
+    if fitting:
+        yield f"or restore what can be paired: --region {' or '.join(fitting)}"
 
 
 def _list_problems(problems: Sequence[Problem]) -> list[str]:
@@ -372,12 +436,15 @@ def _suggest_rename(
     wanted = [problem.name for problem in problems if problem.kind == "missing"]
     if not wanted or len(wanted) < len(problems):
         return None
-    names = rename_all(base.tensors.keys(), scoring.renames)
+    renamed = rename_all(base.tensors.keys(), scoring.renames)
+    names = {plain: renamed[name] for plain, name in plain_names(renamed.keys()).items()}
+    spelled = plain_names(target.tensors.keys())
 
     def fits(base_name: str, name: str) -> bool:
-        return base.tensors[names[base_name]].shape == target.tensors[name].shape
+        return base.tensors[names[base_name]].shape == target.tensors[spelled[name]].shape
 
-    suggestion = suggest_prefix(names.keys(), wanted, fits)
+    plainly = {name: plain for plain, name in spelled.items()}
+    suggestion = suggest_prefix(names.keys(), [plainly[name] for name in wanted], fits)
     if suggestion is None:
         return None
     widened = replace(scoring, renames=(*scoring.renames, suggestion))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..errors import RequestError
+from .spelling import unwrap
 from .towers import BLOCK, NO_TOWERS, Towers
 
 __all__ = [
@@ -154,7 +155,7 @@ def locate(name: str, shape: tuple[int, ...], towers: Towers = NO_TOWERS) -> Pla
     >>> locate("model.layers.3.mlp.experts.7.down_proj.weight", (64, 32))
     Place(kind='mlp', tower='language', layer=3, module='experts.down_proj', buffer=False)
     """
-    name = name[-_LONGEST_NAME:]
+    name = unwrap(name[-_LONGEST_NAME:])
     head, layer, path = _split(name)
     owner = _owner(name, layer is not None, path)
     module = ".".join(path[-2:] if len(path) > 1 and path[-2] in _QUALIFIERS else path[-1:])
@@ -187,7 +188,7 @@ def in_region(name: str, shape: tuple[int, ...], region: str, towers: Towers = N
     """
     if region not in REGIONS:
         raise RequestError(f"region {region!r}: choose one of {', '.join(REGIONS)}")
-    name = name[-_LONGEST_NAME:]
+    name = unwrap(name[-_LONGEST_NAME:])
     if _is_buffer(name, shape):
         return False
     if region == "all":
@@ -264,6 +265,7 @@ def _fits_outside_blocks(pattern: re.Pattern[str], name: str) -> bool:
     """Leave out DeepSeek's ``model.layers.61.embed_tokens``, a copy for token prediction."""
     if len(name) > _LONGEST_NAME:
         return False
+    name = unwrap(name)
     head, layer, _ = _split(name)
     return (
         layer is None

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .spelling import unwrap
+
 __all__ = ["BLOCK", "NO_TOWERS", "TOWERS", "Towers", "find_towers"]
 
 TOWERS: tuple[str, ...] = ("language", "vision", "audio", "generator", "projector", "other")
@@ -100,7 +102,7 @@ def find_towers(names: Iterable[str]) -> Towers:
     """
     stacks: set[str] = set()
     outside: set[str] = set()
-    for name in names:
+    for name in map(unwrap, names):
         block = BLOCK.search(name)
         if block is None:
             outside.add(name.rpartition(".")[0])
