@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..checkpoint.index import read_shard_names
-from ..errors import OutputError
+from ..checkpoint.config import read_config
+from ..checkpoint.document import read_document
+from ..checkpoint.index import parse_index
+from ..checkpoint.weights import is_index, read_named
+from ..errors import CheckpointError, OutputError
 from ..names import (
     CHECKSUM_FILE,
     INDEX_FILE,
@@ -26,8 +29,8 @@ from ..names import (
     UPLOADED_FILE,
 )
 from .admission import exists
+from .filesystem import sync_folder
 from .lock import HeldFolder
-from .writer import sync_folder
 
 _SHARD_NAME = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
@@ -105,7 +108,7 @@ class Publication:
             for source, destination in moves:
                 if self._is_done(source, destination):
                     continue
-                if destination in (INDEX_FILE, SINGLE_FILE):
+                if destination == SINGLE_FILE or is_index(destination):
                     sync_folder(self._output)
                 self._rename(source, destination)
             self._check_published(moves)
@@ -188,14 +191,31 @@ def find_old_weights(output: Path) -> list[str]:
     Files that belong to no model by their name or by the index, such as an
     adapter, are not among them.
     """
-    names = [INDEX_FILE] if exists(output / INDEX_FILE) else []
-    shards = read_shard_names(output / INDEX_FILE) if names else set()
+    named = _read_named(output)
+    names = [name for name in (named, INDEX_FILE) if name and exists(output / name)]
+    shards = {name for index in names if is_index(index) for name in _read_shards(output / index)}
     names += sorted(
         entry.name
         for entry in os.scandir(output)
         if entry.name in shards or _SHARD_NAME.fullmatch(entry.name)
     )
-    return [name for name in names if not (output / name).is_dir()]
+    return [name for name in dict.fromkeys(names) if not (output / name).is_dir()]
+
+
+def _read_named(output: Path) -> str | None:
+    """Return what the configuration of an old model names as its weights."""
+    try:
+        return read_named(read_config(output))
+    except CheckpointError:
+        return None
+
+
+def _read_shards(path: Path) -> set[str]:
+    """Return the shards that an index names; none if it is no valid index."""
+    try:
+        return set(parse_index(read_document(path), str(path)).values())
+    except CheckpointError:
+        return set()
 
 
 def is_old_weight(name: str) -> bool:

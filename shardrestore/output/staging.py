@@ -17,9 +17,10 @@ from ..checkpoint.source import LocalFile
 from ..errors import InputChangedError, OutputError
 from ..names import JOURNAL_FILE, REPLACED_FOLDER, STAGING_FOLDER, UNFINISHED_FOLDER
 from .admission import check_output
+from .filesystem import sync_file, sync_folder, try_out
 from .lock import HeldFolder
 from .publication import Move, Publication, plan_moves
-from .writer import explain_write_error, sync_folder
+from .writer import explain_write_error
 
 Stamp = list[int]
 """Size in bytes and time of the last change in nanoseconds: a file with another was changed."""
@@ -61,6 +62,7 @@ class Staging:
             # Again, now that no other run can change it.
             check_output(output, overwrite=overwrite, resume=resume, ours=True)
             self.folder.mkdir(mode=0o700, exist_ok=True)
+            try_out(self.folder)
         except OSError as error:
             self._ending.close()
             place = f"{error.filename}: " if error.filename else ""
@@ -191,7 +193,7 @@ class Staging:
             with open(path, "xb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
         except OSError as error:
             raise explain_write_error(path, len(content), error) from error
 
@@ -216,7 +218,7 @@ class Staging:
                         reader.read_into(begin, part)
                         writer.write(part)
                     writer.flush()
-                    os.fsync(writer.fileno())
+                    sync_file(writer.fileno())
             except OSError as error:
                 raise explain_write_error(path, nbytes, error) from error
 

@@ -14,7 +14,8 @@ from ..checkpoint.document import read_document
 from ..documents import encode_json, key, to_json
 from ..errors import CheckpointError
 from ..names import UPLOADED_FILE
-from .writer import explain_write_error, sync_folder
+from .filesystem import sync_file, sync_folder
+from .writer import explain_write_error
 
 UPLOADED_FORMAT = 1
 """Version of the note's keys; raised when one changes its meaning."""
@@ -103,7 +104,7 @@ def write_uploaded(folder: Path, uploaded: Uploaded) -> None:
         with open(growing, "wb") as file:
             file.write(text)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         os.rename(growing, path)
         sync_folder(folder)
     except OSError as error:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import OutputError
+from .filesystem import size_file, sync_data, sync_file
 
 
 class ShardWriter:
@@ -35,7 +36,7 @@ class ShardWriter:
         """Create a file, which must not exist, and write its complete header, length included."""
         writer = cls(path, nbytes, os.O_CREAT | os.O_EXCL)
         try:
-            os.ftruncate(writer._descriptor, nbytes)
+            size_file(writer._descriptor, nbytes)
             writer.write(0, memoryview(header))
         except OSError as error:
             writer.close()
@@ -67,14 +68,14 @@ class ShardWriter:
         """Wait until what has been written is on disk; nothing to do once it is closed."""
         if self._descriptor >= 0:
             try:
-                os.fdatasync(self._descriptor)
+                sync_data(self._descriptor)
             except OSError as error:
                 raise explain_write_error(self.path, self.nbytes, error) from error
 
     def finish(self) -> None:
         """Wait until the file is on disk, then close it."""
         try:
-            os.fsync(self._descriptor)
+            sync_file(self._descriptor)
         except OSError as error:
             raise explain_write_error(self.path, self.nbytes, error) from error
         finally:
@@ -85,15 +86,6 @@ class ShardWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def explain_write_error(path: Path, nbytes: int, error: OSError) -> OutputError:
@@ -113,7 +105,7 @@ def explain_write_error(path: Path, nbytes: int, error: OSError) -> OutputError:
         case errno.EMFILE | errno.ENFILE:
             advice = ": raise the limit on open files, for example with `ulimit -n 4096`"
         case _:
-            advice = ""
+            advice = ": look at that disk, or choose another --output"
     return OutputError(reason + advice)
 
 

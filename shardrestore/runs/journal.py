@@ -20,6 +20,7 @@ from typing import Any
 from ..checkpoint.document import read_file
 from ..errors import CheckpointError, OutputError
 from ..output.admission import exists
+from ..output.filesystem import sync_file
 from ..output.publication import Move
 from ..output.staging import Stamp
 from ..output.writer import explain_write_error
@@ -148,11 +149,12 @@ class Journal:
             # A journal that has vanished must not come back without its beginning.
             with open(self.path, "r+b" if self._lines else "xb") as file:
                 # Only the holder of the lock appends: a torn last line is cut off here.
-                file.truncate(self._whole_bytes)
+                if file.seek(0, os.SEEK_END) > self._whole_bytes:
+                    file.truncate(self._whole_bytes)
                 file.seek(self._whole_bytes)
                 file.write(text)
                 file.flush()
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
         except OSError as error:
             raise explain_write_error(self.path, len(text), error) from error
         self._whole_bytes += len(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,3 +178,47 @@ def test_a_file_whose_status_cannot_be_read_is_closed_again(
 
 def fail(descriptor: int) -> os.stat_result:
     raise OSError(5, "Input/output error")
+
+
+@pytest.fixture
+def scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the process have no file to spare."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (0, 4096))
+
+
+@pytest.mark.usefixtures("scarce")
+def test_without_files_to_spare_a_file_is_opened_for_each_read(path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    source = LocalFile(path)
+    buffer = bytearray(100)
+    source.read_into(50, memoryview(buffer))
+    assert bytes(buffer) == CONTENT[50:150]
+    assert os.listdir("/proc/self/fd") == before
+    source.check_unchanged()
+    source.close()
+
+
+@pytest.mark.usefixtures("scarce")
+@pytest.mark.parametrize("change", [write_in_place, truncate, append, Path.unlink])
+def test_a_file_that_is_opened_again_is_the_one_that_was_opened_before(
+    path: Path, change: Callable[[Path], object]
+) -> None:
+    source = LocalFile(path)
+    change(path)
+    with pytest.raises(InputChangedError):
+        source.read_into(0, memoryview(bytearray(10)))
+
+
+def test_half_of_the_files_that_may_be_open_are_kept_for_all_else(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2 * used + 20, 4096))
+    sources = [LocalFile(path) for _ in range(40)]
+    assert len(os.listdir("/proc/self/fd")) <= used + 20
+    for source in sources:
+        buffer = bytearray(10)
+        source.read_into(0, memoryview(buffer))
+        assert bytes(buffer) == CONTENT[:10]
+        source.close()
+    assert len(os.listdir("/proc/self/fd")) == used
