@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 from ..formats import FORMATS
 from ..names import CONFIG_FILE
+from .document import read_document
 
 _MAX_DEPTH = 8  # text_config and vision_config lie at 1; nothing that names a format at 8
 
@@ -26,6 +29,18 @@ def parse_config(text: bytes, where: str) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: not valid JSON: {error}") from error
     return config if isinstance(config, dict) else {}
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """Return the configuration of a model on disk; empty if there is none.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read, or is not JSON.
+    """
+    path = folder / CONFIG_FILE
+    return parse_config(read_document(path), str(path)) if os.path.lexists(path) else {}
 
 
 def recast_config(config: Mapping[str, Any], cast: str | None) -> bytes | None:

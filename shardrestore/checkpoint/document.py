@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import CheckpointError
+from .lfs import explain_pointer, is_pointer
 from .source import LocalFile
 
 MAX_DOCUMENT_BYTES = 100_000_000
@@ -43,7 +44,7 @@ def read_source(source: LocalFile, max_bytes: int = sys.maxsize) -> bytes:
     Raises
     ------
     CheckpointError
-        If it is larger than `max_bytes`.
+        If it is larger than `max_bytes`, or a pointer of git-lfs.
     """
     try:
         if source.nbytes > max_bytes:
@@ -52,6 +53,8 @@ def read_source(source: LocalFile, max_bytes: int = sys.maxsize) -> bytes:
             )
         text = bytearray(source.nbytes)
         source.read_into(0, memoryview(text))
+        if is_pointer(text):
+            raise CheckpointError(explain_pointer(source.where))
         return bytes(text)
     finally:
         source.close()

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import CheckpointError, MemoryBudgetError
-from ..names import CONFIG_FILE, INDEX_FILE, SINGLE_FILE
+from ..names import CONFIG_FILE
+from .accepted import note_accepted
 from .config import parse_config
+from .contents import explain_absence
+from .copies import check_copies
 from .document import character_bytes, weigh_document
 from .entry import show_name
 from .header import Header, header_length, parse_header, weigh_header
-from .index import check_index, parse_index
-from .location import LocalFolder, Location
+from .index import parse_index
+from .location import Location
 from .model import Footprint, Model
+from .placement import Copy, place_tensors
 from .reader import StoredReader
 from .selection import DEFAULT_POLICY, FilePolicy, SideFiles, select_side_files
 from .shard import Shard
 from .source import ByteSource
 from .tensor import Tensor
+from .weights import find_weights, index_beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +35,8 @@ class Checkpoint(Model):
     location: Location
     shards: tuple[Shard, ...]
     """In order of file name."""
-    indexed: bool
-    """Whether it has an index; a single ``model.safetensors`` has none."""
+    index: str | None
+    """Name of the index that belongs beside them; a single ``model.safetensors`` needs none."""
     side_files: SideFiles
     """What lies beside them."""
     policy: FilePolicy
@@ -127,9 +132,8 @@ def read_checkpoint(
     Parameters
     ----------
     location : Location
-        With ``model.safetensors``, or with ``model.safetensors.index.json`` and the
-        shards that it names. Where both exist the single file counts, as for
-        transformers. It is closed with the checkpoint, and after an error.
+        Which of its files are the model is said in ``weights``. It is closed with the
+        checkpoint, and after an error.
     role : str
         ``"base"`` or ``"target"``, for messages.
     max_memory_bytes : int
@@ -147,7 +151,7 @@ def read_checkpoint(
         If a pattern of `policy` matches nothing, or what must stay.
     """
     try:
-        return _read(location, _Allowance(max_memory_bytes), policy)
+        return _read(location, role, _Allowance(max_memory_bytes), policy)
     except OSError as error:
         location.close()
         where = show_name(str(error.filename or location.where))
@@ -163,42 +167,49 @@ def read_checkpoint(
         raise
 
 
-def _read(location: Location, allowance: _Allowance, policy: FilePolicy) -> Checkpoint:
-    index = _read_index(location)
-    config = location.read(CONFIG_FILE) if location.has(CONFIG_FILE) else b"{}"
-    document_bytes = 0
-    for name, text in ((INDEX_FILE, index or b""), (CONFIG_FILE, config)):
-        document_bytes += weigh_document(text)
-        allowance.take(weigh_document(text), _join(location, name))
-    weight_map = {} if index is None else parse_index(index, _join(location, INDEX_FILE))
-    names = sorted(set(weight_map.values())) or [SINGLE_FILE]
-    _refuse_missing(location, names)
+def _read(location: Location, role: str, allowance: _Allowance, policy: FilePolicy) -> Checkpoint:
+    documents = _Documents(location, allowance)
+    text = documents.read(CONFIG_FILE) if location.has(CONFIG_FILE) else b"{}"
+    config = parse_config(text, documents.name(CONFIG_FILE))
+    found = find_weights(location.names(), config, documents.name(CONFIG_FILE))
+    if found is None:
+        raise CheckpointError(explain_absence(location.contents()))
+    weight_map: dict[str, str] = {}
+    if found.index is not None:
+        weight_map = parse_index(documents.read(found.index), documents.name(found.index))
+    names = sorted(set(weight_map.values())) or list(found.shards)
+    index = index_beside(names, config)
+    if weight_map:
+        _refuse_missing(location, names, documents.name(found.index or ""))
     sources = location.open(names)
     try:
         shards = [
             Shard(filename=name, header=read_header(source, allowance), source=source)
             for name, source in zip(names, sources, strict=True)
         ]
-        if weight_map:
-            tensors = {shard.filename: list(shard.header.tensors) for shard in shards}
-            check_index(weight_map, tensors, _join(location, INDEX_FILE))
+        by_name = {shard.filename: shard for shard in shards}
+        headers = {name: list(shard.header.tensors) for name, shard in by_name.items()}
+        placement = place_tensors(weight_map, headers, documents.name(found.index or ""))
+        check_copies(by_name, placement.copies)
+        shards = [_leave_out(shard, placement.copies) for shard in shards]
         return Checkpoint(
             where=location.where,
             reader=StoredReader(shards),
             location=location,
             shards=tuple(shards),
             tensors=collect_tensors(shards),
-            indexed=bool(weight_map),
-            config=parse_config(config, _join(location, CONFIG_FILE)),
+            index=index,
+            config=config,
             side_files=select_side_files(
                 location.files(),
-                [*names, INDEX_FILE] if weight_map else names,
+                [*names, *filter(None, (found.index, index))],
                 policy,
                 location.where,
                 max_memory_bytes=allowance.left,
             ),
             policy=policy,
-            document_bytes=document_bytes,
+            document_bytes=documents.nbytes,
+            notes=tuple(note_accepted(role, found, names, placement)),
         )
     except BaseException:
         for source in sources:
@@ -206,50 +217,39 @@ def _read(location: Location, allowance: _Allowance, policy: FilePolicy) -> Chec
         raise
 
 
-def _join(location: Location, name: str) -> str:
-    return f"{location.where}/{name}"
+class _Documents:
+    """Index and configuration: read, and weighed before they are parsed."""
+
+    def __init__(self, location: Location, allowance: _Allowance) -> None:
+        self._location = location
+        self._allowance = allowance
+        self.nbytes = 0
+        """Memory that parsing what has been read takes."""
+
+    def name(self, name: str) -> str:
+        """Return a document's name for messages."""
+        return f"{self._location.where}/{name}"
+
+    def read(self, name: str) -> bytes:
+        text = self._location.read(name)
+        self.nbytes += weigh_document(text)
+        self._allowance.take(weigh_document(text), self.name(name))
+        return text
 
 
-def _read_index(location: Location) -> bytes | None:
-    """Return the index's text, None for a single file, which counts where both exist."""
-    names = location.names()
-    if SINGLE_FILE in names:
-        return None
-    if INDEX_FILE in names:
-        return location.read(INDEX_FILE)
-    raise CheckpointError(_explain_absence(location))
-
-
-def _refuse_missing(location: Location, names: Sequence[str]) -> None:
+def _refuse_missing(location: Location, names: Sequence[str], index: str) -> None:
     for name in names:
-        if name != SINGLE_FILE and not location.has(name):
+        if not location.has(name):
             raise CheckpointError(
-                f"{_join(location, INDEX_FILE)}: names the shard {show_name(name)}, which is "
-                f"missing: {location.explain_missing(name)}"
+                f"{index}: names the shard {show_name(name)}, which is missing: "
+                f"{location.explain_missing(name)}"
             )
 
 
-def _explain_absence(location: Location) -> str:
-    names, where = location.names(), location.where
-    pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
-    if pickled:
-        copy = f"{where.partition('@')[0].rpartition('/')[2]}-safetensors"
-        if isinstance(location, LocalFolder):
-            copy = f"{where}-safetensors"
-        return (
-            f"{where}: holds {show_name(pickled[0])} but no safetensors. Convert it: "
-            f'python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{where}').save_pretrained('{copy}')\" "
-            "and copy the tokenizer files along"
-        )
-    others = [name for name in names if name.endswith(".safetensors")]
-    if "adapter_model.safetensors" in others:
-        return (
-            f"{where}: holds an adapter (adapter_model.safetensors), not a model: merge it into "
-            "its base first (peft: merge_and_unload, then save_pretrained)"
-        )
-    found = f"only {', '.join(map(show_name, others[:3]))}" if others else "no safetensors file"
-    return f"{where}: neither {SINGLE_FILE} nor {INDEX_FILE}; it holds {found}"
+def _leave_out(shard: Shard, copies: Sequence[Copy]) -> Shard:
+    """Return a shard without what counts in another one."""
+    names = {copy.name for copy in copies if copy.shard == shard.filename}
+    return replace(shard, header=shard.header.without(names)) if names else shard
 
 
 def read_header(source: ByteSource, allowance: _Allowance | None = None) -> Header:

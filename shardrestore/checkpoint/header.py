@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ..errors import CheckpointError
 from .entry import TensorEntry, count_bytes, read_entry, show
+from .lfs import POINTER, explain_pointer
 from .strict_json import JsonError, JsonValue, read_object
 
 __all__ = [
@@ -46,6 +47,8 @@ class Header:
     """The free text of ``__metadata__``; None where there is none."""
     raw: bytes = field(repr=False)
     """The JSON exactly as in the file, padding included, without its 8 length bytes."""
+    left_out: frozenset[str] = frozenset()
+    """Tensors in the file that are read from another one."""
 
     @property
     def data_start(self) -> int:
@@ -56,6 +59,11 @@ class Header:
     def file_bytes(self) -> int:
         """Size of the whole file, in bytes."""
         return self.data_start + max((entry.end for entry in self.tensors.values()), default=0)
+
+    def without(self, names: Collection[str]) -> Header:
+        """Return the header of the same file, of which some tensors are read elsewhere."""
+        kept = {name: entry for name, entry in self.tensors.items() if name not in names}
+        return replace(self, tensors=kept, left_out=self.left_out.union(names))
 
     def sha256(self) -> str:
         """Hex digest of the header as it stands in the file, length bytes included."""
@@ -93,8 +101,8 @@ def header_length(prefix: bytes, file_bytes: int, where: str) -> int:
     length = int.from_bytes(prefix, "little")
     if length > _MAX_HEADER_BYTES:
         what = f"a header of {length} bytes is beyond the {_MAX_HEADER_BYTES} that are allowed"
-        if prefix == b"version ":
-            raise CheckpointError(f"{where}: {what}; is it a git-lfs pointer? run git lfs pull")
+        if POINTER.startswith(prefix):
+            raise CheckpointError(explain_pointer(where))
         raise CheckpointError(f"{where}: {what}; this is not a safetensors file")
     if length > file_bytes - _PREFIX_BYTES:
         raise CheckpointError(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import CheckpointError
-from .document import read_document
-from .entry import show, show_name
+from .entry import show
+from .weights import is_inside
 
 
 def parse_index(text: bytes, where: str) -> dict[str, str]:
@@ -37,7 +36,7 @@ def parse_index(text: bytes, where: str) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f'{where}: not a valid index: it has no "weight_map"')
     for name, filename in weight_map.items():
-        if not isinstance(filename, str) or not _stays_inside(filename):
+        if not isinstance(filename, str) or not is_inside(filename):
             found = json.dumps(filename) if isinstance(filename, dict) else filename
             raise CheckpointError(
                 f"{where}: tensor {show(name)} is said to be in {show(found)}: "
@@ -52,59 +51,6 @@ def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"{show(twice)} is named twice")
     return result
-
-
-def _stays_inside(filename: str) -> bool:
-    path = PurePosixPath(filename)
-    return (
-        path.suffix == ".safetensors"
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and "\\" not in filename
-        and not any(part.startswith(".") for part in path.parts)
-        and filename.isprintable()
-    )
-
-
-def read_shard_names(path: Path) -> set[str]:
-    """Return the shards that an index names; none if it is no valid index."""
-    try:
-        return set(parse_index(read_document(path), str(path)).values())
-    except CheckpointError:
-        return set()
-
-
-def check_index(
-    weight_map: Mapping[str, str], tensors_by_shard: Mapping[str, Sequence[str]], where: str
-) -> None:
-    """Compare an index with the headers of its shards; the headers are the truth.
-
-    Raises
-    ------
-    CheckpointError
-        If the index places a tensor in a shard that lacks it, or a tensor
-        stands in two shards. Tensors that the index leaves out are accepted:
-        the output's index is built from what was written.
-    """
-    home: dict[str, str] = {}
-    for shard, names in tensors_by_shard.items():
-        for name in names:
-            if name in home:
-                raise CheckpointError(
-                    f"{where}: tensor {show(name)} is in two shards, {show_name(home[name])} "
-                    f"and {show_name(shard)}: "
-                    "remove one of them"
-                )
-            home[name] = shard
-    stale = [name for name, shard in weight_map.items() if home.get(name) != shard]
-    if stale:
-        name = stale[0]
-        actual = f"it is in {show_name(home[name])}" if name in home else "no shard has it"
-        raise CheckpointError(
-            f"{where}: stale index: {len(stale)} of {len(weight_map)} tensors are not where it "
-            f"says, the first {show(name)}: not in {show_name(weight_map[name])}, {actual}. "
-            "Copy the checkpoint again, index and shards together"
-        )
 
 
 def encode_index(weight_map: Mapping[str, str], tensor_bytes: int) -> bytes:

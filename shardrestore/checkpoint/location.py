@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from .contents import MAX_LISTED_DEPTH, MAX_LISTED_FILES, Contents, by_folder
 from .document import MAX_DOCUMENT_BYTES, read_source
 from .links import find_homes
 from .sidefile import SideFile, find_files
@@ -48,6 +50,9 @@ class Location(Protocol):
 
     def files(self) -> Iterable[SideFile]:
         """Return all its files, in any order."""
+
+    def contents(self) -> Contents:
+        """Return all its files by name, also in folders, to say what it holds if no model."""
 
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""
@@ -119,9 +124,35 @@ class LocalFolder:
         """Return all its files."""
         return find_files(self.folder, self.links)
 
+    def contents(self) -> Contents:
+        """Return its files by name, as far as it is looked into."""
+        return Contents(where=self.where, folders=by_folder(list_below(self.folder)))
+
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""
         return "download it again"
 
     def close(self) -> None:
         """Do nothing: each file is closed by itself."""
+
+
+def list_below(folder: Path) -> list[str]:
+    """Return the paths of files in a folder and below it, the nearest first, within bounds.
+
+    Hidden folders, links to folders, and folders that may not be listed are left out.
+    """
+    files: list[str] = []
+    layer = [""]
+    for _ in range(MAX_LISTED_DEPTH):
+        below: list[str] = []
+        for prefix in layer:
+            if len(files) + len(below) > MAX_LISTED_FILES:
+                return files
+            with suppress(OSError), os.scandir(folder / prefix) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        files.append(prefix + entry.name)
+                    elif not entry.name.startswith("."):
+                        below.append(f"{prefix}{entry.name}/")
+        layer = sorted(below)
+    return files

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CheckpointError, InputChangedError
+from .document import read_file
+from .lfs import POINTER_BYTES
 from .links import LinkRule
 from .omission import find_omission
 from .source import Fetchable, Progress, Versioned, ignore_progress
@@ -37,7 +39,7 @@ class SideFile(Fetchable, Versioned, Protocol):
         """Whether it is a link that must not be followed."""
 
     def check_readable(self) -> None:
-        """Raise ``CheckpointError`` if it is known that it cannot be read."""
+        """Raise ``CheckpointError`` if it is known that it cannot be read, or is not here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +68,11 @@ class LocalSideFile:
         return True
 
     def check_readable(self) -> None:
-        """Raise ``CheckpointError`` without the permission to read it."""
+        """Raise ``CheckpointError`` without permission to read it, or if it is a pointer."""
         if not os.access(self.source, os.R_OK):
             raise CheckpointError(f"{self.source}: cannot be read: no permission")
+        if self.nbytes in POINTER_BYTES:
+            read_file(self.source)  # which refuses a pointer of git-lfs
 
     def fetch(self, advance: Progress = ignore_progress) -> Path:
         """Return where its bytes are."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from ..errors import HubError
 
-_UNREADABLE = (ValueError, TypeError, KeyError, AssertionError)
-"""What huggingface_hub raises over an answer that is no JSON, or lacks a field."""
+_UNREADABLE = (ValueError, TypeError, KeyError, AssertionError, RecursionError)
+"""What huggingface_hub raises over an answer that is no JSON, too deep, or lacks a field."""
 
 _UNKNOWN_TOKEN = (
     "the Hub does not know your token (401): correct HF_TOKEN if it is set, or log in with "
@@ -83,6 +83,30 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(error, (OfflineModeIsEnabled, httpx2.TransportError))
 
 
+def is_absence(error: HubError) -> bool:
+    """Whether an error means that no such repository is known: its name may be a path."""
+    import httpx2
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionResolutionError,
+    )
+
+    cause = error.__cause__
+    return not isinstance(cause, GatedRepoError) and isinstance(
+        cause,
+        (
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+            RevisionResolutionError,
+            httpx2.TransportError,
+        ),
+    )
+
+
 def _endpoint() -> str:
     """Return the Hub's address, without the name and password that one of a company may have."""
     from huggingface_hub import constants
@@ -109,8 +133,8 @@ def _explain_status(error: Exception, repository: str) -> str:
         return "no such file in that commit: was it moved or deleted?"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"no such folder, and no such repository on {endpoint} that you may read: correct the "
-            "name, or log in with `hf auth login`, if it is private"
+            f"no such repository on {endpoint} that you may read: correct the name, or log in with "
+            "`hf auth login`, if it is private"
         )
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if status == 429:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 
+from ..checkpoint.entry import show_name
 from ..checkpoint.folder import Checkpoint, read_checkpoint
 from ..checkpoint.location import LocalFolder, Location
 from ..checkpoint.selection import DEFAULT_POLICY, FilePolicy
-from ..errors import CheckpointError, RequestError
+from ..errors import CheckpointError, HubError, RequestError
 from ..hub.cache import is_cached
+from ..hub.failure import is_absence
 from ..hub.repository import Repository, looks_like_repository, parse_repository
 from .snapshot import open_snapshot
 
@@ -73,8 +76,26 @@ def locate(reference: Reference, role: str, *, follow_links: bool = False) -> Lo
         return LocalFolder(folder, remark, follow_links=follow_links)
     repository = _find_repository(reference)
     if repository is None:
-        raise CheckpointError(f"{role} {text}: no such folder")
-    return open_snapshot(repository)
+        raise CheckpointError(f"{role} {text}: no such folder{_suggest_folder(text)}")
+    try:
+        return open_snapshot(repository)
+    except HubError as error:
+        if not looks_like_repository(text) or not is_absence(error):
+            raise
+        said = str(error).removeprefix(f"{repository}: ")
+        raise HubError(f"{text}: no such folder{_suggest_folder(text)}, and {said}") from error
+
+
+def _suggest_folder(text: str) -> str:
+    """Say what is near a path that leads nowhere, as the end of a sentence about it."""
+    path = Path(text).expanduser()
+    try:
+        place = next(parent for parent in path.parents if parent.is_dir())
+        found = sorted(entry.name for entry in os.scandir(place) if entry.is_dir())
+    except (OSError, StopIteration):
+        return ""
+    near = get_close_matches(path.relative_to(place).parts[0], found[:1000])
+    return f" (is it {' or '.join(show_name(str(place / name)) for name in near)}?)" if near else ""
 
 
 def _check_reference(reference: object, role: str) -> str:
@@ -123,9 +144,7 @@ def find_folder(reference: Reference, role: str) -> Path | None:
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{role} {text!r}: not a usable path: {error}") from error
     if exists:
-        raise CheckpointError(
-            f"{role} {text}: a file, not a folder: name the folder that holds model.safetensors"
-        )
+        raise CheckpointError(f"{role} {text}: a file, not a folder: name {path.parent}")
     return None
 
 

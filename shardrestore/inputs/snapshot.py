@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.contents import Contents, by_folder
 from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
-from ..checkpoint.location import LocalFolder
+from ..checkpoint.location import LocalFolder, list_below
 from ..checkpoint.sidefile import SideFile, find_files
 from ..checkpoint.source import LocalFile, ShardFile
 from ..errors import CheckpointError
@@ -79,6 +80,10 @@ class Snapshot:
     def check_unchanged(self) -> None:
         """Do nothing: a repository at a commit never changes."""
 
+    def contents(self) -> Contents:
+        """Return its files by name, also in folders."""
+        return _look_into(self._listing, self.names())
+
     def explain_missing(self, name: str) -> str:
         """Say what to do about a shard that is not there."""
         return "its upload was not finished, or it was deleted: choose another revision"
@@ -102,12 +107,16 @@ class CachedSnapshot(LocalFolder):
 
     def __init__(self, listing: Listing, folder: Path) -> None:
         super().__init__(folder, listing.remark)
-        self._identity = _identify(listing)
+        self._listing = listing
         self.where = f"{listing.repository} (cached)"
 
     def identity(self) -> dict[str, Any]:
         """Return repository, revision as it was asked for, and commit."""
-        return self._identity
+        return _identify(self._listing)
+
+    def contents(self) -> Contents:
+        """Return its files by name, those that the cache has."""
+        return _look_into(self._listing, list_below(self.folder))
 
     def _open_file(self, path: Path) -> LocalFile:
         return CachedFile(path)
@@ -130,6 +139,17 @@ def _identify(listing: Listing) -> dict[str, Any]:
         "revision": repository.revision,
         "commit": listing.commit,
     }
+
+
+def _look_into(listing: Listing, files: Sequence[str]) -> Contents:
+    """Return the files of a repository by name."""
+    repository = listing.repository
+    return Contents(
+        where=str(repository),
+        folders=by_folder(files),
+        repository=repository.id,
+        revision=repository.revision,
+    )
 
 
 def open_snapshot(repository: Repository) -> Snapshot | CachedSnapshot:

@@ -72,7 +72,7 @@ def note_adapter(target: Model) -> Iterator[Note]:
     found = _describe_adapter(target)
     if found:
         text = f"target {found}: it stays as it is; next step: {_merge('target')}"
-        yield Note(kind="unmerged_adapter", text=text)
+        yield Note(kind="unmerged-adapter", text=text)
 
 
 def _describe_adapter(model: Model) -> str | None:

@@ -242,6 +242,7 @@ def find_table(name: str, towers: Towers = NO_TOWERS) -> Table | None:
     """
     if len(name) > _LONGEST_NAME:
         return None
+    name = unwrap(name)
     head, layer, _ = _split(name)
     if layer is None:
         is_head = _OUTPUT_HEAD.fullmatch(name) is not None

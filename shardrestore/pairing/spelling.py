@@ -84,13 +84,13 @@ def note_spelling(role: str, names: Collection[str]) -> Iterator[Note]:
     kept = "" if role == "base" else "; the restored model keeps the target's names"
     if wrapped:
         yield Note(
-            kind="wrapped_names",
+            kind="wrapped-names",
             text=f"{role}: {len(wrapped):,} of {len(names):,} names hold wrappers such as "
             f"_orig_mod or module, the first {show_name(wrapped[0])}: they are ignored{kept}",
         )
     if old:
         yield Note(
-            kind="old_names",
+            kind="old-names",
             text=f"{role}: {len(old):,} of {len(names):,} names are of older libraries, the first "
             f"{show_name(old[0])}: it is paired as {show_name(read[old[0]])}{kept}",
         )

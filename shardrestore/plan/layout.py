@@ -45,14 +45,16 @@ def lay_out(target: Checkpoint, cast: str | None) -> tuple[OutputShard, ...]:
     target : Checkpoint
     cast : str or None
         Format that every tensor gets whose weights can be scored; None keeps the
-        target's headers byte for byte.
+        target's headers byte for byte, except those of shards that hold a tensor
+        which another shard holds too: the output has it once.
     """
     return tuple(_lay_out_shard(target, number, cast) for number in range(len(target.shards)))
 
 
 def _lay_out_shard(target: Checkpoint, number: int, cast: str | None) -> OutputShard:
     shard = target.shards[number]
-    if cast is None:
+    anew = cast is not None or bool(shard.header.left_out)
+    if not anew:
         prefix = len(shard.header.raw).to_bytes(8, "little") + shard.header.raw
     else:
         entries = [
@@ -61,7 +63,7 @@ def _lay_out_shard(target: Checkpoint, number: int, cast: str | None) -> OutputS
         ]
         prefix = encode_header(entries, shard.header.metadata)
     header = shard.header
-    if cast is not None:
+    if anew:
         # Read back what was encoded: the offsets have one source, the parser.
         data_bytes = sum(cast_bytes(target.tensors[name], cast) for name in shard.header.tensors)
         length = header_length(prefix[:8], len(prefix) + data_bytes, shard.filename)

@@ -21,7 +21,7 @@ from ..figures.model import (
     TensorResult,
     TieFigures,
 )
-from ..names import CHECKSUM_FILE, INDEX_FILE, RECORD_FILE, STAGING_FOLDER, STATISTICS_FILE
+from ..names import CHECKSUM_FILE, RECORD_FILE, STAGING_FOLDER, STATISTICS_FILE
 from ..output.staging import Staging
 from ..output.uploaded import read_uploaded
 from ..plan.goal import Goal
@@ -155,7 +155,7 @@ def _check_complete(session: Session, output: Path) -> None:
             continue  # on the Hub, and perhaps deleted here
         if not path.is_file() or path.stat().st_size != shard.nbytes:
             raise CheckpointError(f"{path}: missing, or not of {shard.nbytes:,} bytes")
-    names = [INDEX_FILE] if session.target.indexed else []
+    names = [] if session.target.index is None else [session.target.index]
     names += [CHECKSUM_FILE] if session.request.checksum else []
     for name in names:
         if not (output / name).is_file():

@@ -15,7 +15,7 @@ from ..figures.result_overview import overview_of_model
 from ..figures.side_files import describe_side_files
 from ..machine.executor import Control, Stage
 from ..machine.stopwatch import Stopwatch
-from ..names import CARD_FILE, CHECKSUM_FILE, CONFIG_FILE, INDEX_FILE, PAGE_FILE
+from ..names import CARD_FILE, CHECKSUM_FILE, CONFIG_FILE, PAGE_FILE
 from ..output.acceptance import check_accepted
 from ..output.card import output_name, read_card
 from ..output.checksum import encode_checksums, hash_file
@@ -80,10 +80,10 @@ class FolderWriter:
         here = [name for name in shards if name not in sent]
         for name in here:
             check_accepted(staging.folder / name)
-        indexed = self._session.target.indexed
-        if indexed:
-            staging.write_file(INDEX_FILE, _index(self._session.work.shards))
-            here.append(INDEX_FILE)
+        index = self._session.target.index
+        if index is not None:
+            staging.write_file(index, _index(self._session.work.shards))
+            here.append(index)
         names = [*copied, *files, *here]
         if self._session.request.checksum:
             staging.write_file(CHECKSUM_FILE, self._sum_up(staging, names, sent))
@@ -95,7 +95,7 @@ class FolderWriter:
             staging.write_file(PAGE_FILE, encode_page(overview, detail, costs=so_far))
             names.insert(0, PAGE_FILE)
         # Before the index, without which no model is whole.
-        end = len(names) - indexed
+        end = len(names) - (index is not None)
         return [*names[:end], *sink_files, *names[end:]]
 
     def _write_reports(

@@ -13,7 +13,6 @@ from ..inputs.download import Downloads, Need
 from ..names import (
     CARD_FILE,
     CHECKSUM_FILE,
-    INDEX_FILE,
     JOURNAL_FILE,
     PAGE_FILE,
     REPORT_FILES,
@@ -50,7 +49,7 @@ def check_outputs(outputs: Sequence[Path], session: Session, *, one_by_one: bool
     """
     target, work = session.target, session.work
     names = [output_name(file.name) for file in target.side_files.copied]
-    names += [*REPORT_FILES, PAGE_FILE, CARD_FILE, CHECKSUM_FILE, INDEX_FILE]
+    names += [*REPORT_FILES, PAGE_FILE, CARD_FILE, CHECKSUM_FILE, *filter(None, [target.index])]
     names += [shard.filename for shard in work.shards]
     for output in outputs:
         for role, checkpoint in (("base", session.base), ("target", target)):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from ..checkpoint.config import read_config
 from ..checkpoint.entry import show
+from ..checkpoint.folder import read_header
+from ..checkpoint.source import LocalFile
+from ..checkpoint.weights import index_beside
 from ..errors import CheckpointError
 from ..hub.destination import Destination, check_writable
 from ..hub.upload import Commit, Upload, confirm_files
@@ -14,10 +19,8 @@ from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
 from ..names import (
     CHECKSUM_FILE,
-    INDEX_FILE,
     JOURNAL_FILE,
     RECORD_FILE,
-    SINGLE_FILE,
     STAGING_FOLDER,
     UPLOADED_FILE,
 )
@@ -108,13 +111,24 @@ def find_weights(output: Path) -> tuple[str, ...]:
         if not path.is_file():
             raise CheckpointError(f"{path}: missing: the model is not whole: restore again")
         found = path.stat().st_size
-        if record.scoring.cast is None and found != nbytes:
+        if record.scoring.cast is None and found != nbytes and not _is_whole(path):
             raise CheckpointError(
                 f"{path}: has {found:,} bytes, {nbytes:,} are right: restore again"
             )
-    if tuple(sizes) != (SINGLE_FILE,) and not (output / INDEX_FILE).is_file():
-        raise CheckpointError(f"{output / INDEX_FILE}: missing: restore again")
+    index = index_beside(tuple(sizes), read_config(output))
+    if index is not None and not (output / index).is_file():
+        raise CheckpointError(f"{output / index}: missing: restore again")
     return tuple(sizes)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a shard is as long as its header says: it may lack what the target has twice."""
+    try:
+        with closing(LocalFile(path)) as source:
+            read_header(source)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _refuse_unfinished(output: Path) -> None:

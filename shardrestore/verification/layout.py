@@ -23,7 +23,6 @@ from ..checkpoint.source import ByteSource, LocalFile
 from ..checkpoint.tensor import Tensor
 from ..errors import CheckpointError
 from ..formats import FORMATS, cast_dtype
-from ..names import INDEX_FILE
 from .findings import Findings
 
 _HEADER_FACTOR = 3
@@ -106,7 +105,8 @@ def _open_shard(
         return
     source = LocalFile(path)
     opened.sources.append(source)
-    is_same = cast is None and _has_header(source, shard, findings)
+    anew = cast is not None or bool(shard.header.left_out)
+    is_same = not anew and _has_header(source, shard, findings)
     if is_same and source.nbytes == shard.source.nbytes:
         _place(opened, source, shard.header, shard, cast, findings)
         return
@@ -116,7 +116,7 @@ def _open_shard(
         findings.add(f"{error}: {_not_compared(shard)}")
         return
     opened.headers.append(header)
-    if cast is not None and header.metadata != shard.header.metadata:
+    if anew and header.metadata != shard.header.metadata:
         findings.add(f"{path}: the header's metadata differ from the target's")
     _place(opened, source, header, shard, cast, findings)
 
@@ -195,9 +195,9 @@ def _check_index(folder: Path, target: Checkpoint, cast: str | None, findings: F
 
     Its meaning counts, not its bytes: white space and escapes may differ.
     """
-    path = folder / INDEX_FILE
-    if not target.indexed:
+    if target.index is None:
         return 0
+    path = folder / target.index
     if not path.is_file():
         findings.add(f"{path}: missing: the target has one")
         return 0

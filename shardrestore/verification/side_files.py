@@ -13,7 +13,7 @@ from ..checkpoint.links import LinkRule
 from ..checkpoint.sidefile import SideFile, find_files
 from ..checkpoint.source import LocalFile
 from ..errors import CheckpointError
-from ..names import CARD_FILE, CONFIG_FILE, INDEX_FILE, OWN_FILES
+from ..names import CARD_FILE, CONFIG_FILE, OWN_FILES
 from ..output.card import output_name
 from .findings import Findings
 
@@ -47,7 +47,7 @@ def check_side_files(
         _compare_config(folder / CONFIG_FILE, config, findings)
     _compare(folder, copies, findings)
     own = {*OWN_FILES, CARD_FILE, *(shard.filename for shard in target.shards)}
-    own |= {INDEX_FILE} if target.indexed else set()
+    own |= set() if target.index is None else {target.index}
     own |= {CONFIG_FILE} if config is not None else set()
     expected = frozenset({*own, *copies})
     _find_others(folder, expected, findings)

@@ -22,9 +22,10 @@ OTHERS = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
 
 
 def full(factor: float = 1.0) -> dict[str, Stored]:
-    values = [[factor * (row + column) for column in range(8)] for row in range(8)]
+    names = [f"{name}.weight" for name in LINEAR] + OTHERS
     return {
-        name: store(values, "BF16", (8, 8)) for name in [f"{n}.weight" for n in LINEAR] + OTHERS
+        name: store([factor * (n + i) for i in range(64)], "BF16", (8, 8))
+        for n, name in enumerate(names)
     }
 
 
@@ -155,7 +156,7 @@ def test_an_adapter_outside_the_region_draws_a_note(tmp_path: Path) -> None:
     lora = {"model.layers.0.self_attn.q_proj.lora_A.default.weight": store([1.0])}
     write(tmp_path / "base", full())
     write(tmp_path / "target", full(1.5) | lora)
-    assert [note.kind for note in plan(tmp_path, region="mlp").notes] == ["unmerged_adapter"]
+    assert [note.kind for note in plan(tmp_path, region="mlp").notes] == ["unmerged-adapter"]
 
 
 @pytest.mark.parametrize("place", ["inside", "outside", "excluded"])
