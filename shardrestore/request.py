@@ -11,6 +11,7 @@ from typing import Any
 from .checkpoint.selection import FilePolicy
 from .errors import RequestError
 from .formats import CASTS
+from .granularity import DEFAULT_GRANULARITY, Granularity
 from .machine.meter import measure_excess
 from .options.checks import check_percents, one_of, parse_size
 from .options.table import (
@@ -60,6 +61,10 @@ class Request:
     keep: tuple[str, ...]
     drop: tuple[str, ...]
     follow_links: bool
+    granularity: Granularity = DEFAULT_GRANULARITY
+    """How finely the work is cut; no option."""
+    kernel_set: str = "cpu"
+    """Kernels of processors, see ``load_kernels``; no option."""
 
     @property
     def names(self) -> tuple[str, ...]:

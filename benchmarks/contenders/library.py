@@ -12,10 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-import shardrestore
-from shardrestore.plan import memory
+from shardrestore.granularity import DEFAULT_GRANULARITY
+from shardrestore.machine.stopwatch import Stopwatch
+from shardrestore.request import make_request
+from shardrestore.runs.runner import run
+from shardrestore.runs.session import Session
 
 from ..harness.trace import Trace, tracing
 
@@ -29,21 +33,19 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("base", "target", "output"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--block-bytes", type=int, default=memory.BLOCK_BYTES)
+    parser.add_argument("--block-bytes", type=int, default=DEFAULT_GRANULARITY.block_bytes)
     parser.add_argument("--trace", action="store_true")
     parsed = parser.parse_args(arguments)
-    memory.BLOCK_BYTES = parsed.block_bytes
+    # A budget that any block fits into: else it would be halved until one does.
+    request = make_request([10], {"workers": parsed.workers, "max_memory": "4GiB"})
+    granularity = replace(DEFAULT_GRANULARITY, block_bytes=parsed.block_bytes)
+    request = replace(request, granularity=granularity)
     trace = Trace()
-    with tracing(trace) if parsed.trace else nullcontext():
-        # A budget that any block fits into: else it would be halved until one does.
-        shardrestore.restore(
-            parsed.base,
-            parsed.target,
-            parsed.output,
-            percent=10,
-            workers=parsed.workers,
-            max_memory="4GiB",
-        )
+    with (
+        tracing(trace) if parsed.trace else nullcontext(),
+        Session(parsed.base, parsed.target, request) as session,
+    ):
+        run(session, [parsed.output], None, Stopwatch())
     document = {
         "run_seconds": time.perf_counter() - started,
         "wall_seconds": trace.wall_seconds,

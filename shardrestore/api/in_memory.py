@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Unpack
 
 from ..errors import RequestError
 from ..figures.restoration import RestorationReport
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..machine.stopwatch import Stopwatch
 from ..options.documented import documents_options
 from ..options.table import DEFAULT_PERCENT, MODULE_DEFAULTS, ModuleOptions
 from ..request import make_module_request
 
 if TYPE_CHECKING:
-    from ..inplace.edit import Edit, Module
+    from ..inplace.edit import Module
 
 
 @documents_options(ModuleOptions, **MODULE_DEFAULTS)
@@ -63,19 +62,13 @@ def restore_module(
     >>> report.selected_elements  # doctest: +SKIP
     97307852
     """
-    edit = _prepare(target_model, base, percent, observer, options)
-    try:
-        return edit.carry_out(lasting=True)
-    except BaseException:
-        try:
-            edit.changes.undo()
-        finally:  # again: Ctrl-C may have struck the call before its first line
-            edit.changes.undo()
-        raise
+    request = make_module_request(percent, options)
+    with _needing_torch():
+        from ..inplace.restoration import restore_for_good
+    return restore_for_good(target_model, base, request, observer)
 
 
 @documents_options(ModuleOptions, **MODULE_DEFAULTS)
-@contextmanager
 def restored(
     target_model: Module,
     base: Module | Reference,
@@ -83,7 +76,7 @@ def restored(
     percent: float = DEFAULT_PERCENT,
     observer: Observer | None = None,
     **options: Unpack[ModuleOptions],
-) -> Iterator[RestorationReport]:
+) -> AbstractContextManager[RestorationReport]:
     """Restore a share of a model's weights in memory, and undo it on leaving, bit for bit.
 
     The elements that were restored get their former bits back, even if other code has
@@ -98,9 +91,10 @@ def restored(
     **options
         All as for ``restore_module``.
 
-    Yields
-    ------
-    RestorationReport
+    Returns
+    -------
+    context manager
+        Of a ``RestorationReport``.
 
     Raises
     ------
@@ -114,27 +108,17 @@ def restored(
     ...     with restored(model, "llama", percent=percent) as report:
     ...         print(percent, report.threshold, evaluate(model))
     """
-    edit = _prepare(target_model, base, percent, observer, options)
-    try:
-        yield edit.carry_out(lasting=False)
-    finally:
-        try:
-            edit.changes.undo()
-        finally:  # as above
-            edit.changes.undo()
-
-
-def _prepare(
-    module: Module,
-    base: Module | Reference,
-    percent: float,
-    observer: Observer | None,
-    options: ModuleOptions,
-) -> Edit:
-    watch = Stopwatch()
     request = make_module_request(percent, options)
+    with _needing_torch():
+        from ..inplace.restoration import restore_for_a_while
+    return restore_for_a_while(target_model, base, request, observer)
+
+
+@contextmanager
+def _needing_torch() -> Iterator[None]:
+    """Say what is missing where an import finds no torch."""
     try:
-        from ..inplace.edit import Edit
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
@@ -142,4 +126,3 @@ def _prepare(
             "to restore a model in memory takes torch, which is not installed: "
             "pip install 'shardrestore[gpu]'"
         ) from error
-    return Edit(module, base, request, observer, watch)

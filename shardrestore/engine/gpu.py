@@ -20,7 +20,6 @@ from ..kernels import gpu
 from ..kernels.device import load_block_kernels
 from ..kernels.interface import Counts
 from ..machine.executor import Control
-from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.segment import Segment
 from ..selection.histogram import SparseHistogram, sparse
 from ..selection.score import BINS, LOWS
@@ -74,7 +73,7 @@ class GpuEngine:
     def shrink(self) -> bool:
         """Take half as much at once from now on; return false if that would be too little."""
         self._queues.release_memory()
-        if self._chunk_elements <= CHUNK_ELEMENTS:
+        if self._chunk_elements <= self._job.granularity.chunk_elements:
             return False
         self._chunk_elements //= 2
         return True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
+from ..granularity import Granularity
 from ..inputs.opened import Inputs
 from ..kernels import load_kernels
 from ..kernels.interface import Kernels
@@ -26,13 +27,15 @@ class Job:
     """Where segments are scored and cut."""
     sizing: Sizing
     """Workers, and size of their blocks."""
+    granularity: Granularity
+    """Sizes of the pieces of work."""
     scoring: Scoring
     """How weights are scored."""
     seed: int
     """Seed of random keys."""
     allow_nonfinite: bool
     """Whether NaN and infinite weights are welcome."""
-    kernel_set: str = "cpu"
+    kernel_set: str
     """Kernels of processors, see ``load_kernels``; GPUs have their own."""
 
     def __post_init__(self) -> None:

@@ -22,7 +22,6 @@ from ..kernels.casting import Caster, view_codes
 from ..kernels.interface import Codes, Keys
 from ..machine.executor import Control
 from ..pairing.pairs import Pair
-from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.segment import Segment
 from ..selection.stream import stream_words
 from .job import Job
@@ -79,9 +78,10 @@ class Workspace:
             np.empty(self.block_bytes, np.uint8),
             np.empty(self.block_bytes, np.uint8),
         )
-        self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
-        self._random_keys = np.empty(CHUNK_ELEMENTS, np.uint32)
-        self._caster = Caster(job.kernels, CHUNK_ELEMENTS)
+        self._chunk_elements = job.granularity.chunk_elements
+        self._keys = np.empty(self._chunk_elements, np.uint32)
+        self._random_keys = np.empty(self._chunk_elements, np.uint32)
+        self._caster = Caster(job.kernels, self._chunk_elements)
         self.cast = self._caster.cast
 
     def blocks(self, segment: Segment) -> Iterator[tuple[int, int]]:
@@ -117,8 +117,8 @@ class Workspace:
             self._control.check()
             count = min(step, start + elements - first)
             self._job.target.reader.read(tensor, first, count, as_bytes(self.target_buffer))
-            for low in range(0, count, CHUNK_ELEMENTS):
-                high = min(low + CHUNK_ELEMENTS, count)
+            for low in range(0, count, self._chunk_elements):
+                high = min(low + self._chunk_elements, count)
                 yield first + low, view_codes(self.target_buffer, tensor.dtype, low, high)
 
     def announce(self, model: Model, tensor: Tensor, start: int, elements: int) -> None:
@@ -131,8 +131,8 @@ class Workspace:
 
     def chunks(self, pair: Pair, start: int, elements: int) -> Iterator[Chunk]:
         """Yield the block in the buffers chunk by chunk."""
-        for low in range(0, elements, CHUNK_ELEMENTS):
-            high = min(low + CHUNK_ELEMENTS, elements)
+        for low in range(0, elements, self._chunk_elements):
+            high = min(low + self._chunk_elements, elements)
             raw = (
                 view_codes(self.base_buffer, pair.base.dtype, low, high),
                 view_codes(self.target_buffer, pair.target.dtype, low, high),
@@ -181,9 +181,9 @@ class Workspace:
     def random_segment(self, segment: Segment) -> Iterator[Keys]:
         """Yield a segment's random keys chunk by chunk; no weight is read."""
         end = segment.start + segment.elements
-        for start in range(segment.start, end, CHUNK_ELEMENTS):
+        for start in range(segment.start, end, self._chunk_elements):
             self._control.check()
-            yield self.random_keys(segment, start, min(CHUNK_ELEMENTS, end - start))
+            yield self.random_keys(segment, start, min(self._chunk_elements, end - start))
 
 
 def as_bytes(array: npt.NDArray[Any]) -> memoryview:

@@ -14,13 +14,13 @@ from ..profile.file import Profile
 from ..selection.cut import Cut, Strategy, cut_at_bin, find_bin, selected_count
 from ..selection.histogram import Histogram, HistogramStore, SparseHistogram
 from ..selection.score import LOW_BITS
-from ..selection.stream import SEGMENT_ELEMENTS
 from .groups import Group, Member
 
 _RANKED: tuple[Strategy, ...] = ("top", "bottom")
 
-_MOST_TIES = (1 << 62) // SEGMENT_ELEMENTS
-"""Ties of a cut, 2^36, up to which a segment's share of them is computed in 64 bits."""
+_MOST_TIES = 1 << 30
+"""Ties of a cut up to which a segment's share of them is computed in 64 bits: a segment's own
+have 32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from ..profile.contents import ProfiledTensor
 from ..profile.file import Profile
 from ..selection.histogram import Histogram, describe_scores
 from ..selection.score import bin_scores
-from ..selection.stream import SEGMENT_ELEMENTS
 from .overview import QUANTILES, ScoreGroup, layer_label, layer_order
 
 
@@ -75,7 +74,7 @@ def locate_members(profile: Profile) -> list[Member]:
     towers = find_towers([*(tensor.name for tensor in contents.tensors), *contents.unpaired])
     for tensor in contents.tensors:
         name, shape = tensor.name, tensor.shape
-        count = -(-tensor.elements // SEGMENT_ELEMENTS)
+        count = contents.segments_of(tensor)
         members.append(
             Member(
                 tensor=tensor,

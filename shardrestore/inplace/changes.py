@@ -17,7 +17,6 @@ from ..errors import DeviceError, InputChangedError, RequestError
 from ..formats import FORMATS
 from ..kernels.interface import Codes, Flags
 from ..machine.executor import Stopped
-from ..plan.memory import CHUNK_ELEMENTS
 from ..plan.work import Work
 from .claim import Claim
 from .store import Store
@@ -67,11 +66,19 @@ class Changes:
         """Bytes of the elements that have changed."""
         return sum(patch.former.nbytes for patch in self._patches)
 
-    def open_writer(self, piece_elements: int) -> Writer:
-        """Return what one worker writes through, so many elements of a device at once."""
+    def open_writer(self, piece_elements: int, least_elements: int) -> Writer:
+        """Return what one worker writes through.
+
+        Parameters
+        ----------
+        piece_elements : int
+            Elements that are compared on a device at once.
+        least_elements : int
+            How many they are at least, once the device was full.
+        """
         # Not the writers themselves: in a cycle what is kept would outlive its use.
         self._writing.append(threading.Lock())
-        return Writer(self, self._writing[-1], piece_elements)
+        return Writer(self, self._writing[-1], piece_elements, least_elements)
 
     def add(self, patch: Patch) -> None:
         """Note a change, before it is made.
@@ -255,14 +262,21 @@ class Writer:
     changes : Changes
     writing : threading.Lock
         Held while something is noted and written.
-    piece_elements : int
-        Elements that are compared on a device at once.
+    piece_elements, least_elements : int
+        As for ``Changes.open_writer``.
     """
 
-    def __init__(self, changes: Changes, writing: threading.Lock, piece_elements: int) -> None:
+    def __init__(
+        self,
+        changes: Changes,
+        writing: threading.Lock,
+        piece_elements: int,
+        least_elements: int,
+    ) -> None:
         self._changes = changes
         self._writing = writing
         self.piece_elements = piece_elements
+        self._least_elements = least_elements
         self._store = Store()
 
     def write(self, weights: Weights, start: int, part: memoryview | torch.Tensor) -> Patch | None:
@@ -285,7 +299,7 @@ class Writer:
 
     def take_back(self, patches: Sequence[Patch]) -> None:
         """Put back what was written, and forget it: a device was full, so take less at once."""
-        self.piece_elements = max(self.piece_elements // 2, CHUNK_ELEMENTS)
+        self.piece_elements = max(self.piece_elements // 2, self._least_elements)
         with self._writing:
             self._changes.take_back(patches)
 

@@ -73,7 +73,7 @@ class Edit:
         observer: Observer | None,
         watch: Stopwatch,
     ) -> None:
-        self._target = _open_target(module, base)
+        self._target = _open_target(module, base, request.kernel_set)
         self._base = base
         self._request = request
         self._observer = observer
@@ -117,13 +117,14 @@ class Edit:
             ) from error
 
 
-def _open_target(module: object, base: object) -> Model:
+def _open_target(module: object, base: object, kernel_set: str) -> Model:
     if not isinstance(module, Module):
         raise RequestError(
             f"target {type(module).__name__}: expected a torch.nn.Module; to restore the files "
             "of a model call restore"
         )
-    return open_module(module, list_kept(module, base if isinstance(base, Module) else None))
+    kept = list_kept(module, base if isinstance(base, Module) else None)
+    return open_module(module, kept, kernel_set)
 
 
 def _list_devices(target: Model) -> list[str]:
@@ -234,7 +235,9 @@ class _SegmentEditor:
     def __init__(self, job: Job, placed: PlacedCut, changes: Changes, control: Control) -> None:
         self._engine = open_engine(job, control)
         self._placed = placed
-        self._writer = changes.open_writer(job.sizing.chunk_elements)
+        self._writer = changes.open_writer(
+            job.sizing.chunk_elements, job.granularity.chunk_elements
+        )
         assert isinstance(job.target.reader, ModuleReader)
         self._reader = job.target.reader
         self._control = control

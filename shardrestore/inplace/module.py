@@ -23,7 +23,9 @@ from .sharing import Span, find_obstacles
 from .weights import Weights, find_obstacle, name_format
 
 
-def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Model:
+def open_module(
+    module: torch.nn.Module, kept: Sequence[Span] = (), kernel_set: str = "cpu"
+) -> Model:
     """Return a module's parameters as a model; no weight is read.
 
     Parameters
@@ -33,6 +35,8 @@ def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Model:
         the model's.
     kept : sequence of Span
         What must not change if this module is edited: see ``list_kept``.
+    kernel_set : str
+        See ``load_kernels``.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def open_module(module: torch.nn.Module, kept: Sequence[Span] = ()) -> Model:
     with torch._C.DisableTorchFunctionSubclass():  # to look at subclasses, whatever they redefine
         where = f"{type(module).__name__} in memory"
         parameters = _list_parameters(module, where)
-        reader = ModuleReader(where, parameters, kept)
+        reader = ModuleReader(where, parameters, kept, kernel_set)
         tensors = _list_tensors(parameters, where)
     return Model(where=where, tensors=tensors, config=_find_config(module), reader=reader)
 
@@ -62,17 +66,21 @@ class ModuleReader(TensorReader):
         Name for messages.
     parameters : mapping
         By name, each memory once.
-    kept : sequence of Span
+    kept, kernel_set
         As for ``open_module``.
     """
 
     def __init__(
-        self, where: str, parameters: Mapping[str, torch.Tensor], kept: Sequence[Span] = ()
+        self,
+        where: str,
+        parameters: Mapping[str, torch.Tensor],
+        kept: Sequence[Span],
+        kernel_set: str,
     ) -> None:
         self._where = where
         self._obstacles = find_obstacles(parameters, kept)
         self._weights = {
-            name: Weights(name, parameter)
+            name: Weights(name, parameter, kernel_set)
             for name, parameter in parameters.items()
             if name_format(parameter.dtype) in RANKED and name not in self._obstacles
         }

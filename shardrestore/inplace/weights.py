@@ -24,14 +24,16 @@ class Weights:
     name : str
     parameter : torch.Tensor
         Of a format that is ranked, and without an obstacle: see ``find_obstacle``.
+    kernel_set : str
+        What works on it where NumPy does, see ``load_kernels``.
     """
 
-    def __init__(self, name: str, parameter: torch.Tensor) -> None:
+    def __init__(self, name: str, parameter: torch.Tensor, kernel_set: str = "cpu") -> None:
         self.name = name
         self._parameter = parameter
         self._dtype, self._shape = parameter.dtype, parameter.shape
         self._format = name_format(parameter.dtype) or ""
-        self._kernels = load_kernels()
+        self._kernels = load_kernels(kernel_set)
         self.item = np.dtype(f"u{parameter.element_size()}")
         """Type of the integers in NumPy; torch has signed ones."""
         self.locate()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..checkpoint.entry import show_name
 from ..errors import ProfileError
+from ..granularity import Granularity
 from ..pairing.pairs import Pair, Problem
 from ..plan.segment import Segment
 from ..profile.contents import Contents, ProfiledTensor
@@ -26,6 +27,7 @@ def save_scan(
     pairs: Sequence[Pair],
     inputs: Mapping[str, Any],
     scoring: Scoring,
+    granularity: Granularity,
     *,
     problems: Sequence[Problem] = (),
 ) -> None:
@@ -41,6 +43,8 @@ def save_scan(
         Identities of ``base`` and ``target``.
     scoring : Scoring
         How it was scanned.
+    granularity : Granularity
+        Whose segments were scanned.
     problems : sequence of Problem
         Tensors that could not be paired.
 
@@ -50,6 +54,7 @@ def save_scan(
         If the file cannot be written.
     """
     contents = Contents(
+        segment_elements=granularity.segment_elements,
         inputs=inputs,
         scoring=scoring,
         tensors=tuple(

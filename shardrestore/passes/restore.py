@@ -97,7 +97,9 @@ def restore(
         If a shard cannot be written.
     """
     job, at_once = context.job, context.job.sizing.workers
-    everything = plan_tasks(job.target_files, shards, [*segments, *twins], workers=at_once)
+    everything = plan_tasks(
+        job.target_files, shards, [*segments, *twins], job.granularity, workers=at_once
+    )
     tasks = [task for task in everything if task.shard not in finished]
     left = [number for number in range(len(shards)) if number not in finished]
     rounds = [set(left)] if dispatch is None else [{number} for number in left]

@@ -6,16 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..errors import MemoryBudgetError
+from ..granularity import Granularity
 from ..selection.score import BINS, LOWS
 from ..units import MIB, format_mib
-from .memory import (
-    CHUNK_ELEMENTS,
-    GPU_CHUNK_ELEMENTS,
-    SMALLEST_BLOCK_BYTES,
-    Limits,
-    Sizing,
-    Workload,
-)
+from .memory import Limits, Sizing, Workload
 
 ELEMENT_SCRATCH_BYTES = 40
 """Scratch for an element of a chunk: its codes and values in both formats, its keys, and what
@@ -72,7 +66,7 @@ def fit_device(load: Workload, sizing: Sizing, limits: Limits) -> Sizing:
     if load.unified:
         allowed = min(allowed, limits.max_memory_bytes - sizing.projected_bytes)
     needed = 0
-    for workers, block_bytes, chunk_elements in _choices(sizing):
+    for workers, block_bytes, chunk_elements in _choices(sizing, load.granularity):
         needed = project_device(
             load, workers=workers, block_bytes=block_bytes, chunk_elements=chunk_elements
         )
@@ -92,11 +86,13 @@ def fit_device(load: Workload, sizing: Sizing, limits: Limits) -> Sizing:
     )
 
 
-def _choices(sizing: Sizing) -> Iterator[tuple[int, int, int]]:
+def _choices(sizing: Sizing, sizes: Granularity) -> Iterator[tuple[int, int, int]]:
     """Yield workers, block sizes and chunk sizes, the best first and the smallest last."""
-    chunk_elements = max(min(GPU_CHUNK_ELEMENTS, sizing.block_bytes // 2), CHUNK_ELEMENTS)
-    while chunk_elements >= CHUNK_ELEMENTS:
-        least_bytes = max(chunk_elements * 2, SMALLEST_BLOCK_BYTES)  # a chunk of 16-bit weights
+    preferred = min(sizes.gpu_chunk_elements, sizing.block_bytes // 2)
+    chunk_elements = max(preferred, sizes.chunk_elements)
+    while chunk_elements >= sizes.chunk_elements:
+        # A chunk of 16-bit weights.
+        least_bytes = max(chunk_elements * 2, sizes.smallest_block_bytes)
         for workers in range(sizing.workers, 0, -1):
             block_bytes = sizing.block_bytes
             while block_bytes >= min(least_bytes, sizing.block_bytes):

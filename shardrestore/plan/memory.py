@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..errors import MemoryBudgetError
+from ..granularity import Granularity
 from ..kernels.interface import LANES
 from ..selection.score import BINS, LOWS
 from ..units import MIB, format_mib
@@ -41,30 +42,11 @@ STATISTICS = 16
 HEADER_FACTOR = 4
 """Memory of a header and its parsing, in multiples of its size."""
 
-CHUNK_ELEMENTS = 1 << 16
-"""Elements that go through the kernels at once: their scratch stays in the L2 cache."""
-
-CHUNK_SCRATCH_BYTES = CHUNK_ELEMENTS * 4 * 7
-"""A worker's scratch: two arrays of keys, three of float32 values, two of codes."""
-
-BLOCK_BYTES = MIB
-"""Preferred size of a block of one input.
-
-Measured on a pair in the page cache, two workers on 32 MiB of L3 cache: blocks of
-4 MiB take 1.16 times as long, of 0.5 or 2 MiB the same within 3 %.
-"""
-
-GPU_BLOCK_BYTES = 8 * MIB
-"""Preferred size of a block for a GPU: a launch takes microseconds, whatever it computes."""
-
-GPU_CHUNK_ELEMENTS = 1 << 20
-"""Preferred number of elements that a GPU's kernels take at once: of launches, a chunk takes
-some dozens, and each some microseconds."""
+ELEMENT_SCRATCH_BYTES = 4 * 7
+"""Scratch for an element of a chunk: two keys, three float32 values, two codes."""
 
 GPU_SLOTS = 2
 """Sets of buffers of a worker with a GPU."""
-
-SMALLEST_BLOCK_BYTES = CHUNK_ELEMENTS * 4
 
 READ_AHEAD_BLOCKS = 12
 """Blocks that a worker's read-ahead holds of an input: see ``hub.readahead``."""
@@ -89,6 +71,7 @@ WORKER_BYTES = MIB
 class Workload:
     """What the memory of a run depends on, besides blocks and workers."""
 
+    granularity: Granularity
     runtime_bytes: int
     """The process before the first buffer."""
     tensors: int
@@ -184,7 +167,8 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     counters = (LANES + 1 + load.random) * BINS * 4
     # Scores are refined before random keys are: the two never coexist.
     lows = max(load.refined, load.random) * LOWS * 4 * 2
-    worker = WORKER_BYTES + load.reader_bytes + buffers + CHUNK_SCRATCH_BYTES + counters + lows
+    scratch = load.granularity.chunk_elements * ELEMENT_SCRATCH_BYTES
+    worker = WORKER_BYTES + load.reader_bytes + buffers + scratch + counters + lows
     streaming = STREAMING_BYTES * load.streamed
     pages = load.pages * PAGE_BYTES
     opened = _project_opened(load)
@@ -210,7 +194,7 @@ def count_downloads(files: int, free_bytes: int) -> int:
 def fit(load: Workload, limits: Limits) -> Sizing:
     """Choose workers and block size for a budget.
 
-    Blocks shrink first, down to ``SMALLEST_BLOCK_BYTES``; then workers go. Downloads
+    Blocks shrink first, down to ``Granularity.smallest_block_bytes``; then workers go. Downloads
     come before the passes: the larger of both is the peak.
 
     Raises
@@ -218,12 +202,14 @@ def fit(load: Workload, limits: Limits) -> Sizing:
     MemoryBudgetError
         If one worker with the smallest blocks needs more than the budget, or one download.
     """
+    sizes = load.granularity
     sizing = choose(
         partial(project, load),
         load.runtime_bytes,
         limits,
         "this run needs",
-        GPU_BLOCK_BYTES if load.gpus else BLOCK_BYTES,
+        sizes.gpu_block_bytes if load.gpus else sizes.block_bytes,
+        sizes.smallest_block_bytes,
     )
     free_bytes = limits.max_memory_bytes - project_downloads(load, 0)
     downloads = count_downloads(load.downloads, free_bytes)
@@ -242,7 +228,8 @@ def choose(
     runtime_bytes: int,
     limits: Limits,
     what: str,
-    largest_block_bytes: int = BLOCK_BYTES,
+    largest_block_bytes: int,
+    smallest_block_bytes: int,
 ) -> Sizing:
     """Choose the largest blocks, then the most workers, whose projection is within limits.
 
@@ -255,7 +242,7 @@ def choose(
     limits : Limits
     what : str
         Beginning of the message.
-    largest_block_bytes : int
+    largest_block_bytes, smallest_block_bytes : int
 
     Raises
     ------
@@ -264,15 +251,15 @@ def choose(
     """
     for workers in range(limits.workers, 0, -1):
         block_bytes = largest_block_bytes
-        while block_bytes >= SMALLEST_BLOCK_BYTES:
+        while block_bytes >= smallest_block_bytes:
             projected = projection(workers=workers, block_bytes=block_bytes)
             if projected <= limits.max_memory_bytes:
                 return Sizing(workers=workers, block_bytes=block_bytes, projected_bytes=projected)
             block_bytes //= 2
-    least = projection(workers=1, block_bytes=SMALLEST_BLOCK_BYTES)
+    least = projection(workers=1, block_bytes=smallest_block_bytes)
     raise MemoryBudgetError(
         f"{what} at least {format_mib(least)} of memory (one worker, blocks of "
-        f"{SMALLEST_BLOCK_BYTES >> 10} KiB; {format_mib(runtime_bytes)} of it is Python with "
+        f"{smallest_block_bytes >> 10} KiB; {format_mib(runtime_bytes)} of it is Python with "
         f"its libraries), --max-memory allows {format_mib(limits.max_memory_bytes)}: "
         f"raise it to {-(-least // MIB)}MiB"
     )

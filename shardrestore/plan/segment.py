@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..notes import Note
 from ..pairing.pairs import Pair
-from ..selection.stream import SEGMENT_ELEMENTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A contiguous run of at most ``SEGMENT_ELEMENTS`` elements of one pair."""
+    """A contiguous run of elements of one pair, at most ``Granularity.segment_elements``."""
 
     number: int
     """Position in canonical order: tensor names in code-point order, then elements."""
@@ -25,12 +24,10 @@ class Segment:
     index: int
     """Position within the tensor."""
 
-    elements: int
+    start: int
+    """Index of the first element within the tensor."""
 
-    @property
-    def start(self) -> int:
-        """Index of the first element within the tensor."""
-        return self.index * SEGMENT_ELEMENTS
+    elements: int
 
     @property
     def element_bytes(self) -> int:
@@ -66,29 +63,31 @@ class Region:
     """Of both models and of their pairing."""
 
 
-def split_pairs(pairs: Sequence[Pair]) -> tuple[Segment, ...]:
+def split_pairs(pairs: Sequence[Pair], segment_elements: int) -> tuple[Segment, ...]:
     """Split pairs, given in canonical order, into segments in canonical order."""
     segments: list[Segment] = []
     for pair in pairs:
         total = pair.target.elements
-        for index, start in enumerate(range(0, total, SEGMENT_ELEMENTS)):
-            elements = min(SEGMENT_ELEMENTS, total - start)
+        for index, start in enumerate(range(0, total, segment_elements)):
             segments.append(
-                Segment(number=len(segments), pair=pair, index=index, elements=elements)
+                Segment(
+                    number=len(segments),
+                    pair=pair,
+                    index=index,
+                    start=start,
+                    elements=min(segment_elements, total - start),
+                )
             )
     return tuple(segments)
 
 
-def twin_segments(twins: Sequence[Pair], segments: Sequence[Segment]) -> tuple[Segment, ...]:
+def twin_segments(
+    twins: Sequence[Pair], segments: Sequence[Segment], segment_elements: int
+) -> tuple[Segment, ...]:
     """Return the segments of further names, each with the number of the one it repeats."""
     by_place = {(segment.pair.name, segment.index): segment for segment in segments}
     return tuple(
-        Segment(
-            number=by_place[twin.twin or "", segment.index].number,
-            pair=twin,
-            index=segment.index,
-            elements=segment.elements,
-        )
+        replace(segment, number=by_place[twin.twin or "", segment.index].number)
         for twin in twins
-        for segment in split_pairs([twin])
+        for segment in split_pairs([twin], segment_elements)
     )

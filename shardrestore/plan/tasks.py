@@ -8,12 +8,9 @@ from itertools import zip_longest
 
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.tensor import Tensor
-from ..selection.stream import SEGMENT_ELEMENTS
+from ..granularity import Granularity
 from .layout import OutputShard
 from .segment import Segment
-
-COPY_BYTES = 1 << 26
-"""Size of a task that copies bytes, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +73,12 @@ Task = SegmentTask | CopyTask | CastTask
 
 
 def plan_tasks(
-    target: Checkpoint, shards: Sequence[OutputShard], segments: Sequence[Segment], *, workers: int
+    target: Checkpoint,
+    shards: Sequence[OutputShard],
+    segments: Sequence[Segment],
+    granularity: Granularity,
+    *,
+    workers: int,
 ) -> list[Task]:
     """List everything that pass 2 does, front to back through as many shards as workers.
 
@@ -94,8 +96,8 @@ def plan_tasks(
             if shard.tensors[tensor.name].dtype == tensor.dtype:
                 copied.append(tensor)
             else:
-                tasks += _cast_tasks(tensor)
-        tasks += _copy_tasks(number, shard, copied)
+                tasks += _cast_tasks(tensor, granularity.segment_elements)
+        tasks += _copy_tasks(number, shard, copied, granularity.copy_bytes)
     by_shard: list[list[Task]] = [[] for _ in shards]
     for task in sorted(tasks, key=lambda task: task.offset):
         by_shard[task.shard].append(task)
@@ -108,13 +110,15 @@ def plan_tasks(
     ]
 
 
-def _cast_tasks(tensor: Tensor) -> Iterator[CastTask]:
-    for start in range(0, tensor.elements, SEGMENT_ELEMENTS):
-        elements = min(SEGMENT_ELEMENTS, tensor.elements - start)
+def _cast_tasks(tensor: Tensor, most_elements: int) -> Iterator[CastTask]:
+    for start in range(0, tensor.elements, most_elements):
+        elements = min(most_elements, tensor.elements - start)
         yield CastTask(tensor=tensor, start=start, elements=elements)
 
 
-def _copy_tasks(number: int, shard: OutputShard, tensors: Sequence[Tensor]) -> Iterator[CopyTask]:
+def _copy_tasks(
+    number: int, shard: OutputShard, tensors: Sequence[Tensor], most_bytes: int
+) -> Iterator[CopyTask]:
     """Yield copies of whole runs of tensors that stay neighbours in the output."""
     run: tuple[int, int, int] | None = None  # offset, out_offset, nbytes
     for tensor in [*sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)), None]:
@@ -126,12 +130,12 @@ def _copy_tasks(number: int, shard: OutputShard, tensors: Sequence[Tensor]) -> I
                 continue
         if run is not None:
             offset, out_offset, nbytes = run
-            for begin in range(0, nbytes, COPY_BYTES):
+            for begin in range(0, nbytes, most_bytes):
                 yield CopyTask(
                     shard=number,
                     offset=offset + begin,
                     out_offset=out_offset + begin,
-                    nbytes=min(COPY_BYTES, nbytes - begin),
+                    nbytes=min(most_bytes, nbytes - begin),
                 )
         if tensor is not None:
             run = tensor.offset, shard.tensors[tensor.name].offset, tensor.nbytes

@@ -12,6 +12,7 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
 from ..documents import key
 from ..errors import MemoryBudgetError, RequestError
+from ..granularity import Granularity
 from ..inputs.download import Downloads
 from ..machine.device import Device
 from ..notes import Note, unite_notes
@@ -21,14 +22,12 @@ from ..pairing.ties import Ties
 from ..scoring import Scoring
 from ..selection.cut import Strategy, selected_count
 from ..selection.histogram import BIN_BYTES
-from ..selection.stream import SEGMENT_ELEMENTS
 from ..units import format_mib
 from .device_memory import fit_device
 from .goal import Goal
 from .layout import OutputShard, lay_out
 from .memory import SEGMENT_BYTES, Limits, Sizing, Workload, fit
 from .segment import Region, Segment, split_pairs, twin_segments
-from .tasks import COPY_BYTES
 
 SPOOL_BINS = 8192
 """Bins of a segment's histogram on disk, as a rule: bfloat16 pairs have a few thousand."""
@@ -104,6 +103,7 @@ def plan_work(
     downloads: Downloads,
     pages: bool,
     device: Device,
+    granularity: Granularity,
     limits: Limits,
     runtime_bytes: int,
 ) -> Work:
@@ -127,6 +127,7 @@ def plan_work(
         Whether a report is written beside each model.
     device : Device
         Where weights are scored and cut.
+    granularity : Granularity
     limits : Limits
     runtime_bytes : int
         What the process holds before its first buffer, in bytes.
@@ -140,9 +141,9 @@ def plan_work(
     """
     pairings = [match(base, target, one, scoring, ties) for one in filters]
     pairs, twins = _unite(pairings)
-    _check_size(pairs, limits)
-    segments = split_pairs(pairs)
-    twin_parts = twin_segments(twins, segments)
+    _check_size(pairs, granularity.segment_elements, limits)
+    segments = split_pairs(pairs, granularity.segment_elements)
+    twin_parts = twin_segments(twins, segments, granularity.segment_elements)
     opened = (*base.notes, *target.notes, *_note_files(target))
     regions = [
         _make_region(one.region, pairing, segments, opened)
@@ -160,6 +161,7 @@ def plan_work(
         segment.pair.target.nbytes for segment in (*segments, *twin_parts) if segment.index == 0
     )
     load = Workload(
+        granularity=granularity,
         runtime_bytes=runtime_bytes,
         **_weigh_inputs(base, target),
         profile_bytes=profile_bytes or 0,
@@ -174,7 +176,8 @@ def plan_work(
         gpus=device.shares,
         unified=device.unified,
     )
-    limits = limits.with_work_for(len(segments) + outside // COPY_BYTES + 1, device.most_workers)
+    tasks = len(segments) + outside // granularity.copy_bytes + 1
+    limits = limits.with_work_for(tasks, device.most_workers)
     sizing = fit_device(load, fit(load, limits), limits)
     inside = sum(segment.nbytes for segment in [*segments, *twin_parts])
     heads = sum(segment.nbytes for segment in twin_parts)  # compared in any case
@@ -217,6 +220,7 @@ def plan_scan(
     *,
     downloads: Downloads,
     device: Device,
+    granularity: Granularity,
     limits: Limits,
     runtime_bytes: int,
 ) -> ScanWork:
@@ -227,9 +231,10 @@ def plan_scan(
     MemoryBudgetError
         If the budget is too small.
     """
-    _check_size(pairing.pairs, limits)
-    segments = split_pairs(pairing.pairs)
+    _check_size(pairing.pairs, granularity.segment_elements, limits)
+    segments = split_pairs(pairing.pairs, granularity.segment_elements)
     load = Workload(
+        granularity=granularity,
         runtime_bytes=runtime_bytes,
         **_weigh_inputs(base, target),
         profile_bytes=len(pairing.pairs) * PROFILED_TENSOR_BYTES,
@@ -247,7 +252,7 @@ def plan_scan(
     limits = limits.with_work_for(len(segments), device.most_workers)
     return ScanWork(
         segments=segments,
-        twins=twin_segments(pairing.twins, segments),
+        twins=twin_segments(pairing.twins, segments, granularity.segment_elements),
         sizing=fit_device(load, fit(load, limits), limits),
         spool_bytes=_estimate_spools(segments, 0),
     )
@@ -318,10 +323,10 @@ def _estimate_spools(segments: Sequence[Segment], open_histograms: int) -> int:
     return (bins + open_histograms * SPOOL_BINS) * BIN_BYTES
 
 
-def _check_size(pairs: Sequence[Pair], limits: Limits) -> None:
+def _check_size(pairs: Sequence[Pair], segment_elements: int, limits: Limits) -> None:
     """Refuse sizes that only a sparse file can have, before their segments are listed."""
     elements = sum(pair.target.elements for pair in pairs)
-    needed = elements // SEGMENT_ELEMENTS * SEGMENT_BYTES
+    needed = elements // segment_elements * SEGMENT_BYTES
     if needed > limits.max_memory_bytes:
         raise MemoryBudgetError(
             f"the region has {elements:,} elements: to list its segments alone takes "

@@ -12,7 +12,6 @@ from typing import Any
 from ..documents import INLINE, key, to_json
 from ..scores import DEFAULT_SCORE
 from ..scoring import Scoring
-from ..selection.stream import SEGMENT_ELEMENTS
 
 FORMAT = 1
 """Version of the profile's contents; raised when a key or an array changes its meaning."""
@@ -48,6 +47,8 @@ def _list_values(tensors: tuple[ProfiledTensor, ...]) -> list[list[object]]:
 class Contents:
     """Everything in a profile but its counts."""
 
+    segment_elements: int
+    """Elements of a segment, see ``Granularity``."""
     inputs: Mapping[str, Any]
     """Identities of ``base`` and ``target``, see ``profile.identity``."""
     scoring: Scoring = field(metadata=INLINE)
@@ -59,27 +60,36 @@ class Contents:
 
     def count_segments(self) -> int:
         """Return the number of segments, without a look at each: a file may claim any shape."""
-        return sum(-(-tensor.elements // SEGMENT_ELEMENTS) for tensor in self.tensors)
+        return sum(self.segments_of(tensor) for tensor in self.tensors)
+
+    def segments_of(self, tensor: ProfiledTensor) -> int:
+        """Return the number of segments of a tensor."""
+        return -(-tensor.elements // self.segment_elements)
 
     def segments(self) -> Iterator[tuple[ProfiledTensor, int]]:
         """Yield the tensor and the number of elements of each segment, in canonical order."""
         for tensor in self.tensors:
-            for start in range(0, tensor.elements, SEGMENT_ELEMENTS):
-                yield tensor, min(SEGMENT_ELEMENTS, tensor.elements - start)
+            for start in range(0, tensor.elements, self.segment_elements):
+                yield tensor, min(self.segment_elements, tensor.elements - start)
 
     def encode(self) -> str:
         """Return the contents as JSON."""
         default = self.scoring.score == DEFAULT_SCORE
         document = {
             "format": FORMAT if default else SCORED_FORMAT,
-            "segment_elements": SEGMENT_ELEMENTS,
             **to_json(self),
         }
         return json.dumps(document, separators=(",", ":"))
 
 
-def decode_contents(text: str) -> Contents:
+def decode_contents(text: str, segment_elements: int) -> Contents:
     """Read the JSON of ``Contents.encode``.
+
+    Parameters
+    ----------
+    text : str
+    segment_elements : int
+        Elements that its segments must have.
 
     Raises
     ------
@@ -97,13 +107,14 @@ def decode_contents(text: str) -> Contents:
             f"its format is {document['format']!r:.40}, this version of shardrestore reads "
             f"{FORMAT} and {SCORED_FORMAT}"
         )
-    if document.get("segment_elements") != SEGMENT_ELEMENTS:
+    if document.get("segment_elements") != segment_elements:
         raise ValueError(
             f"its segments have {document.get('segment_elements')!r:.40} elements, this version "
-            f"of shardrestore has {SEGMENT_ELEMENTS}"
+            f"of shardrestore has {segment_elements}"
         )
     try:
         contents = Contents(
+            segment_elements=segment_elements,
             inputs={role: dict(document["inputs"][role]) for role in ("base", "target")},
             scoring=Scoring.parse(document),
             tensors=tuple(map(_decode_tensor, document["tensors"])),

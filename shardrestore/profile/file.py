@@ -21,6 +21,7 @@ from ..checkpoint.folder import read_header
 from ..checkpoint.header import Header, encode_header
 from ..checkpoint.source import LocalFile
 from ..errors import CheckpointError, ProfileError
+from ..granularity import DEFAULT_GRANULARITY, Granularity
 from ..output.writer import ShardWriter
 from ..selection.histogram import HistogramStore, SparseHistogram
 from ..selection.score import BINS
@@ -99,14 +100,16 @@ class Profile:
     Parameters
     ----------
     path : Path
+    granularity : Granularity
+        Whose segments it must be of.
 
     Raises
     ------
     ProfileError
-        If the file is missing, damaged, edited, or no profile.
+        If the file is missing, damaged, edited, of other segments, or no profile.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, granularity: Granularity = DEFAULT_GRANULARITY) -> None:
         self.path = path
         try:
             self._source = LocalFile(path)
@@ -116,7 +119,7 @@ class Profile:
             header = self._read_header()
             text = (header.metadata or {}).get(_TEXT, "")
             self._check_bytes(header, text)
-            self.contents = self._decode(text)
+            self.contents = self._decode(text, granularity.segment_elements)
             self.memory_bytes = 4 * len(header.raw) + _TENSOR_BYTES * len(self.contents.tensors)
             arrays = [self._read_array(header, name) for name in _PER_SEGMENT]
             self._begin = np.concatenate([[0], arrays[0]])
@@ -201,7 +204,7 @@ class Profile:
                 )
             )
 
-    def _decode(self, text: str) -> Contents:
+    def _decode(self, text: str, segment_elements: int) -> Contents:
         if len(text) > _LARGEST_TEXT:
             raise ProfileError(
                 self._damaged(
@@ -210,7 +213,7 @@ class Profile:
                 )
             )
         try:
-            return decode_contents(text)
+            return decode_contents(text, segment_elements)
         except ValueError as error:
             raise ProfileError(self._damaged(str(error))) from error
 

@@ -24,14 +24,15 @@ def keep_scan(scan: Scan, session: Session, staging: Staging) -> None:
         list(pairs.values()),
         inputs,
         session.request.scoring,
+        session.request.granularity,
     )
     staging.complete(SCAN_FILE)
 
 
-def open_kept_scan(staging: Staging) -> Profile | None:
+def open_kept_scan(session: Session, staging: Staging) -> Profile | None:
     """Open what an earlier run has scanned; None if there is nothing, or it is damaged."""
     path = staging.folder / SCAN_FILE
     if exists(path):
         with suppress(ProfileError):
-            return Profile(path)
+            return Profile(path, session.request.granularity)
     return None

@@ -95,6 +95,7 @@ def make_profile(
                     planned.pairing.pairs,
                     inputs,
                     request.scoring,
+                    request.granularity,
                     problems=planned.problems,
                 )
             finally:
@@ -130,6 +131,7 @@ def _plan(
         pairing,
         downloads=downloads,
         device=device,
+        granularity=request.granularity,
         limits=request.limits,
         runtime_bytes=measure_runtime(),
     )
@@ -137,9 +139,11 @@ def _plan(
         inputs=Inputs(base, target),
         device=device,
         sizing=work.sizing,
+        granularity=request.granularity,
         scoring=request.scoring,
         seed=request.seed,
         allow_nonfinite=True,
+        kernel_set=request.kernel_set,
     )
     return _Planned(ties=ties, pairing=pairing, problems=problems, work=work, job=job)
 

@@ -230,7 +230,9 @@ class Runner:
         the weights themselves: then it is kept in its turn.
         """
         profile = self.session.profile
-        kept = open_kept_scan(self.workspace.first) if self.journal.begun and not profile else None
+        kept = None
+        if self.journal.begun and not profile:
+            kept = open_kept_scan(self.session, self.workspace.first)
         if profile is not None:
             scan = load_scan(profile, self.work.segments)
         elif kept is not None:

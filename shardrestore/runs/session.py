@@ -66,7 +66,7 @@ class ModelSession:
             self._check_target()
             self.profile = None
             if request.profile is not None:
-                self.profile = stack.enter_context(Profile(request.profile))
+                self.profile = stack.enter_context(Profile(request.profile, request.granularity))
             device = device or find_device(
                 request.devices, request.max_memory_bytes, request.scoring.score
             )
@@ -118,6 +118,7 @@ class ModelSession:
             downloads=self.downloads,
             pages=request.report,
             device=device,
+            granularity=request.granularity,
             limits=request.limits,
             runtime_bytes=measure_runtime(),
         )
@@ -139,9 +140,11 @@ class ModelSession:
             inputs=Inputs(self.base, self.target),
             device=self.work.device,
             sizing=self.work.sizing,
+            granularity=self.request.granularity,
             scoring=self.request.scoring,
             seed=self.request.seed,
             allow_nonfinite=self.request.allow_nonfinite,
+            kernel_set=self.request.kernel_set,
         )
 
     def check_counts(self, cuts: Sequence[PlacedCut], restored: Sequence[Restored]) -> None:

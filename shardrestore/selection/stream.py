@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import hashlib
 
-SEGMENT_ELEMENTS = 1 << 26
-"""Elements of a segment, except a tensor's last one: counters stay in 32 bits."""
-
 
 def stream_words(seed: int, name: str, segment: int) -> tuple[int, int]:
     """Return the two 32-bit words of a segment's stream.
@@ -26,7 +23,7 @@ def stream_words(seed: int, name: str, segment: int) -> tuple[int, int]:
         The tensor's name.
     segment : int
         Number of the segment within the tensor: element index divided by
-        ``SEGMENT_ELEMENTS``.
+        ``Granularity.segment_elements``.
 
     Returns
     -------

@@ -22,14 +22,6 @@ from ..scores.score import Score
 from ..selection.stream import stream_words
 from .layout import PlacedTensor
 
-CHUNK_ELEMENTS = 1 << 18
-"""Elements that are looked at together.
-
-More than in the passes: each of NumPy's short calls takes the interpreter's lock.
-Measured on 61 million elements with two workers: 0.074 s, 0.08 to 0.13 s with half
-as many, 0.09 to 0.16 s with a quarter; with one worker 0.12 to 0.13 s each.
-"""
-
 _UNIT_BYTES = 24
 """Divided by the size of every element, of 4 and 6 bits too: blocks hold whole ones."""
 
@@ -62,7 +54,8 @@ class Blocks:
         What keys are of.
     seed : int or None
         Seed of the keys; None where they are scores.
-    block_bytes : int
+    block_bytes, chunk_elements : int
+        How much is read at once, and looked at together.
     control : Control
         Asked before each block.
     """
@@ -75,6 +68,7 @@ class Blocks:
         score: Score,
         seed: int | None,
         block_bytes: int,
+        chunk_elements: int,
         control: Control,
     ) -> None:
         self._base = base
@@ -87,25 +81,26 @@ class Blocks:
         self._base_buffer, self._target_buffer, self._output_buffer = (
             np.empty(block_bytes, np.uint8) for _ in range(3)
         )
-        self._keys = np.empty(CHUNK_ELEMENTS, np.uint32)
-        self._caster = Caster(kernels, CHUNK_ELEMENTS)
+        self.chunk_elements = chunk_elements
+        self._keys = np.empty(chunk_elements, np.uint32)
+        self._caster = Caster(kernels, chunk_elements)
 
     def keys(self, segment: Segment) -> Iterator[Keys]:
         """Yield the keys of a segment chunk by chunk; random keys need no weights."""
         if self._seed is not None:
-            for low, high in _spans(segment.elements, CHUNK_ELEMENTS):
+            for low, high in _spans(segment.elements, self.chunk_elements):
                 self._control.check()
                 yield self._random_keys(segment, segment.start + low, high - low)
             return
         for _, elements in self._read_blocks(segment, None):
-            for low, high in _spans(elements, CHUNK_ELEMENTS):
+            for low, high in _spans(elements, self.chunk_elements):
                 yield self._score_keys(segment.pair, low, high)
 
     def chunks(self, segment: Segment, placed: PlacedTensor) -> Iterator[Chunk]:
         """Yield the elements of a segment, of all three sides, chunk by chunk."""
         pair = segment.pair
         for start, elements in self._read_blocks(segment, placed):
-            for low, high in _spans(elements, CHUNK_ELEMENTS):
+            for low, high in _spans(elements, self.chunk_elements):
                 if self._seed is None:
                     keys = self._score_keys(pair, low, high)
                 else:
@@ -129,7 +124,7 @@ class Blocks:
             self._control.check()
             self._read_target(tensor, start + begin, end - begin)
             self._read_output(placed, start + begin, end - begin)
-            for low, high in _spans(end - begin, CHUNK_ELEMENTS):
+            for low, high in _spans(end - begin, self.chunk_elements):
                 codes = view_codes(self._target_buffer, tensor.dtype, low, high)
                 yield (
                     start + begin + low,

@@ -6,10 +6,10 @@ import numpy as np
 
 from ..kernels.interface import Codes
 from ..plan.segment import Segment
-from .blocks import CHUNK_ELEMENTS, Blocks, Chunk
+from .blocks import Blocks, Chunk
 from .findings import Difference
 from .layout import PlacedTensor
-from .rule import TURNS, Mask, Rule
+from .rule import Mask, Rule
 
 
 class ElementCheck:
@@ -19,12 +19,20 @@ class ElementCheck:
     ties are restored depends on how many there are before; then, with that
     known, every element is compared. The second time base and target come from
     the page cache.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    rule : Rule
+    turns : int
+        Ties whose turns are computed at once.
     """
 
-    def __init__(self, blocks: Blocks, rule: Rule) -> None:
+    def __init__(self, blocks: Blocks, rule: Rule, turns: int) -> None:
         self._blocks = blocks
         self._rule = rule
-        self._masks = [np.empty(CHUNK_ELEMENTS, np.bool_) for _ in range(4)]
+        self._turns = turns
+        self._masks = [np.empty(blocks.chunk_elements, np.bool_) for _ in range(4)]
 
     def count(self, segment: Segment) -> tuple[int, int]:
         """Return how many keys of a segment tie, and how many lie beyond the cut."""
@@ -57,8 +65,8 @@ class ElementCheck:
         """Mark what must be restored and what ties; return the number of ties."""
         self._rule.mark(chunk.keys, restored, tied)
         places = np.flatnonzero(tied)
-        for begin in range(0, places.size, TURNS):
-            some = places[begin : begin + TURNS]
+        for begin in range(0, places.size, self._turns):
+            some = places[begin : begin + self._turns]
             restored[some] = self._rule.turns(first_tie + begin, some.size)
         return int(places.size)
 

@@ -58,8 +58,8 @@ def open_inputs(
         yield opened_base, opened_target
 
 
-def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing:
-    """Match the tensors of the recorded region; what is tied is compared.
+def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint, block_bytes: int) -> Pairing:
+    """Match the tensors of the recorded region; what is tied is compared, block by block.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint) -> Pairing
             parse_rename(text)
     except RequestError as error:
         raise CheckpointError(f"{record.where}: damaged: {error}") from error
-    ties = find_equal(target, admitted, lambda: None)
+    ties = find_equal(target, admitted, block_bytes, lambda: None)
     return match(base, target, admitted, record.scoring, ties)
 
 

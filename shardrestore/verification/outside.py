@@ -10,7 +10,6 @@ import numpy as np
 
 from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS
-from ..selection.stream import SEGMENT_ELEMENTS
 from .blocks import Blocks
 from .elements import show_code
 from .findings import Difference
@@ -33,9 +32,9 @@ class Piece:
         return sum(FORMATS[dtype].count_bytes(self.elements) for dtype in sides)
 
 
-def split_tensor(tensor: Tensor, placed: PlacedTensor) -> Iterator[Piece]:
+def split_tensor(tensor: Tensor, placed: PlacedTensor, segment_elements: int) -> Iterator[Piece]:
     """Split a tensor into pieces of whole bytes, for workers to share."""
-    step = max(SEGMENT_ELEMENTS // 8 * 8, 8)
+    step = max(segment_elements // 8 * 8, 8)
     for start in range(0, tensor.elements, step):
         elements = min(step, tensor.elements - start)
         yield Piece(tensor=tensor, placed=placed, start=start, elements=elements)

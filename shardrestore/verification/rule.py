@@ -14,9 +14,6 @@ import numpy.typing as npt
 from ..kernels.interface import Keys
 from .record import Record
 
-TURNS = 1 << 16
-"""Ties whose turns are computed at once."""
-
 Mask = npt.NDArray[np.bool_]
 
 
@@ -62,7 +59,7 @@ class Rule:
         """Return whether each of `count` ties, the first of them number `first`, is restored.
 
         Number j is if and only if ``((j + 1) * taken) // ties > (j * taken) // ties``.
-        At most ``TURNS`` at a time.
+        At most 2^17 at a time.
 
         Examples
         --------
@@ -70,7 +67,7 @@ class Rule:
         >>> rule.turns(1, 4).tolist()
         [False, True, False, True]
         """
-        # Whole multiples of `ties` are taken off first: with no more than TURNS
+        # Whole multiples of `ties` are taken off first: with no more than 2^17
         # multiples of a count below 2^45 added, all stays within 64 bits.
         start = first * self.taken % self.ties
         products = start + np.arange(count + 1, dtype=np.int64) * self.taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from ..granularity import Granularity
 from ..plan.memory import (
     HEADER_FACTOR,
     SEGMENT_BYTES,
@@ -14,8 +15,6 @@ from ..plan.memory import (
     Sizing,
     choose,
 )
-from .blocks import CHUNK_ELEMENTS
-from .rule import TURNS
 
 INPUTS = 3
 """Buffers of a worker: base, target and output."""
@@ -35,6 +34,7 @@ TURN_BYTES = 5 * 8
 class Load:
     """What the memory of a verification depends on, besides blocks and workers."""
 
+    granularity: Granularity
     runtime_bytes: int
     """The process before the first buffer."""
     tensors: int
@@ -61,7 +61,8 @@ def project(load: Load, *, workers: int, block_bytes: int) -> int:
     texts = HEADER_FACTOR * load.header_bytes + load.document_bytes
     tensors = load.tensors * TENSOR_BYTES
     tasks = load.tasks * (SEGMENT_BYTES + DIFFERENCE_BYTES)
-    scratch = CHUNK_ELEMENTS * ELEMENT_SCRATCH_BYTES + TURNS * TURN_BYTES
+    sizes = load.granularity
+    scratch = sizes.compared_elements * ELEMENT_SCRATCH_BYTES + sizes.turns * TURN_BYTES
     worker = WORKER_BYTES + INPUTS * block_bytes + scratch
     return load.runtime_bytes + texts + tensors + tasks + workers * worker
 
@@ -75,4 +76,11 @@ def fit(load: Load, *, max_workers: int, max_memory_bytes: int) -> Sizing:
         If one worker with the smallest blocks needs more than the budget.
     """
     limits = Limits(workers=max_workers, max_memory_bytes=max_memory_bytes)
-    return choose(partial(project, load), load.runtime_bytes, limits, "verifying needs")
+    return choose(
+        partial(project, load),
+        load.runtime_bytes,
+        limits,
+        "verifying needs",
+        load.granularity.block_bytes,
+        load.granularity.smallest_block_bytes,
+    )

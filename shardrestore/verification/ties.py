@@ -11,11 +11,10 @@ from ..checkpoint.tensor import Tensor
 from ..pairing.pairs import Filter, admitted_by
 from ..pairing.ties import Ties, find_ties
 
-BLOCK_BYTES = 1 << 20
-"""Bytes of each of two tensors that are compared at once."""
 
-
-def find_equal(target: Model, admitted: Filter, check: Callable[[], None]) -> Ties:
+def find_equal(
+    target: Model, admitted: Filter, block_bytes: int, check: Callable[[], None]
+) -> Ties:
     """Return what a model's names tie and its bytes confirm.
 
     Parameters
@@ -23,33 +22,38 @@ def find_equal(target: Model, admitted: Filter, check: Callable[[], None]) -> Ti
     target : Model
     admitted : Filter
         Which tensors matter.
+    block_bytes : int
+        Bytes of each of two tensors that are compared at once.
     check : callable
         Called between blocks; what it raises ends the comparison.
     """
     ties = find_ties(target, admitted_by([admitted]))
-    while differences := _find_differences(target, ties, check):
+    while differences := _find_differences(target, ties, block_bytes, check):
         ties = ties.split(differences, target)
     return ties
 
 
-def _find_differences(target: Model, ties: Ties, check: Callable[[], None]) -> dict[str, int]:
+def _find_differences(
+    target: Model, ties: Ties, block_bytes: int, check: Callable[[], None]
+) -> dict[str, int]:
     found: dict[str, int] = {}
     for first, *others in ties.groups:
         for name in others:
-            element = _find_difference(target, target.tensors[first], target.tensors[name], check)
+            pair = target.tensors[first], target.tensors[name]
+            element = _find_difference(target, *pair, block_bytes, check)
             if element is not None:
                 found[name] = element
     return found
 
 
 def _find_difference(
-    target: Model, one: Tensor, other: Tensor, check: Callable[[], None]
+    target: Model, one: Tensor, other: Tensor, block_bytes: int, check: Callable[[], None]
 ) -> int | None:
     """Return the first element at which two tensors of one format and shape differ."""
-    step = BLOCK_BYTES // one.element_bytes
+    step = block_bytes // one.element_bytes
     codes = np.empty((2, step), f"u{one.element_bytes}")
     for tensor in (one, other):
-        target.reader.announce(tensor, 0, tensor.elements, BLOCK_BYTES, check)
+        target.reader.announce(tensor, 0, tensor.elements, block_bytes, check)
     for start in range(0, one.elements, step):
         check()
         count = min(step, one.elements - start)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..checkpoint.folder import Checkpoint
 from ..documents import rounded, unless
 from ..errors import CheckpointError, MemoryBudgetError
+from ..granularity import DEFAULT_GRANULARITY, Granularity
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference
 from ..kernels import load_kernels
@@ -90,6 +91,8 @@ def verify_folder(
     workers: int | None = None,
     max_memory_bytes: int,
     observer: Observer | None = None,
+    granularity: Granularity = DEFAULT_GRANULARITY,
+    kernel_set: str = "cpu",
 ) -> Verification:
     """Check a finished model folder against its inputs.
 
@@ -115,6 +118,10 @@ def verify_folder(
         Budget for the whole process.
     observer : Observer, optional
         Receives the progress of the stage ``"verify"``.
+    granularity : Granularity
+        How finely the work is cut; its segments must be those that the model was made with.
+    kernel_set : str
+        What scores weights, see ``load_kernels``.
 
     Returns
     -------
@@ -151,7 +158,9 @@ def verify_folder(
             downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched, watch)
             expected = check_side_files(folder, opened_target, record.scoring.cast, findings)
             check_checksums(folder, expected, findings, promised=record.checksum)
-            verifier = _Verifier(opened_base, opened_target, opened, record, findings)
+            verifier = _Verifier(
+                opened_base, opened_target, opened, record, findings, granularity, kernel_set
+            )
             verifier.carry_out(workers or _count_processors(), max_memory_bytes, watched)
     except MemoryError as error:
         raise MemoryBudgetError(
@@ -198,16 +207,20 @@ class _Verifier:
         output: OutputFolder,
         record: Record,
         findings: Findings,
+        granularity: Granularity,
+        kernel_set: str,
     ) -> None:
         self.base = base
         self.target = target
         self.output = output
         self.record = record
         self.findings = findings
+        self.granularity = granularity
+        self.kernel_set = kernel_set
         self.rule = Rule.of(record)
         self.score = SCORES[record.scoring.score]
-        self.pairing = pair_inputs(record, base, target)
-        self.segments = split_pairs(self.pairing.pairs)
+        self.pairing = pair_inputs(record, base, target, granularity.block_bytes)
+        self.segments = split_pairs(self.pairing.pairs, granularity.segment_elements)
         self.tally = TieTally(len(self.segments))
 
     def carry_out(self, workers: int, max_memory_bytes: int, observer: Observer) -> None:
@@ -226,7 +239,7 @@ class _Verifier:
         _check_counts(self.record, self.pairing, self.tally, self.findings)
 
     def _compare(self, tasks: Sequence[Task], sizing: Sizing, observer: Observer) -> None:
-        kernels = load_kernels(score=self.score)
+        kernels = load_kernels(self.kernel_set, self.score)
         stage = Stage(
             name="verify",
             open_worker=partial(_Checker, self, kernels, sizing),
@@ -244,13 +257,14 @@ class _Verifier:
 
     def _plan_tasks(self) -> list[Task]:
         """List segments in canonical order, as the tally needs; then everything else."""
-        twins = twin_segments(self.pairing.twins, self.segments)
+        segment_elements = self.granularity.segment_elements
+        twins = twin_segments(self.pairing.twins, self.segments, segment_elements)
         region = {pair.name for pair in (*self.pairing.pairs, *self.pairing.twins)}
         pieces = [
             piece
             for name, tensor in self.target.tensors.items()
             if name not in region and name in self.output.tensors
-            for piece in split_tensor(tensor, self.output.tensors[name])
+            for piece in split_tensor(tensor, self.output.tensors[name], segment_elements)
         ]
         compared = [twin for twin in twins if twin.pair.name in self.output.tensors]
         return [*self.segments, *compared, *pieces]
@@ -258,6 +272,7 @@ class _Verifier:
     def _measure(self, tasks: int) -> Load:
         parts = [self.base.footprint(), self.target.footprint(), self.output.footprint()]
         return Load(
+            granularity=self.granularity,
             runtime_bytes=measure_runtime(),
             tensors=len(self.output.tensors) + sum(part.tensors for part in parts),
             header_bytes=sum(part.header_bytes for part in parts),
@@ -291,9 +306,10 @@ class _Checker:
             verifier.score,
             verifier.rule.seed,
             sizing.block_bytes,
+            verifier.granularity.compared_elements,
             control,
         )
-        self._region = ElementCheck(blocks, verifier.rule)
+        self._region = ElementCheck(blocks, verifier.rule, verifier.granularity.turns)
         self._outside = OutsideCheck(blocks)
 
     def check(self, task: Task) -> Difference | None:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
-import shardrestore  # noqa: F401  # its modules must be there to be patched
-from shardrestore.kernels import load_kernels
 from shardrestore.names import PAGE_FILE
 from tests.support.oracle import TORCH_DTYPES, Stored
 
@@ -289,50 +284,3 @@ def layouts() -> st.SearchStrategy[Layout]:
     return st.builds(
         Layout, st.integers(0, 4), st.integers(0, 99), st.booleans(), st.integers(0, 9)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Units:
-    """Sizes of the units of work, so small that small tensors have many of them."""
-
-    segment_elements: int = 1 << 26
-    chunk_elements: int = 1 << 16
-    block_bytes: int = 4 << 20
-    copy_bytes: int = 1 << 26
-
-
-UNITS = st.builds(
-    Units,
-    st.sampled_from([61, 128, 500, 1 << 26]),
-    st.sampled_from([7, 16, 100, 1 << 16]),
-    st.sampled_from([64, 200, 1000, 4 << 20]),
-    st.sampled_from([5, 1000, 1 << 26]),
-)
-
-
-@contextmanager
-def using(units: Units, kernels: str = "cpu") -> Iterator[None]:
-    """Work in these units, with these kernels: replaced wherever they were imported."""
-    chosen = load_kernels("reference" if kernels == "reference" else "cpu")
-    replaced = {
-        "SEGMENT_ELEMENTS": units.segment_elements,
-        "CHUNK_ELEMENTS": units.chunk_elements,
-        "BLOCK_BYTES": units.block_bytes,
-        "GPU_BLOCK_BYTES": units.block_bytes,
-        "SMALLEST_BLOCK_BYTES": min(units.block_bytes, 1 << 18),
-        "COPY_BYTES": units.copy_bytes,
-        "load_kernels": lambda *_, **__: chosen,
-    }
-    modules = [
-        module
-        for name, module in sys.modules.items()
-        if name.startswith("shardrestore.") and name != load_kernels.__module__
-    ]
-    with ExitStack() as patches:
-        for name, value in replaced.items():
-            users = [module for module in modules if hasattr(module, name)]
-            if not users:
-                raise LookupError(f"no module of shardrestore has {name}: has it moved?")
-            for module in users:
-                patches.enter_context(mock.patch.object(module, name, value))
-        yield

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shardrestore.verification.verify import Verification, verify_folder
+from shardrestore.verification.verify import Verification
 from tests.support import oracle
 from tests.support.checkpoints import ITEM_TYPES, Layout, Stored, store, write_checkpoint
+from tests.support.library import Library
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 K = "model.layers.0.self_attn.k_proj.weight"
@@ -58,6 +59,8 @@ class Scene:
     """A pair and a model restored from it, in one folder."""
 
     root: Path
+    library: Library = field(default_factory=Library)
+    """What verifies the model."""
 
     @property
     def output(self) -> Path:
@@ -69,7 +72,7 @@ class Scene:
 
     def verify(self, **options: Any) -> Verification:
         options = {"workers": 2, "max_memory_bytes": BUDGET_BYTES} | options
-        return verify_folder(self.output, **options)
+        return self.library.verify(self.output, **options)
 
     def place(self, name: str) -> Place:
         return next(place for found, place in self.places() if found == name)
@@ -140,4 +143,4 @@ def flip(path: Path, offset: int, bit: int = 0) -> None:
 def copy_scene(scene: Scene, root: Path) -> Scene:
     """Copy the output alone: the inputs are where the record says."""
     shutil.copytree(scene.root, root, dirs_exist_ok=True)
-    return Scene(root)
+    return replace(scene, root=root)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shardrestore.profile import contents as profile_contents
+from shardrestore.granularity import DEFAULT_GRANULARITY, Granularity
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Profile, Tallies, write_profile
 from shardrestore.scoring import Scoring
@@ -44,9 +44,10 @@ def write_scores(
     exact: Mapping[str, bool] | None = None,
     zero_base: Mapping[str, np.ndarray] | None = None,
     nonfinite: Mapping[str, int] | None = None,
+    granularity: Granularity = DEFAULT_GRANULARITY,
 ) -> Path:
-    """Write a profile of the scores of tensors, in segments of the size that is in force."""
-    size = profile_contents.SEGMENT_ELEMENTS
+    """Write a profile of the scores of tensors."""
+    size = granularity.segment_elements
     names = sorted(scores)
     starts = [(name, at) for name in names for at in range(0, scores[name].size, size)]
     zeros = [
@@ -54,6 +55,7 @@ def write_scores(
     ]
     odd = [nonfinite.get(name, 0) if nonfinite and at == 0 else 0 for name, at in starts]
     contents = Contents(
+        segment_elements=size,
         inputs={"base": IDENTITY, "target": IDENTITY},
         scoring=Scoring(),
         tensors=tuple(
@@ -84,7 +86,7 @@ def expect(case: Case, **request: object) -> Expected:
 
 
 @contextmanager
-def profiled(case: Case) -> Iterator[tuple[Profile, Expected]]:
+def profiled(case: Case, granularity: Granularity) -> Iterator[tuple[Profile, Expected]]:
     """Open a profile of a pair as the oracle scores it."""
     everything = expect(case)
     sides = {
@@ -101,8 +103,9 @@ def profiled(case: Case) -> Iterator[tuple[Profile, Expected]]:
             exact={name: {one.dtype for one in pair} == {"BF16"} for name, pair in sides.items()},
             zero_base={name: (base.values() == 0).numpy() for name, (base, _) in sides.items()},
             nonfinite=everything.nonfinite,
+            granularity=granularity,
         )
-        with Profile(path) as profile:
+        with Profile(path, granularity) as profile:
             yield profile, everything
 
 

@@ -15,18 +15,11 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 import shardrestore
+from shardrestore.granularity import Granularity
 from shardrestore.scores import SCORES
 from tests.support import oracle
-from tests.support.checkpoints import (
-    UNITS,
-    Case,
-    Layout,
-    Units,
-    cases,
-    layouts,
-    using,
-    write_checkpoint,
-)
+from tests.support.checkpoints import Case, Layout, cases, layouts, write_checkpoint
+from tests.support.library import GRANULARITIES, Library
 
 # A process that has loaded torch is larger than the default budget by itself.
 BUDGET = "16GiB"
@@ -41,7 +34,7 @@ class Run:
     options: dict[str, Any]
     percent: float
     layouts: tuple[Layout, Layout]
-    units: Units
+    granularity: Granularity
     workers: int
     kernels: str
     expected: oracle.Expected
@@ -50,8 +43,13 @@ class Run:
         sides = {
             name: (self.case.base.get(name), stored) for name, stored in self.case.target.items()
         }
-        how = self.layouts, self.units, self.workers, self.kernels
+        how = self.layouts, self.granularity, self.workers, self.kernels
         return f"Run({sides}, {self.options}, {self.percent}, {how})"
+
+    @property
+    def library(self) -> Library:
+        """What carries it out: with torch, processors' kernels are left alone."""
+        return Library(self.granularity, "reference" if self.kernels == "reference" else "cpu")
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         return (
@@ -69,35 +67,32 @@ class Run:
     def restore_from(
         self, base: str | Path, target: str | Path, output: Path, **changes: Any
     ) -> shardrestore.Restoration:
-        with using(self.units, self.kernels):
-            return shardrestore.restore(
-                base, target, output, percent=self.percent, **self._settings(changes)
-            )
+        return self.library.restore(
+            base, target, output, percent=self.percent, **self._settings(changes)
+        )
 
     def sweep(
         self, folder: Path, percents: Sequence[float], output: str = "sweep", **changes: Any
     ) -> tuple[shardrestore.Restoration, ...]:
-        with using(self.units, self.kernels):
-            return shardrestore.sweep(
-                folder / "base",
-                folder / "target",
-                folder / output,
-                percents=percents,
-                **self._settings(changes),
-            )
+        return self.library.sweep(
+            folder / "base",
+            folder / "target",
+            folder / output,
+            percents=percents,
+            **self._settings(changes),
+        )
 
     def scan(self, folder: Path, output: str = PROFILE) -> Path:
         """Make the profile of which any run with these options can be made."""
         path = folder / output
-        with using(self.units, self.kernels):
-            shardrestore.scan(
-                folder / "base",
-                folder / "target",
-                path,
-                dtype=self.options["dtype"],
-                score=self.options["score"],
-                **self._means(),
-            )
+        self.library.scan(
+            folder / "base",
+            folder / "target",
+            path,
+            dtype=self.options["dtype"],
+            score=self.options["score"],
+            **self._means(),
+        )
         return path
 
     def _settings(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +105,7 @@ class Run:
 
 WAYS = st.tuples(
     st.tuples(layouts(), layouts()),
-    UNITS,
+    GRANULARITIES,
     st.integers(1, 4),
     st.sampled_from(["cpu", "cpu", "reference", "torch"]),
 )
@@ -152,12 +147,12 @@ def runs(
         **fixed,
     }
     percent = draw(percents)
-    files, units, workers, kernels = draw(WAYS)
+    files, granularity, workers, kernels = draw(WAYS)
     expected = oracle.expect(
         case.base,
         case.target,
         percent=percent,
-        segment_elements=units.segment_elements,
+        segment_elements=granularity.segment_elements,
         twins=case.twins,
         **(options | {"exclude": ["quantised"]}),
     )
@@ -165,7 +160,7 @@ def runs(
     # Casts to float16 may overflow: such runs are another test's.
     overflows = expected.overflows or expected.outside_overflows
     assume(nonfinite is None or not (expected.nonfinite or overflows))
-    return Run(case, options, percent, files, units, workers, kernels, expected)
+    return Run(case, options, percent, files, granularity, workers, kernels, expected)
 
 
 # Thousands of small files are synchronised: in memory that takes a third of the time.

@@ -31,22 +31,15 @@ from shardrestore.request import make_request
 from shardrestore.runs.session import Session
 from shardrestore.selection.cut import Cut
 from shardrestore.selection.score import BINS
-from tests.support.checkpoints import (
-    Layout,
-    Stored,
-    Units,
-    read_tree,
-    store,
-    using,
-    write_checkpoint,
-)
+from tests.support.checkpoints import Layout, Stored, read_tree, store, write_checkpoint
 from tests.support.devices import NEEDS_CUDA, allocated_peak
+from tests.support.library import Library, cut_into
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 K = "model.layers.0.self_attn.k_proj.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
 NORM = "model.norm.weight"
-SMALL = Units(segment_elements=400, chunk_elements=16, block_bytes=256)
+FINE = Library(cut_into(segment_elements=400, chunk_elements=16, block_bytes=256))
 
 
 class Listener:
@@ -99,10 +92,7 @@ def sweep(folder: Path, output: str, **options: Any) -> dict[str, bytes]:
         "allow_nonfinite": True,
         "report": False,
     }
-    with using(SMALL):
-        shardrestore.sweep(
-            folder / "base", folder / "target", folder / output, **(settings | options)
-        )
+    FINE.sweep(folder / "base", folder / "target", folder / output, **(settings | options))
     return read_tree(folder / output)
 
 
@@ -235,9 +225,11 @@ def test_what_a_segment_takes_on_the_device_is_within_its_projection(
             inputs=Inputs(session.base, session.target),
             device=session.work.device,
             sizing=sizing,
+            granularity=request.granularity,
             scoring=request.scoring,
             seed=1,
             allow_nonfinite=True,
+            kernel_set=request.kernel_set,
         )
         (segment,) = session.work.segments
         cuts = [

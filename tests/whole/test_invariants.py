@@ -1,6 +1,6 @@
 """Whole runs against an oracle that holds everything in memory: the design's invariants.
 
-Small checkpoints are cut into many segments, blocks and chunks by making those units small.
+Small checkpoints are cut into many segments, blocks and chunks by making those pieces small.
 """
 
 from __future__ import annotations
@@ -171,11 +171,11 @@ def test_reports_repeat_the_result(run: Run) -> None:
 @examples(15)
 @given(runs(), WAYS)
 def test_files_blocks_workers_and_kernels_do_not_show(run: Run, way: Any) -> None:
-    files, units, workers, kernels = way
+    files, granularity, workers, kernels = way
     # The segment is part of what a random key is.
     if run.options["strategy"] == "random":
-        units = replace(units, segment_elements=run.units.segment_elements)
-    other = replace(run, layouts=files, units=units, workers=workers, kernels=kernels)
+        granularity = replace(granularity, segment_elements=run.granularity.segment_elements)
+    other = replace(run, layouts=files, granularity=granularity, workers=workers, kernels=kernels)
     with scratch() as one, scratch() as two:
         run.write(one)
         other.write(two)
@@ -361,7 +361,7 @@ def test_another_seed_selects_as_many_others(run: Run, seed: int) -> None:
         run.case.base,
         run.case.target,
         percent=run.percent,
-        segment_elements=run.units.segment_elements,
+        segment_elements=run.granularity.segment_elements,
         twins=run.case.twins,
         **(run.options | {"seed": seed, "exclude": ["quantised"]}),
     )

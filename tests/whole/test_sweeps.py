@@ -24,8 +24,9 @@ from shardrestore.pairing.regions import find_table
 from shardrestore.profile.identity import SAMPLE_BYTES
 from shardrestore.runs import profiler
 from shardrestore.synthetic import write_pair
-from tests.support.checkpoints import Layout, Units, read_tree, store, using, write_checkpoint
+from tests.support.checkpoints import Layout, read_tree, store, write_checkpoint
 from tests.support.examples import examples
+from tests.support.library import Library, cut_into
 from tests.support.runs import (
     BUDGET,
     PERCENTS,
@@ -88,9 +89,9 @@ def test_files_blocks_workers_and_kernels_do_not_show_in_a_sweep(
     sweep: tuple[Run, list[str], list[str], list[float]], way: Any
 ) -> None:
     run, regions, strategies, percents = sweep
-    files, units, workers, kernels = way
-    units = replace(units, segment_elements=run.units.segment_elements)
-    other = replace(run, layouts=files, units=units, workers=workers, kernels=kernels)
+    files, granularity, workers, kernels = way
+    granularity = replace(granularity, segment_elements=run.granularity.segment_elements)
+    other = replace(run, layouts=files, granularity=granularity, workers=workers, kernels=kernels)
     with scratch() as one, scratch() as two:
         run.write(one)
         other.write(two)
@@ -111,11 +112,10 @@ def test_plan_foretells_every_model_of_a_sweep(
         base, target = run.write(folder)
         if profiled:
             changes["profile"] = run.scan(folder)
-        with using(run.units, run.kernels):
-            plan = shardrestore.plan(
-                base, target, folder / "sweep", percent=percents, workers=run.workers,
-                max_memory=BUDGET, **run.options | changes,
-            )  # fmt: skip
+        plan = run.library.plan(
+            base, target, folder / "sweep", percents=percents, workers=run.workers,
+            max_memory=BUDGET, **run.options | changes,
+        )  # fmt: skip
         results = run.sweep(folder, percents, **changes)
         sizes = sum(path.stat().st_size for path in folder.glob("sweep/*/*.safetensors"))
     assert [model.output for model in plan.models] == [result.output for result in results]
@@ -134,10 +134,10 @@ def test_plan_foretells_every_model_of_a_sweep(
 @examples(25)
 @given(runs(), WAYS)
 def test_a_run_from_a_profile_writes_what_a_run_without_writes(run: Run, way: Any) -> None:
-    """Whatever units, workers and kernels the profile was made with."""
-    _, units, workers, kernels = way
-    units = replace(units, segment_elements=run.units.segment_elements)
-    scanner = replace(run, units=units, workers=workers, kernels=kernels)
+    """Whatever granularity, workers and kernels the profile was made with."""
+    _, granularity, workers, kernels = way
+    granularity = replace(granularity, segment_elements=run.granularity.segment_elements)
+    scanner = replace(run, granularity=granularity, workers=workers, kernels=kernels)
     with scratch() as folder:
         run.write(folder)
         fresh = run.restore(folder, "fresh")
@@ -194,9 +194,9 @@ def test_a_profile_of_weights_that_are_not_finite_is_as_good_as_a_scan(run: Run)
 @examples(15)
 @given(runs(nonfinite=None), WAYS)
 def test_a_profile_does_not_depend_on_how_it_was_made(run: Run, way: Any) -> None:
-    _, units, workers, kernels = way
-    units = replace(units, segment_elements=run.units.segment_elements)
-    other = replace(run, units=units, workers=workers, kernels=kernels)
+    _, granularity, workers, kernels = way
+    granularity = replace(granularity, segment_elements=run.granularity.segment_elements)
+    other = replace(run, granularity=granularity, workers=workers, kernels=kernels)
     with scratch() as folder:
         run.write(folder)
         profiles = [run.scan(folder, "one").read_bytes(), other.scan(folder, "two").read_bytes()]
@@ -248,7 +248,7 @@ def test_the_counts_in_a_profile_do_not_depend_on_files(run: Run, way: Any) -> N
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
-SMALL = Units(segment_elements=61, chunk_elements=16, block_bytes=200, copy_bytes=100)
+FINE = Library(cut_into(segment_elements=61, chunk_elements=16, block_bytes=200, copy_bytes=100))
 
 
 class Recorder:
@@ -286,11 +286,10 @@ def folder() -> Iterator[Path]:
 
 def sweep(folder: Path, output: str, **options: Any) -> Recorder:
     recorder = Recorder()
-    with using(SMALL):
-        shardrestore.sweep(
-            folder / "base", folder / "target", folder / output,
-            observer=recorder, max_memory=BUDGET, **{"percents": [5, 50]} | options,
-        )  # fmt: skip
+    FINE.sweep(
+        folder / "base", folder / "target", folder / output,
+        observer=recorder, max_memory=BUDGET, **{"percents": [5, 50]} | options,
+    )  # fmt: skip
     assert recorder.announced == recorder.done
     return recorder
 
@@ -315,8 +314,7 @@ def test_a_sweep_scans_each_weight_once_and_not_at_all_with_a_profile(
     fresh = sweep(folder, "fresh", **options)
     assert fresh.stages == ["scan", *stages]
     assert fresh.announced[0] == scanned
-    with using(SMALL):
-        shardrestore.scan(folder / "base", folder / "target", folder / PROFILE, max_memory=BUDGET)
+    FINE.scan(folder / "base", folder / "target", folder / PROFILE, max_memory=BUDGET)
     profiled = sweep(folder, "profiled", profile=folder / PROFILE, **options)
     assert profiled.stages == stages
     assert profiled.announced == fresh.announced[1:]

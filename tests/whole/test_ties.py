@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import shardrestore
 from shardrestore.pairing.ties import SAMPLE_ELEMENTS
-from tests.support.checkpoints import Layout, Units, store, using, write_checkpoint
+from tests.support.checkpoints import Layout, store, write_checkpoint
 from tests.support.examples import examples
+from tests.support.library import Library, cut_into
 from tests.support.oracle import Stored, load
 from tests.support.runs import scratch
 
@@ -23,6 +24,8 @@ ROWS = 3 * SAMPLE_ELEMENTS
 SHAPE = (ROWS, 2)
 """Large enough for elements that no sample looks at."""
 UNSAMPLED = 3 * SAMPLE_ELEMENTS // 2
+
+FINE = Library(cut_into(500, 100, 1000))
 
 UP = "model.layers.0.mlp.up_proj.weight"
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -113,16 +116,16 @@ def test_tied_tensors_are_equal_after_any_restoration(data: st.DataObject) -> No
         "dtype": data.draw(st.sampled_from(["auto", "fp32", "fp16"])),
         "exclude": data.draw(patterns),
     }
-    with scratch() as folder, using(Units(500, 100, 1000)):
+    with scratch() as folder:
         untied = groups is GROUPS["deepseek"]
         make_pair(folder, groups, {"tie_word_embeddings": False} if untied else {})
         try:
-            shardrestore.restore(*sides(folder), **options, max_memory="16GiB")
+            FINE.restore(*sides(folder), **options, max_memory="16GiB")
         except shardrestore.RequestError:
             return  # all of the region is excluded
         output = load(folder / "output")
         assert all(len({output[name].data for name in group}) == 1 for group in groups)
-        assert shardrestore.verify(folder / "output", max_memory="16GiB").ok
+        assert FINE.verify(folder / "output", max_memory_bytes=16 << 30).ok
 
 
 @pytest.mark.parametrize(

@@ -18,22 +18,16 @@ from shardrestore.errors import CheckpointError, OutputError
 from shardrestore.names import JOURNAL_FILE, STAGING_FOLDER
 from shardrestore.output.staging import Staging
 from tests.support import oracle
-from tests.support.checkpoints import (
-    Layout,
-    Stored,
-    Units,
-    read_tree,
-    store,
-    using,
-    write_checkpoint,
-)
+from tests.support.checkpoints import Layout, Stored, read_tree, store, write_checkpoint
+from tests.support.library import Library, cut_into
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 K = "model.layers.0.self_attn.k_proj.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
 NORM = "model.norm.weight"
 BUDGET = "16GiB"
-SMALL = Units(segment_elements=61, chunk_elements=16, block_bytes=200, copy_bytes=100)
+USUAL = Library()
+FINE = Library(cut_into(segment_elements=61, chunk_elements=16, block_bytes=200, copy_bytes=100))
 
 
 def pair_of(dtypes: dict[str, str], size: int = 400, seed: int = 0) -> tuple[dict, dict]:
@@ -57,9 +51,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def restore(folder: Path, output: str = "output", **options: Any) -> shardrestore.Restoration:
+def restore(
+    folder: Path, output: str = "output", library: Library = USUAL, **options: Any
+) -> shardrestore.Restoration:
     options = {"percent": 30, "workers": 2, "max_memory": BUDGET} | options
-    return shardrestore.restore(folder / "base", folder / "target", folder / output, **options)
+    return library.restore(folder / "base", folder / "target", folder / output, **options)
 
 
 # One ranking over several formats
@@ -80,15 +76,14 @@ def test_bfloat16_and_float32_scores_share_one_ranking(
     # Between two and three percent lie the bins that both kinds fill most densely.
     percents = [0.1, 1, 2, 3, 5, 7.5, 10, 20, 25, 30, 33, 40, 45, 50, 60, 70, 80, 90, 99, 100]
     options = {"region": "all", "strategy": strategy, "approximate": approximate}
-    with using(SMALL):
-        results = shardrestore.sweep(
-            tmp_path / "base",
-            tmp_path / "target",
-            tmp_path / "output",
-            percents=percents,
-            max_memory=BUDGET,
-            **options,
-        )
+    results = FINE.sweep(
+        tmp_path / "base",
+        tmp_path / "target",
+        tmp_path / "output",
+        percents=percents,
+        max_memory=BUDGET,
+        **options,
+    )
     for percent, result in zip(percents, results, strict=True):
         expected = oracle.expect(base, target, percent=percent, **options)
         assert oracle.load(result.output) == expected.tensors
@@ -225,8 +220,7 @@ def test_progress_adds_up_to_what_was_announced(
     folder: Path, options: dict[str, Any], stages: list[str]
 ) -> None:
     recorder = Recorder()
-    with using(SMALL):
-        restore(folder, observer=recorder, **options)
+    restore(folder, library=FINE, observer=recorder, **options)
     assert [stage for stage, _, _ in recorder.stages] == stages
     assert all(total == done > 0 for _, total, done in recorder.stages)
 
@@ -251,9 +245,8 @@ def assert_resumable(folder: Path, output: str = "output", **options: Any) -> No
     assert os.listdir(folder / output) == [STAGING_FOLDER]
     with pytest.raises(OutputError, match="unfinished run: continue it with --resume"):
         restore(folder, output, **options)
-    with using(SMALL):
-        restore(folder, output, resume=True, **options)
-        restore(folder, "whole", **options)
+    restore(folder, output, FINE, resume=True, **options)
+    restore(folder, "whole", FINE, **options)
     assert read_tree(folder / output) == read_tree(folder / "whole")
 
 
@@ -275,11 +268,10 @@ def test_a_full_disk_leaves_what_can_be_resumed_and_nothing_before_the_end_of_th
     before = read_tree(folder)
     full = failing(getattr(os, name), after, errno.ENOSPC)
     with (
-        using(SMALL),
         mock.patch.object(os, name, full),
         pytest.raises(OutputError, match="No space left"),
     ):
-        restore(folder, "deep/er/output")
+        restore(folder, "deep/er/output", FINE)
     found = read_tree(folder)
     assert {path: found[path] for path in before} == before
     if kept:
@@ -295,11 +287,10 @@ def test_an_input_that_cannot_be_read_leaves_nothing_behind(folder: Path, after:
     before = read_tree(folder)
     broken = failing(os.preadv, after, errno.EIO)
     with (
-        using(SMALL),
         mock.patch.object(os, "preadv", broken),
         pytest.raises(CheckpointError, match="Input/output error"),
     ):
-        restore(folder)
+        restore(folder, library=FINE)
     assert read_tree(folder) == before
     assert not (folder / "output").exists()
 
@@ -341,8 +332,8 @@ def test_an_interruption_leaves_what_can_be_resumed_and_nothing_in_the_scan(
             if self.open and self.open[0] == stage:
                 raise error
 
-    with using(SMALL), pytest.raises(error):
-        restore(folder, observer=Interrupter(), workers=3)
+    with pytest.raises(error):
+        restore(folder, library=FINE, observer=Interrupter(), workers=3)
     if stage == "scan":
         assert not (folder / "output").exists()
     else:

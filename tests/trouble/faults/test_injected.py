@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import shardrestore
-from tests.support.checkpoints import Layout, Units, read_tree, store, using, write_checkpoint
+from tests.support.checkpoints import Layout, read_tree, store, write_checkpoint
 from tests.support.inject import (
     SHORT,
     WRITE,
@@ -25,6 +25,7 @@ from tests.support.inject import (
     open_descriptors,
     visible,
 )
+from tests.support.library import Library, cut_into
 from tests.support.process.command import run_cli
 from tests.support.runs import BUDGET, scratch
 from tests.support.scene import Scene
@@ -45,7 +46,7 @@ ERRORS = {
 }
 """What each function can fail with; calls take turns."""
 
-UNITS = Units(segment_elements=128, chunk_elements=16, block_bytes=200, copy_bytes=100)
+FINE = Library(cut_into(segment_elements=128, chunk_elements=16, block_bytes=200, copy_bytes=100))
 PERCENTS = (20, 55)
 
 NAMES = {
@@ -79,25 +80,23 @@ def pair() -> Iterator[Path]:
 
 
 def restore(root: Path, output: Path, *, percent: float = 30.0, **options: Any) -> None:
-    with using(UNITS):
-        shardrestore.restore(
-            root / "base",
-            root / "target",
-            output,
-            percent=percent,
-            **{"workers": 1, "max_memory": BUDGET, "checksum": True} | options,
-        )
+    FINE.restore(
+        root / "base",
+        root / "target",
+        output,
+        percent=percent,
+        **{"workers": 1, "max_memory": BUDGET, "checksum": True} | options,
+    )
 
 
 def sweep(root: Path, output: Path, **options: Any) -> None:
-    with using(UNITS):
-        shardrestore.sweep(
-            root / "base",
-            root / "target",
-            output,
-            percents=PERCENTS,
-            **{"workers": 2, "max_memory": BUDGET} | options,
-        )
+    FINE.sweep(
+        root / "base",
+        root / "target",
+        output,
+        percents=PERCENTS,
+        **{"workers": 2, "max_memory": BUDGET} | options,
+    )
 
 
 @functools.cache
@@ -225,13 +224,12 @@ def test_an_interrupted_call_corrupts_nothing(pair: Path, function: str) -> None
 
 
 def scan(root: Path, output: Path, **options: Any) -> None:
-    with using(UNITS):
-        shardrestore.scan(
-            root / "base",
-            root / "target",
-            output / "pair.profile.safetensors",
-            **{"workers": 1, "max_memory": BUDGET} | options,
-        )
+    FINE.scan(
+        root / "base",
+        root / "target",
+        output / "pair.profile.safetensors",
+        **{"workers": 1, "max_memory": BUDGET} | options,
+    )
 
 
 @pytest.mark.parametrize("function", sorted({*READS, *WRITES, *FOLDERS} - {WRITE}))
@@ -275,8 +273,7 @@ def test_a_read_that_fails_in_a_verification_is_one_error_or_finding_that_names_
     folder = pair / "reference-restore"
 
     def verify() -> shardrestore.Verification:
-        with using(UNITS):
-            return shardrestore.verify(folder, workers=1, max_memory=BUDGET)
+        return FINE.verify(folder, workers=1, max_memory=BUDGET)
 
     assert verify().ok
     with counting(FUNCTIONS) as calls:

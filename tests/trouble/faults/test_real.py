@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 
-import shardrestore
 from shardrestore.errors import CheckpointError, InputChangedError, OutputError
 from shardrestore.names import STAGING_FOLDER
-from tests.support.checkpoints import Units, read_tree, using
+from tests.support.checkpoints import read_tree
 from tests.support.inject import visible
+from tests.support.library import Library, cut_into
 from tests.support.process.command import run_cli
 from tests.support.runs import BUDGET, scratch
 from tests.support.scene import INDEX, SINGLE, Scene, shard_names, snapshot
 
-UNITS = Units(segment_elements=2048, chunk_elements=256, block_bytes=1024, copy_bytes=1024)
+FINE = Library(
+    cut_into(segment_elements=2048, chunk_elements=256, block_bytes=1024, copy_bytes=1024)
+)
 NOBODY = 65534
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount, or become nobody")
@@ -57,15 +59,14 @@ class AtMoment:
 
 
 def restore(scene: Scene, output: Path, observer: AtMoment | None = None, **options: Any) -> None:
-    with using(UNITS):
-        shardrestore.restore(
-            scene.base,
-            scene.target,
-            output,
-            percent=30,
-            observer=observer,
-            **{"workers": 1, "max_memory": BUDGET} | options,
-        )
+    FINE.restore(
+        scene.base,
+        scene.target,
+        output,
+        percent=30,
+        observer=observer,
+        **{"workers": 1, "max_memory": BUDGET} | options,
+    )
     assert observer is None or observer.hit
 
 

@@ -13,9 +13,11 @@ from shardrestore.figures.detail import MOST_COLUMNS, make_grid
 from shardrestore.figures.distributions import SWEEP_PERCENTS
 from shardrestore.figures.overview import TensorOverview
 from shardrestore.figures.profile_overview import detail_of_profile, overview_of_profile
+from shardrestore.granularity import Granularity
 from shardrestore.profile.file import Profile
-from tests.support.checkpoints import UNITS, Case, Units, using
+from tests.support.checkpoints import Case
 from tests.support.examples import examples
+from tests.support.library import GRANULARITIES
 from tests.support.profiles import FILLED, profiled, write_scores
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
@@ -35,10 +37,12 @@ def place(name: str, layer: int | None = 0, kind: str = "mlp") -> TensorOverview
     )
 
 
-@given(FILLED, UNITS)
+@given(FILLED, GRANULARITIES)
 @examples(10)
-def test_a_sweep_holds_what_each_percent_restores_in_each_cell(case: Case, units: Units) -> None:
-    with using(units), profiled(case) as (profile, _):
+def test_a_sweep_holds_what_each_percent_restores_in_each_cell(
+    case: Case, granularity: Granularity
+) -> None:
+    with profiled(case, granularity) as (profile, _):
         present = [group.label for group in overview_of_profile(profile).regions]
         _, detail = detail_of_profile(
             profile, percents=[100.0], regions=present, strategies=["top", "bottom"]

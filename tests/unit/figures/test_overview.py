@@ -26,13 +26,15 @@ from shardrestore.figures.overview import (
 )
 from shardrestore.figures.path_overview import overview_of
 from shardrestore.figures.profile_overview import overview_of_profile
+from shardrestore.granularity import Granularity
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Tallies, write_profile
 from shardrestore.scoring import Scoring
 from shardrestore.selection.histogram import SparseHistogram
 from tests.support import oracle
-from tests.support.checkpoints import UNITS, Case, Units, store, using, write_checkpoint
+from tests.support.checkpoints import Case, store, write_checkpoint
 from tests.support.examples import examples
+from tests.support.library import GRANULARITIES
 from tests.support.profiles import FILLED, IDENTITY, expect, profiled, write_scores
 
 REGIONS = ("transformer", "attention", "mlp", "embedding", "all")
@@ -71,9 +73,11 @@ def assert_describes(
     np.testing.assert_allclose(group.unchanged_share, np.mean(ranked == 0), rtol=1e-12)
 
 
-@given(FILLED, UNITS)
-def test_groups_have_the_figures_of_their_sorted_scores(case: Case, units: Units) -> None:
-    with using(units), profiled(case) as (profile, everything):
+@given(FILLED, GRANULARITIES)
+def test_groups_have_the_figures_of_their_sorted_scores(
+    case: Case, granularity: Granularity
+) -> None:
+    with profiled(case, granularity) as (profile, everything):
         overview = overview_of_profile(profile)
         exact = all(tensor.exact for tensor in profile.contents.tensors)
     scores = {name: found for name, found in everything.scores.items() if found.size}
@@ -150,16 +154,16 @@ PERCENTS = st.floats(0.001, 100) | st.sampled_from([1.0, 10.0, 50.0, 100.0])
 
 @given(
     FILLED,
-    UNITS,
+    GRANULARITIES,
     st.lists(PERCENTS, min_size=1, max_size=3, unique=True),
     st.sampled_from(REGIONS),
     st.sampled_from(["top", "bottom"]),
 )
 def test_cuts_restore_what_a_run_restores(
-    case: Case, units: Units, percents: list[float], region: str, strategy: str
+    case: Case, granularity: Granularity, percents: list[float], region: str, strategy: str
 ) -> None:
     wanted = [expect(case, percent=p, region=region, strategy=strategy) for p in percents]
-    with using(units), profiled(case) as (profile, everything):
+    with profiled(case, granularity) as (profile, everything):
         request = {"percents": percents, "regions": [region], "strategies": [strategy]}
         if not all(one.selected for one in wanted):
             with pytest.raises(RequestError, match=rf"region {region}"):

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import shardrestore
 from shardrestore.checkpoint.config import says_tied
 from shardrestore.errors import PairingError, RequestError
 from shardrestore.formats import CASTS
@@ -21,7 +20,8 @@ from shardrestore.pairing.rename import parse_rename, rename_all, suggest_prefix
 from shardrestore.pairing.ties import NO_TIES, find_ties
 from shardrestore.scoring import Scoring
 from tests.support import oracle
-from tests.support.checkpoints import Layout, Stored, Units, store, using, write_checkpoint
+from tests.support.checkpoints import Layout, Stored, store, write_checkpoint
+from tests.support.library import Library, cut_into
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -29,6 +29,8 @@ DOWN = "model.layers.1.mlp.down_proj.weight"
 NORM = "model.layers.0.input_layernorm.weight"
 EMBED = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
+USUAL = Library()
+FINE = Library(cut_into(segment_elements=61, chunk_elements=16, block_bytes=200))
 
 
 def weights(*shape: int, dtype: str = "BF16", start: float = 1.0) -> Stored:
@@ -89,8 +91,10 @@ class Pair:
             self.match(**options)
         return str(error.value)
 
-    def restore(self, percent: float, **options: Any) -> dict[str, Stored]:
-        self.result = shardrestore.restore(
+    def restore(
+        self, percent: float, library: Library = USUAL, **options: Any
+    ) -> dict[str, Stored]:
+        self.result = library.restore(
             self.folder / "base",
             self.folder / "target",
             self.folder / "output",
@@ -410,8 +414,7 @@ def test_tied_heads_agree_under_every_strategy_and_cast(
     base = {first: weights(30, start=3.0), EMBED: weights(50, 7, start=0.5)}
     base[UP] = weights(30, start=2.0)
     pair.write(base, target, tie_word_embeddings=True)
-    with using(Units(segment_elements=61, chunk_elements=16, block_bytes=200)):
-        output = pair.restore(30, region="all", strategy=strategy, dtype=dtype)
+    output = pair.restore(30, FINE, region="all", strategy=strategy, dtype=dtype)
     assert pair.result.region_elements == 410
     assert output[HEAD] == output[EMBED]
 
@@ -423,8 +426,7 @@ def test_a_tied_head_repeats_the_turns_of_its_embeddings_ties(pair: Pair) -> Non
     target = {first: store([1.5] * 100, "BF16"), EMBED: store([[1.5] * 7] * 50, "BF16")}
     target[HEAD] = target[EMBED]
     pair.write(base, target, tie_word_embeddings=True)
-    with using(Units(segment_elements=61, chunk_elements=16, block_bytes=200)):
-        output = pair.restore(37, region="all")
+    output = pair.restore(37, FINE, region="all")
     assert pair.result.figures.ties.count == 450
     assert output[HEAD] == output[EMBED]
 

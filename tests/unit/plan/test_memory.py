@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shardrestore.errors import MemoryBudgetError
+from shardrestore.granularity import DEFAULT_GRANULARITY, Granularity
 from shardrestore.kernels.interface import LANES
 from shardrestore.plan import memory
 from shardrestore.plan.device_memory import fit_device, project_device
@@ -17,7 +19,9 @@ from shardrestore.plan.memory import Limits, Sizing, Workload, fit, project, pro
 from shardrestore.selection.score import BINS, LOWS
 from shardrestore.units import MIB, format_mib
 
+SIZES = DEFAULT_GRANULARITY
 LOAD = Workload(
+    granularity=SIZES,
     runtime_bytes=101 * MIB,
     tensors=103,
     header_bytes=10_007,
@@ -48,7 +52,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "LOWS": 3_000_017,
         "LANES": 7,
         "PAGE_BYTES": 4_000_037,
-        "CHUNK_SCRATCH_BYTES": 5_000_011,
+        "ELEMENT_SCRATCH_BYTES": 499,
         "WORKER_BYTES": 11_000_027,
         "READ_AHEAD_BLOCKS": 23,
         "STREAMING_BYTES": 7_000_003,
@@ -70,7 +74,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
-            + (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+            + (11_000_027 + 3 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
         ),
         (  # three workers
             {},
@@ -79,7 +83,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
-            + 3 * (11_000_027 + 3 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+            + 3 * (11_000_027 + 3 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
         ),
         (  # inputs that are computed from others, with scratch for each worker
             {"reader_bytes": 17_000_023},
@@ -88,7 +92,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
-            + 2 * (17_000_023 + 11_000_027 + 3 * 13_000_027 + 5_000_011)
+            + 2 * (17_000_023 + 11_000_027 + 3 * 13_000_027 + 499 * 10_007)
             + 2 * (7 + 1) * 2_000_003 * 4,
         ),
         (  # from a profile, five cuts, three of them of float32 scores
@@ -98,7 +102,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 30_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 5 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
-            + (11_000_027 + 7 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4)
+            + (11_000_027 + 7 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4)
             + 3 * 3_000_017 * 4 * 2,
         ),
         (  # random keys besides the scores, and the scores that each of three cuts selects
@@ -108,7 +112,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 3 * 1_200_007)
             + ((19 + 2 * 1 + 3 * 3) * 2_000_003 + 3_000_017) * 8
-            + 2 * (11_000_027 + 5 * 13_000_027 + 5_000_011 + (7 + 1 + 3) * 2_000_003 * 4)
+            + 2 * (11_000_027 + 5 * 13_000_027 + 499 * 10_007 + (7 + 1 + 3) * 2_000_003 * 4)
             + 2 * 3 * 3_000_017 * 4 * 2,
         ),
         (  # four regions by all strategies: low bits of scores are gone when random ones come
@@ -118,7 +122,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 12 * 1_200_007)
             + ((19 + 2 * 4 + 3 * 4) * 2_000_003 + 3_000_017) * 8
-            + (11_000_027 + 14 * 13_000_027 + 5_000_011 + (7 + 1 + 4) * 2_000_003 * 4)
+            + (11_000_027 + 14 * 13_000_027 + 499 * 10_007 + (7 + 1 + 4) * 2_000_003 * 4)
             + 8 * 3_000_017 * 4 * 2,
         ),
         (  # inputs that are streamed
@@ -129,7 +133,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + 7_000_003
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
-            + 3 * (11_000_027 + (3 + 2 * 23) * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+            + 3 * (11_000_027 + (3 + 2 * 23) * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
         ),
         (  # a long sweep: remainders for every segment
             {"cuts": 16},
@@ -138,7 +142,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
             + 107 * (1_100_009 + 16 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
-            + (11_000_027 + 18 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+            + (11_000_027 + 18 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
         ),
         (  # the pages of two regions
             {"regions": 2, "cuts": 2, "pages": 2},
@@ -148,7 +152,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + 107 * (1_100_009 + 2 * 1_200_007)
             + ((19 + 2 * 2) * 2_000_003 + 3_000_017) * 8
             + 2 * 4_000_037
-            + (11_000_027 + 4 * 13_000_027 + 5_000_011 + (7 + 1) * 2_000_003 * 4),
+            + (11_000_027 + 4 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
         ),
     ],
     ids=[
@@ -167,7 +171,8 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_projection_is_the_sum_of_what_is_held(
     changes: dict[str, int], workers: int, expected: int
 ) -> None:
-    load = dataclasses.replace(LOAD, **changes)
+    granularity = Granularity(chunk_elements=10_007)
+    load = dataclasses.replace(LOAD, granularity=granularity, **changes)
     assert project(load, workers=workers, block_bytes=13_000_027) == expected
 
 
@@ -185,10 +190,11 @@ def test_the_projection_is_the_sum_of_what_is_held(
         {"refined": LOAD.refined + 1},
         {"random": LOAD.random + 1},
         {"pages": LOAD.pages + 1},
+        {"granularity": Granularity(chunk_elements=LOAD.granularity.chunk_elements + 1)},
     ],
     ids=lambda more: next(iter(more)),
 )
-def test_more_of_anything_needs_more_memory(more: dict[str, int]) -> None:
+def test_more_of_anything_needs_more_memory(more: dict[str, Any]) -> None:
     greater = dataclasses.replace(LOAD, **more)
     sizes = {"workers": 2, "block_bytes": MIB}
     assert project(greater, **sizes) > project(LOAD, **sizes)
@@ -196,6 +202,7 @@ def test_more_of_anything_needs_more_memory(more: dict[str, int]) -> None:
 
 def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
     assert {field.name for field in dataclasses.fields(Workload)} == {
+        "granularity",
         "runtime_bytes",
         "tensors",
         "header_bytes",
@@ -217,6 +224,7 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
 
 LOADS = st.builds(
     Workload,
+    granularity=st.just(SIZES),
     runtime_bytes=st.integers(50 * MIB, 600 * MIB),
     tensors=st.integers(1, 50_000),
     header_bytes=st.integers(100, 20 * MIB),
@@ -240,7 +248,7 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
 ) -> None:
     """Workers are kept as long as their smallest blocks fit; then blocks are the largest."""
     budget = budget_mib * MIB
-    smallest = memory.SMALLEST_BLOCK_BYTES
+    smallest = SIZES.smallest_block_bytes
     try:
         sizing = fit(load, Limits(workers=max_workers, max_memory_bytes=budget))
     except MemoryBudgetError:
@@ -255,7 +263,7 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
     if 0 < sizing.downloads < min(load.downloads, memory.DOWNLOADS):
         assert project_downloads(load, sizing.downloads + 1) > budget
     assert 1 <= sizing.workers <= max_workers
-    preferred = memory.GPU_BLOCK_BYTES if load.gpus else memory.BLOCK_BYTES
+    preferred = SIZES.gpu_block_bytes if load.gpus else SIZES.block_bytes
     assert smallest <= sizing.block_bytes <= preferred
     if sizing.workers < max_workers:
         assert project(load, workers=sizing.workers + 1, block_bytes=smallest) > budget
@@ -267,7 +275,7 @@ def test_what_fits_is_within_the_budget_and_nothing_better_is(
 def test_a_download_that_does_not_fit_is_refused_with_both_numbers() -> None:
     load = dataclasses.replace(LOAD, runtime_bytes=480 * MIB, downloads=3)
     needed = project_downloads(load, 1)
-    passes = project(load, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    passes = project(load, workers=1, block_bytes=SIZES.smallest_block_bytes)
     assert passes < needed - 1, "else the passes are refused first"
     with pytest.raises(MemoryBudgetError, match=rf"download.*{format_mib(needed)}.*--stream"):
         fit(load, Limits(workers=1, max_memory_bytes=needed - 1))
@@ -276,7 +284,7 @@ def test_a_download_that_does_not_fit_is_refused_with_both_numbers() -> None:
 
 def test_with_room_enough_all_workers_have_the_preferred_blocks() -> None:
     sizing = fit(LOAD, Limits(workers=8, max_memory_bytes=4096 * MIB))
-    assert (sizing.workers, sizing.block_bytes) == (8, memory.BLOCK_BYTES)
+    assert (sizing.workers, sizing.block_bytes) == (8, SIZES.block_bytes)
 
 
 def test_blocks_shrink_before_workers_go() -> None:
@@ -284,21 +292,21 @@ def test_blocks_shrink_before_workers_go() -> None:
     assert fit(LOAD, Limits(workers=4, max_memory_bytes=room)) == Sizing(
         workers=4, block_bytes=MIB, projected_bytes=room
     )
-    least_of_four = project(LOAD, workers=4, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    least_of_four = project(LOAD, workers=4, block_bytes=SIZES.smallest_block_bytes)
     sizing = fit(LOAD, Limits(workers=4, max_memory_bytes=least_of_four - 1))
     assert sizing.workers == 3
-    assert sizing.block_bytes > memory.SMALLEST_BLOCK_BYTES
+    assert sizing.block_bytes > SIZES.smallest_block_bytes
 
 
 def test_the_least_that_is_possible_is_accepted_and_a_byte_less_is_not() -> None:
-    least = project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    least = project(LOAD, workers=1, block_bytes=SIZES.smallest_block_bytes)
     assert fit(LOAD, Limits(workers=4, max_memory_bytes=least)).projected_bytes == least
     with pytest.raises(MemoryBudgetError):
         fit(LOAD, Limits(workers=4, max_memory_bytes=least - 1))
 
 
 def test_a_refusal_gives_both_numbers_and_a_budget_that_would_do() -> None:
-    least = project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    least = project(LOAD, workers=1, block_bytes=SIZES.smallest_block_bytes)
     with pytest.raises(MemoryBudgetError) as error:
         fit(LOAD, Limits(workers=4, max_memory_bytes=64 * MIB))
     message = str(error.value)
@@ -311,7 +319,7 @@ def test_a_refusal_gives_both_numbers_and_a_budget_that_would_do() -> None:
 
 
 def test_a_chunk_fits_into_the_smallest_block_and_its_scratch_is_counted() -> None:
-    assert memory.CHUNK_ELEMENTS * 4 <= memory.SMALLEST_BLOCK_BYTES <= memory.BLOCK_BYTES
+    assert SIZES.chunk_elements * 4 <= SIZES.smallest_block_bytes <= SIZES.block_bytes
     assert (LANES, BINS, LOWS) == (memory.LANES, memory.BINS, memory.LOWS)
 
 
@@ -338,8 +346,8 @@ def test_what_fits_on_a_gpu_is_within_both_budgets_and_no_larger_than_on_the_hos
     least = project_device(
         load,
         workers=1,
-        block_bytes=memory.SMALLEST_BLOCK_BYTES,
-        chunk_elements=memory.CHUNK_ELEMENTS,
+        block_bytes=SIZES.smallest_block_bytes,
+        chunk_elements=SIZES.chunk_elements,
     )
     if least > limits.max_device_memory_bytes:
         with pytest.raises(MemoryBudgetError, match=re.escape(format_mib(least))):
@@ -355,8 +363,8 @@ def test_what_fits_on_a_gpu_is_within_both_budgets_and_no_larger_than_on_the_hos
     assert sizing.projected_device_bytes <= limits.max_device_memory_bytes
     assert sizing.projected_bytes <= on_host.projected_bytes
     assert sizing.workers <= on_host.workers
-    assert memory.SMALLEST_BLOCK_BYTES <= sizing.block_bytes <= on_host.block_bytes
-    assert memory.CHUNK_ELEMENTS <= sizing.chunk_elements <= memory.GPU_CHUNK_ELEMENTS
+    assert SIZES.smallest_block_bytes <= sizing.block_bytes <= on_host.block_bytes
+    assert SIZES.chunk_elements <= sizing.chunk_elements <= SIZES.gpu_chunk_elements
     assert sizing.chunk_elements * 2 <= sizing.block_bytes, "a block holds a chunk"
 
 

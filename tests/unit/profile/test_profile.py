@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 import shardrestore
 from shardrestore import ProfileError
 from shardrestore.checkpoint.header import encode_header
+from shardrestore.granularity import Granularity
 from shardrestore.profile.contents import Contents, ProfiledTensor
 from shardrestore.profile.file import Profile, Tallies, write_profile
 from shardrestore.scoring import Scoring
@@ -35,10 +36,8 @@ from tests.support import oracle
 from tests.support.checkpoints import (
     Layout,
     Stored,
-    Units,
     read_tree,
     store,
-    using,
     write_checkpoint,
 )
 from tests.support.examples import examples
@@ -155,6 +154,7 @@ def contents(draw: st.DrawFn) -> Contents:
     names = sorted(draw(st.sets(TEXTS, max_size=5)))
     dtypes = st.sampled_from(["BF16", "F16", "F32"])
     return Contents(
+        segment_elements=61,
         inputs={
             role: draw(st.dictionaries(TEXTS, JSON, max_size=3)) for role in ("base", "target")
         },
@@ -184,7 +184,7 @@ def histogram_of(elements: int, rng: np.random.Generator) -> SparseHistogram:
 @given(contents(), st.integers(0, 99))
 def test_a_profile_is_read_back_as_it_was_written(written: Contents, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    with using(Units(segment_elements=61)), scratch() as folder:
+    with scratch() as folder:
         sizes = [elements for _, elements in written.segments()]
         store_ = Histograms([histogram_of(elements, rng) for elements in sizes])
         tallies = Tallies(
@@ -192,7 +192,7 @@ def test_a_profile_is_read_back_as_it_was_written(written: Contents, seed: int) 
                     for name in ("zero_base", "nonfinite", "overflows")},
         )  # fmt: skip
         write_profile(folder / "p", written, store_, tallies)
-        with Profile(folder / "p") as found:
+        with Profile(folder / "p", Granularity(segment_elements=61)) as found:
             assert found.contents == written
             assert found.segments == len(sizes) == sum(1 for _ in written.segments())
             for name in ("zero_base", "nonfinite", "overflows"):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardrestore.granularity import DEFAULT_GRANULARITY
 from shardrestore.kernels.reference import random_keys
-from shardrestore.selection.stream import SEGMENT_ELEMENTS, stream_words
+from shardrestore.selection.stream import stream_words
 
 
 def mix(x: int) -> int:
@@ -34,7 +35,7 @@ def test_the_words_never_change() -> None:
         1369927014,
         1121516931,
     ]
-    assert SEGMENT_ELEMENTS == 2**26
+    assert DEFAULT_GRANULARITY.segment_elements == 2**26
 
 
 WORD = st.integers(0, 2**32 - 1)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardrestore.granularity import DEFAULT_GRANULARITY
 from shardrestore.machine.executor import Stopped
 from shardrestore.machine.threads import StopSignal
 from shardrestore.names import RECORD_FILE
-from shardrestore.plan import memory
 from shardrestore.report.files import RECORD_FORMAT, SCORED_FORMAT
 from shardrestore.verification import record, sizing
-from shardrestore.verification.rule import TURNS, Rule
+from shardrestore.verification.rule import Rule
 from shardrestore.verification.sizing import Load
 from shardrestore.verification.tally import TieTally
 
@@ -33,7 +33,7 @@ def test_turns_are_those_of_the_definition_for_models_of_any_size(data: st.DataO
     taken = data.draw(st.integers(0, ties))
     first = data.draw(st.integers(0, ties - 1))
     rule = Rule(strategy="top", tie_first=0, tie_keys=1, ties=ties, taken=taken, seed=None)
-    count = data.draw(st.integers(0, TURNS))
+    count = data.draw(st.integers(0, DEFAULT_GRANULARITY.turns))
     sample = data.draw(st.lists(st.integers(0, max(count - 1, 0)), max_size=20))
     turns = rule.turns(first, count)
     assert turns.size == count
@@ -75,7 +75,12 @@ def test_a_worker_that_waits_in_vain_notices_the_stop() -> None:
 
 
 LOAD = Load(
-    runtime_bytes=100_003, tensors=101, header_bytes=1_009, document_bytes=10_007, tasks=103
+    granularity=DEFAULT_GRANULARITY,
+    runtime_bytes=100_003,
+    tensors=101,
+    header_bytes=1_009,
+    document_bytes=10_007,
+    tasks=103,
 )
 
 
@@ -96,15 +101,15 @@ def test_every_term_is_part_of_the_projection(change: dict[str, int], added: int
 
 def test_each_worker_adds_its_buffers_and_scratch() -> None:
     one, two = (sizing.project(LOAD, workers=count, block_bytes=4096) for count in (1, 2))
-    scratch = sizing.CHUNK_ELEMENTS * sizing.ELEMENT_SCRATCH_BYTES
-    turns = sizing.TURNS * sizing.TURN_BYTES
+    scratch = DEFAULT_GRANULARITY.compared_elements * sizing.ELEMENT_SCRATCH_BYTES
+    turns = DEFAULT_GRANULARITY.turns * sizing.TURN_BYTES
     assert two - one == sizing.WORKER_BYTES + 3 * 4096 + scratch + turns
 
 
 def test_blocks_shrink_before_workers_go() -> None:
-    large = sizing.project(LOAD, workers=2, block_bytes=memory.BLOCK_BYTES)
+    large = sizing.project(LOAD, workers=2, block_bytes=DEFAULT_GRANULARITY.block_bytes)
     assert sizing.fit(LOAD, max_workers=2, max_memory_bytes=large).workers == 2
     smaller = sizing.fit(LOAD, max_workers=2, max_memory_bytes=large - 1)
-    assert (smaller.workers, smaller.block_bytes) == (2, memory.BLOCK_BYTES // 2)
-    one = sizing.project(LOAD, workers=1, block_bytes=memory.SMALLEST_BLOCK_BYTES)
+    assert (smaller.workers, smaller.block_bytes) == (2, DEFAULT_GRANULARITY.block_bytes // 2)
+    one = sizing.project(LOAD, workers=1, block_bytes=DEFAULT_GRANULARITY.smallest_block_bytes)
     assert sizing.fit(LOAD, max_workers=2, max_memory_bytes=one).workers == 1

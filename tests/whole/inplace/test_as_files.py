@@ -20,16 +20,17 @@ import shardrestore
 from shardrestore.inplace import edit
 from shardrestore.machine.device import find_resident_device
 from shardrestore.pairing.regions import REGIONS
-from tests.support.checkpoints import Units, read_tree, using
+from tests.support.checkpoints import read_tree
 from tests.support.devices import NEEDS_CUDA
 from tests.support.examples import TIMES, examples
 from tests.support.hub import Hub
 from tests.support.hub.client import HubClient
+from tests.support.library import Library, cut_into
 from tests.support.modules import build, state
 from tests.support.oracle import load
 from tests.support.runs import BUDGET, Run, runs, scratch
 
-SMALL = Units(segment_elements=500, chunk_elements=100, block_bytes=1000)
+FINE = Library(cut_into(segment_elements=500, chunk_elements=100, block_bytes=1000))
 
 
 def found(report: shardrestore.RestorationReport) -> str:
@@ -62,10 +63,9 @@ def test_a_module_gets_the_bits_and_the_report_of_its_files(
         expected = run.restore(folder)
         base = build(case.base) if base_is_module else folder / "base"
         options = {key: value for key, value in run.options.items() if key != "dtype"}
-        with using(run.units, run.kernels):
-            report = shardrestore.restore_module(
-                module, base, percent=run.percent, workers=run.workers, **options
-            )
+        report = run.library.restore_module(
+            module, base, percent=run.percent, workers=run.workers, **options
+        )
         assert state(module) == load(folder / "output")
     assert found(report) == found(expected)
 
@@ -148,24 +148,23 @@ def check_bits_of_files(pair: Pair, region: str, strategy: str) -> None:
     options: dict[str, Any] = {"percent": 20, "region": region, "strategy": strategy, "workers": 2}
     output = root / f"{region}-{strategy}"
     before = state(target)
-    with using(SMALL):
-        written = shardrestore.restore(
-            root / "base",
-            root / "target",
-            output,
-            max_memory=BUDGET,
-            report=False,
-            overwrite=True,  # of the other device
-            **options,
-        )
-        expected = load(output)
-        for one in (base, root / "base"):
-            with shardrestore.restored(target, one, **options) as report:
-                after = state(target)
-                assert {name: after[name] for name in expected} == expected
-                assert after.keys() - expected.keys() <= {"lm_head.weight"} | buffers(target)
-                assert found(report) == found(written)
-            assert state(target) == before
+    written = FINE.restore(
+        root / "base",
+        root / "target",
+        output,
+        max_memory=BUDGET,
+        report=False,
+        overwrite=True,  # of the other device
+        **options,
+    )
+    expected = load(output)
+    for one in (base, root / "base"):
+        with FINE.restored(target, one, **options) as report:
+            after = state(target)
+            assert {name: after[name] for name in expected} == expected
+            assert after.keys() - expected.keys() <= {"lm_head.weight"} | buffers(target)
+            assert found(report) == found(written)
+        assert state(target) == before
 
 
 def buffers(model: torch.nn.Module) -> set[str]:
@@ -234,10 +233,10 @@ def check_bits_on_a_gpu(pair: Pair, base_on: str, strategy: str) -> None:
     one = root / "base" if base_on == "files" else copy.deepcopy(base).to(base_on)
     options: dict[str, Any] = {"percent": 20, "region": "all", "strategy": strategy}
     output = root / f"cuda-{strategy}"
-    with using(SMALL), mock.patch.object(edit, "find_resident_device", find_resident_device):
+    with mock.patch.object(edit, "find_resident_device", find_resident_device):
         sides = root / "base", root / "target"
-        shardrestore.restore(*sides, output, max_memory=BUDGET, overwrite=True, **options)
-        with shardrestore.restored(there, one, **options) as report:
+        FINE.restore(*sides, output, max_memory=BUDGET, overwrite=True, **options)
+        with FINE.restored(there, one, **options) as report:
             assert report.costs.device.name.startswith("cuda:0")
             after, expected = state(there), load(output)
             assert {name: after[name] for name in expected} == expected

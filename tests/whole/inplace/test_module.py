@@ -24,14 +24,15 @@ from shardrestore import (
     RequestError,
 )
 from shardrestore.inplace.module import open_module
-from tests.support.checkpoints import Units, store, using
+from tests.support.checkpoints import store
+from tests.support.library import Library, cut_into
 from tests.support.modules import build, state
 from tests.support.oracle import Stored
 from tests.support.places import ROOT
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 UP = "model.layers.0.mlp.up_proj.weight"
-SMALL = Units(segment_elements=100, chunk_elements=30, block_bytes=128)
+FINE = Library(cut_into(segment_elements=100, chunk_elements=30, block_bytes=128))
 
 
 def numbers(seed: int, dtype: str = "F32") -> dict[str, Stored]:
@@ -78,11 +79,10 @@ def test_parameters_need_not_be_contiguous(
         replace(one, Q, nn.Parameter(laid_out(one.get_parameter(Q).detach())))
         assert not one.get_parameter(Q).is_contiguous()
     before = state(model)
-    with using(SMALL):
-        shardrestore.restore_module(other, build(numbers(0)), percent=30)
-        with shardrestore.restored(model, base, percent=30):
-            assert state(model) == state(other)
-            assert not model.get_parameter(Q).is_contiguous()
+    FINE.restore_module(other, build(numbers(0)), percent=30)
+    with FINE.restored(model, base, percent=30):
+        assert state(model) == state(other)
+        assert not model.get_parameter(Q).is_contiguous()
     assert state(model) == before
 
 

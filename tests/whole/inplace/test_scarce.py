@@ -16,13 +16,13 @@ from shardrestore.inplace.weights import Weights, name_format
 from shardrestore.kernels import gpu
 from shardrestore.machine.device import Device
 from shardrestore.plan.device_memory import ELEMENT_SCRATCH_BYTES
-from shardrestore.plan.memory import CHUNK_ELEMENTS, GPU_CHUNK_ELEMENTS
-from tests.support.checkpoints import Stored, Units, store, using
+from tests.support.checkpoints import Stored, store
 from tests.support.devices import allocated_peak
+from tests.support.library import Library, cut_into
 from tests.support.modules import AS_ON_A_GPU, build, in_device_memory, state
 
 NAMES = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(3)]
-SMALL = Units(segment_elements=300, chunk_elements=16, block_bytes=128)
+FINE = Library(cut_into(segment_elements=300, chunk_elements=16, block_bytes=128))
 
 
 def numbers(scale: float) -> dict[str, Stored]:
@@ -57,8 +57,7 @@ def device() -> Iterator[Device]:
 def expected() -> dict[str, Stored]:
     """The bits of an edit that nothing disturbs."""
     model = build(numbers(1.03))
-    with using(SMALL):
-        shardrestore.restore_module(model, build(numbers(1.0)), percent=30, workers=1)
+    FINE.restore_module(model, build(numbers(1.0)), percent=30, workers=1)
     return state(model)
 
 
@@ -76,15 +75,14 @@ def test_what_was_written_of_a_segment_is_taken_back_before_it_is_scored_again(
     model, base = build(numbers(1.03)), build(numbers(1.0))
     before = state(model)
     monkeypatch.setattr(gpu, "restore_scores", fails_at(gpu.restore_scores, at, error))
-    with using(SMALL):
-        with shardrestore.restored(model, base, percent=30, workers=1) as report:
-            assert state(model) == expected
-            assert "out of memory" in report.costs.device.reason
-        assert state(model) == before
+    with FINE.restored(model, base, percent=30, workers=1) as report:
+        assert state(model) == expected
+        assert "out of memory" in report.costs.device.reason
+    assert state(model) == before
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("chunk_elements", [GPU_CHUNK_ELEMENTS, CHUNK_ELEMENTS])
+@pytest.mark.parametrize("chunk_elements", [1 << 20, 1 << 16])
 def test_noting_changes_takes_no_more_than_the_scratch_of_a_chunk(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, chunk_elements: int
 ) -> None:
@@ -93,7 +91,7 @@ def test_noting_changes_takes_no_more_than_the_scratch_of_a_chunk(
     elements = (8 << 20) // dtype.itemsize
     weights = Weights("w", torch.nn.Parameter(torch.zeros(elements, dtype=dtype)))
     changes = Changes(1)
-    sink = SegmentSink(changes.open_writer(chunk_elements), weights)
+    sink = SegmentSink(changes.open_writer(chunk_elements, 1), weights)
     ones = torch.ones(elements, dtype=dtype).view(gpu.code_type(name_format(dtype) or ""))
     peak = allocated_peak(lambda: sink.write(0, elements, [ones]))
     assert peak <= ELEMENT_SCRATCH_BYTES * chunk_elements
@@ -103,19 +101,15 @@ def test_noting_changes_takes_no_more_than_the_scratch_of_a_chunk(
 
 
 def test_less_is_noted_at_once_after_a_device_was_full() -> None:
-    weights = Weights("w", torch.nn.Parameter(torch.zeros(4 * CHUNK_ELEMENTS)))
-    writer = Changes(1).open_writer(3 * CHUNK_ELEMENTS)
-    sink, ones = SegmentSink(writer, weights), torch.ones(4 * CHUNK_ELEMENTS, dtype=torch.int32)
+    weights = Weights("w", torch.nn.Parameter(torch.zeros(400)))
+    writer = Changes(1).open_writer(300, least_elements=100)
+    sink, ones = SegmentSink(writer, weights), torch.ones(400, dtype=torch.int32)
     lengths = []
     for _ in range(3):
         sink.write(0, ones.numel(), [ones])
         lengths.append([patch.elements for patch in sink._patches])
         sink.restart()
-    assert lengths == [
-        [3 * CHUNK_ELEMENTS, CHUNK_ELEMENTS],
-        [CHUNK_ELEMENTS * 3 // 2, CHUNK_ELEMENTS * 3 // 2, CHUNK_ELEMENTS],
-        [CHUNK_ELEMENTS] * 4,
-    ]
+    assert lengths == [[300, 100], [150, 150, 100], [100] * 4]
     assert not weights.read(0, ones.numel()).any()
 
 
@@ -126,8 +120,8 @@ def test_another_failure_of_the_device_is_told_and_the_module_is_as_it_was(
     before = state(model)
     error = RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with …")
     monkeypatch.setattr(gpu, "restore_scores", fails_at(gpu.restore_scores, {5}, error))
-    with using(SMALL), pytest.raises(shardrestore.DeviceError) as told:
-        shardrestore.restore_module(model, base, percent=30, workers=1)
+    with pytest.raises(shardrestore.DeviceError) as told:
+        FINE.restore_module(model, base, percent=30, workers=1)
     assert str(told.value) == (
         "cpu failed: CUDA error: an illegal memory access was encountered: move the model to the "
         "processor"

@@ -15,12 +15,12 @@ from torch import nn
 import shardrestore
 from shardrestore import RequestError
 from shardrestore.machine.progress import SilentObserver
-from tests.support.checkpoints import Units, using
 from tests.support.examples import TIMES
+from tests.support.library import Library, cut_into
 from tests.support.modules import build, state
 from tests.support.oracle import Stored
 
-SMALL = Units(segment_elements=500, chunk_elements=100, block_bytes=800)
+FINE = Library(cut_into(segment_elements=500, chunk_elements=100, block_bytes=800))
 NAMES = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight")
 
 
@@ -31,13 +31,7 @@ def make(seed: int) -> nn.Module:
 
 
 def restore(model: nn.Module, base: nn.Module, **options: object) -> None:
-    shardrestore.restore_module(model, base, region="all", workers=2, **options)  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def small() -> Iterator[None]:
-    with using(SMALL):
-        yield
+    FINE.restore_module(model, base, region="all", workers=2, **options)
 
 
 class Gate(SilentObserver):
@@ -112,13 +106,13 @@ def test_a_restoration_that_is_not_left_is_its_own_threads_alone() -> None:
     before = state(model)
     with (
         ThreadPoolExecutor(1) as pool,
-        shardrestore.restored(model, base, percent=10, region="all"),
+        FINE.restored(model, base, percent=10, region="all"),
     ):
         inside = state(model)
         with pytest.raises(RequestError, match="has not yet left its `with` statement for"):
             pool.submit(restore, model, base, percent=10.0).result()
         assert state(model) == inside
-        with shardrestore.restored(model, base, percent=60, region="all"):
+        with FINE.restored(model, base, percent=60, region="all"):
             assert state(model) != inside
         assert state(model) == inside
         pool.submit(restore, make(2), base, percent=10.0).result()  # the base is only read
@@ -130,7 +124,7 @@ def test_weights_that_moved_are_found_where_they_are() -> None:
     model, base = make(1), make(0)
     with (
         ThreadPoolExecutor(1) as pool,
-        shardrestore.restored(model, base, percent=10, region="all"),
+        FINE.restored(model, base, percent=10, region="all"),
     ):
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()  # as model.to(device) does

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,7 +19,6 @@ import pytest
 import torch
 from torch import nn
 
-import shardrestore
 from shardrestore import DeviceError, InputChangedError, RequestError
 from shardrestore.inplace import edit
 from shardrestore.inplace.changes import Changes, Patch
@@ -28,11 +28,11 @@ from shardrestore.machine.executor import Stopped
 from shardrestore.machine.progress import SilentObserver
 from shardrestore.machine.stopwatch import Stopwatch
 from shardrestore.request import make_module_request
-from tests.support.checkpoints import Units, using
+from tests.support.library import Library, cut_into
 from tests.support.modules import build, in_device_memory, nowhere_at_all, state
 from tests.support.oracle import Stored
 
-SMALL = Units(segment_elements=500, chunk_elements=100, block_bytes=800)
+FINE = Library(cut_into(segment_elements=500, chunk_elements=100, block_bytes=800))
 NAMES = (
     "model.embed_tokens.weight",
     "model.layers.0.self_attn.q_proj.weight",
@@ -62,15 +62,9 @@ def model() -> nn.Module:
     return module
 
 
-@pytest.fixture(autouse=True)
-def small() -> Iterator[None]:
-    with using(SMALL):
-        yield
-
-
 def test_the_former_bits_come_back_after_success(model: nn.Module, base: nn.Module) -> None:
     before = state(model)
-    with shardrestore.restored(model, base, percent=40, **ALL) as report:
+    with FINE.restored(model, base, percent=40, **ALL) as report:
         assert state(model) != before
         assert report.selected_elements == 2400
     assert state(model) == before
@@ -83,7 +77,7 @@ def test_the_former_bits_come_back_after_an_exception(
     before = state(model)
 
     def evaluate() -> None:
-        with shardrestore.restored(model, base, **ALL):
+        with FINE.restored(model, base, **ALL):
             assert state(model) != before
             raise error
 
@@ -94,9 +88,9 @@ def test_the_former_bits_come_back_after_an_exception(
 
 def test_nested_restorations_undo_themselves_one_by_one(model: nn.Module, base: nn.Module) -> None:
     before = state(model)
-    with shardrestore.restored(model, base, percent=10, **ALL):
+    with FINE.restored(model, base, percent=10, **ALL):
         outer = state(model)
-        with shardrestore.restored(model, base, percent=60, **ALL):
+        with FINE.restored(model, base, percent=60, **ALL):
             assert state(model) not in (before, outer)
         assert state(model) == outer
     assert state(model) == before
@@ -105,8 +99,8 @@ def test_nested_restorations_undo_themselves_one_by_one(model: nn.Module, base: 
 def test_a_sweep_gives_each_percent_what_it_alone_would(model: nn.Module, base: nn.Module) -> None:
     for percent in (1, 10, 60, 100):
         alone = build(random_bits(1))
-        shardrestore.restore_module(alone, base, percent=percent, **ALL)
-        with shardrestore.restored(model, base, percent=percent, **ALL):
+        FINE.restore_module(alone, base, percent=percent, **ALL)
+        with FINE.restored(model, base, percent=percent, **ALL):
             swept = state(model)
             swept.pop("scale")
             assert swept == state(alone)
@@ -115,7 +109,7 @@ def test_a_sweep_gives_each_percent_what_it_alone_would(model: nn.Module, base: 
 def test_buffers_gradients_and_flags_are_left_alone(model: nn.Module, base: nn.Module) -> None:
     first, second, third = model.parameters()
     first.grad, second.requires_grad = torch.ones_like(first), False
-    with shardrestore.restored(model, base, percent=100, **ALL):
+    with FINE.restored(model, base, percent=100, **ALL):
         assert list(map(id, model.parameters())) == [id(first), id(second), id(third)]
         assert (first.requires_grad, second.requires_grad) == (True, False)
         assert bool((first.grad == 1).all())
@@ -128,7 +122,7 @@ def test_autograd_hears_of_changes(model: nn.Module, base: nn.Module) -> None:
     weight = model.get_parameter(NAMES[1])
     other = torch.ones_like(weight, requires_grad=True)
     product = (weight * other).sum()
-    shardrestore.restore_module(model, base, percent=50, **ALL)
+    FINE.restore_module(model, base, percent=50, **ALL)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         product.backward()
 
@@ -140,7 +134,7 @@ def test_it_works_in_every_mode_of_autograd(
     replaced = model.get_parameter(NAMES[1]).detach().t().contiguous().t()  # not contiguous
     model.model.layers.get_submodule("0.self_attn.q_proj").weight = nn.Parameter(replaced)
     before = state(model)
-    with mode(), shardrestore.restored(model, base, percent=40, **ALL):
+    with mode(), FINE.restored(model, base, percent=40, **ALL):
         inside = state(model)
     assert inside != before
     assert state(model) == before
@@ -148,7 +142,7 @@ def test_it_works_in_every_mode_of_autograd(
 
 def test_other_changes_made_meanwhile_stay(model: nn.Module, base: nn.Module) -> None:
     before = {name: tensor.clone() for name, tensor in model.named_parameters()}
-    with shardrestore.restored(model, base, percent=30, **ALL):
+    with FINE.restored(model, base, percent=30, **ALL):
         changed = {
             name: bits(tensor) != bits(before[name]) for name, tensor in model.named_parameters()
         }
@@ -169,7 +163,7 @@ def test_memory_that_moved_meanwhile_is_put_back_where_it_is(
     model: nn.Module, base: nn.Module
 ) -> None:
     before = state(model)
-    with shardrestore.restored(model, base, **ALL):
+    with FINE.restored(model, base, **ALL):
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()  # as model.to(device) does
     assert state(model) == before
@@ -179,7 +173,7 @@ def test_a_parameter_of_another_format_is_told_and_the_others_are_put_back(
     model: nn.Module, base: nn.Module
 ) -> None:
     before = state(model)
-    with pytest.raises(InputChangedError) as caught, shardrestore.restored(model, base, **ALL):
+    with pytest.raises(InputChangedError) as caught, FINE.restored(model, base, **ALL):
         model.get_parameter(NAMES[1]).data = torch.zeros(40, 50, dtype=torch.bfloat16)
     text = str(caught.value)
     assert f"{NAMES[1]}: was torch.float32 of shape [40, 50]" in text
@@ -213,7 +207,7 @@ def test_an_undo_that_runs_out_of_device_memory_at_any_patch_is_whole(
     monkeypatch.setattr(gpu, "put_back", fail)
     for numbers in [set(range(1, 29)), *({number} for number in range(1, 29))]:
         calls, failing = 0, numbers
-        with shardrestore.restored(model, base, percent=50, **ALL):
+        with FINE.restored(model, base, percent=50, **ALL):
             assert state(model) != before
         assert state(model) == before
     assert calls == 28
@@ -237,7 +231,7 @@ def test_what_fails_to_be_put_back_is_told_and_all_else_is_put_back(
     with (
         mock.patch.object(Weights, "put_back", fail),
         pytest.raises(DeviceError) as told,
-        shardrestore.restored(model, base, percent=50, **ALL),
+        FINE.restored(model, base, percent=50, **ALL),
     ):
         pass
     (weights,) = failed
@@ -256,7 +250,7 @@ def test_an_undo_waits_for_all_streams_of_its_gpus_before_and_after(
     """Threads queue what they put back where other streams do not wait for it."""
     heard: list[str] = []
     put_back = Weights.put_back
-    restoration = shardrestore.restored(model, base, percent=50, **ALL)
+    restoration = FINE.restored(model, base, percent=50, **ALL)
     restoration.__enter__()
     monkeypatch.setattr(Weights, "device", torch.device("cuda:1"))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: heard.append(str(device)))
@@ -279,7 +273,7 @@ def test_an_undo_needs_no_threads(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with shardrestore.restored(model, base, percent=50, **ALL):
+    with FINE.restored(model, base, percent=50, **ALL):
         assert state(model) != before
         monkeypatch.setattr(threading.Thread, "start", refuse)
     assert state(model) == before
@@ -293,8 +287,8 @@ def test_leaving_the_outer_restoration_first_undoes_the_inner_and_is_told(
 ) -> None:
     before = state(model)
     other = build(random_bits(2))
-    outer = shardrestore.restored(model, base, percent=50, **ALL)
-    inner = shardrestore.restored(model, other, percent=50, **ALL)
+    outer = FINE.restored(model, base, percent=50, **ALL)
+    inner = FINE.restored(model, other, percent=50, **ALL)
     outer.__enter__()
     inner.__enter__()
     with pytest.raises(RequestError) as told:
@@ -314,8 +308,8 @@ def test_restorations_of_other_weights_are_left_in_any_order(
 ) -> None:
     before = state(model)
     options = ALL | {"percent": 50}
-    first = shardrestore.restored(model, base, **options | {"region": "attention"})
-    second = shardrestore.restored(model, base, **options | {"region": "mlp"})
+    first = FINE.restored(model, base, **options | {"region": "attention"})
+    second = FINE.restored(model, base, **options | {"region": "mlp"})
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -328,8 +322,8 @@ def test_what_is_restored_for_good_meanwhile_is_not_undone(
     model: nn.Module, base: nn.Module
 ) -> None:
     before = {name: bits(tensor).clone() for name, tensor in model.named_parameters()}
-    with shardrestore.restored(model, base, percent=10, **ALL):
-        shardrestore.restore_module(model, base, percent=100, **ALL)
+    with FINE.restored(model, base, percent=10, **ALL):
+        FINE.restore_module(model, base, percent=100, **ALL)
     for name, tensor in model.named_parameters():
         theirs = bits(base.get_parameter(name))
         assert bool(((bits(tensor) == theirs) | (bits(tensor) == before[name])).all())
@@ -365,8 +359,8 @@ def raise_os_error() -> None:
 @pytest.mark.parametrize(
     "enter",
     [
-        lambda model, base: shardrestore.restore_module(model, base, percent=50, **ALL),
-        lambda model, base: shardrestore.restored(model, base, percent=50, **ALL).__enter__(),
+        lambda model, base: FINE.restore_module(model, base, percent=50, **ALL),
+        lambda model, base: FINE.restored(model, base, percent=50, **ALL).__enter__(),
     ],
     ids=["restore_module", "restored"],
 )
@@ -405,7 +399,7 @@ def test_an_interrupted_edit_leaves_the_module_as_it_was(
 ) -> None:
     before = state(model)
     with failing_at(5, ctrl_c), pytest.raises(KeyboardInterrupt):
-        shardrestore.restore_module(model, base, percent=50, **ALL)
+        FINE.restore_module(model, base, percent=50, **ALL)
     assert state(model) == before
 
 
@@ -413,7 +407,7 @@ def test_an_interruption_of_the_undo_is_heard_when_it_is_done(
     model: nn.Module, base: nn.Module, ctrl_c: Callable[[], None]
 ) -> None:
     before = state(model)
-    restoration = shardrestore.restored(model, base, percent=50, **ALL)
+    restoration = FINE.restored(model, base, percent=50, **ALL)
     restoration.__enter__()
     assert state(model) != before
     with failing_at(1, ctrl_c, "put_back"), pytest.raises(KeyboardInterrupt):
@@ -425,7 +419,7 @@ def test_the_undo_is_whole_however_often_it_is_interrupted(
     model: nn.Module, base: nn.Module, ctrl_c: Callable[[], None]
 ) -> None:
     before = state(model)
-    restoration = shardrestore.restored(model, base, percent=50, **ALL)
+    restoration = FINE.restored(model, base, percent=50, **ALL)
     restoration.__enter__()
 
     def press_three_times() -> None:
@@ -457,9 +451,10 @@ class Presser(SilentObserver):
         sys.settrace(self._trace)
 
     def _concerns(self, frame: Any) -> bool:
-        file = Path(frame.f_code.co_filename)
-        concerned = {"in_memory.py", "edit.py", "changes.py", "claim.py"}
-        return file.name in concerned and "tests" not in file.parts
+        place = Path(frame.f_code.co_filename).parts[-2:]
+        return place in {
+            ("inplace", name) for name in ("restoration.py", "edit.py", "changes.py", "claim.py")
+        }
 
     def _trace(self, frame: Any, event: str, _: object) -> Any:
         if not self._concerns(frame):
@@ -481,7 +476,7 @@ def test_an_interruption_at_any_line_after_the_edit_leaves_the_module_as_it_was(
     before, lines = state(model), 0
 
     def enter_and_leave() -> None:
-        with shardrestore.restored(model, base, percent=50, observer=Presser(lines), **ALL):
+        with FINE.restored(model, base, percent=50, observer=Presser(lines), **ALL):
             pass
 
     for lines in itertools.count():
@@ -500,8 +495,8 @@ def test_an_interruption_at_any_line_after_the_edit_leaves_the_module_as_it_was(
 @pytest.mark.parametrize(
     "enter",
     [
-        lambda model, base: shardrestore.restore_module(model, base, percent=50, **ALL),
-        lambda model, base: shardrestore.restored(model, base, percent=50, **ALL).__enter__(),
+        lambda model, base: FINE.restore_module(model, base, percent=50, **ALL),
+        lambda model, base: FINE.restored(model, base, percent=50, **ALL).__enter__(),
     ],
     ids=["restore_module", "restored"],
 )
@@ -519,7 +514,7 @@ def test_what_an_abandoned_worker_writes_after_the_undo_is_stopped(model: nn.Mod
     """A second Ctrl-C does not wait for workers."""
     weights = Weights(NAMES[0], model.get_parameter(NAMES[0]))
     changes = Changes(1)
-    writer = changes.open_writer(100)
+    writer = changes.open_writer(100, 100)
     before = state(model)
     writer.write(weights, 100, memoryview(bytearray(200)))
     assert state(model) != before
@@ -542,14 +537,14 @@ def test_counts_that_differ_undo_the_edit(model: nn.Module, base: nn.Module) -> 
 
     before = state(model)
     with pytest.raises(InputChangedError, match=r"Module in memory changed while it was read: "):
-        shardrestore.restore_module(model, base, percent=30, observer=Trainer(), **ALL)
+        FINE.restore_module(model, base, percent=30, observer=Trainer(), **ALL)
     assert state(model) == before
 
 
 def test_a_block_without_a_change_keeps_nothing(model: nn.Module) -> None:
     weights = Weights(NAMES[0], model.get_parameter(NAMES[0]))
     changes = Changes(1)
-    writer = changes.open_writer(100)
+    writer = changes.open_writer(100, 100)
     same = weights.read(0, 100).tobytes()
     version = model.get_parameter(NAMES[0])._version
     with mock.patch.object(Changes, "add", side_effect=AssertionError):
@@ -561,7 +556,7 @@ def test_a_block_without_a_change_keeps_nothing(model: nn.Module) -> None:
 def test_a_patch_keeps_a_bit_for_each_element_and_the_former_bits_of_the_changed() -> None:
     parameter = nn.Parameter(torch.zeros(1000, dtype=torch.bfloat16))
     changes = Changes(1)
-    changes.open_writer(100).write(
+    changes.open_writer(100, 100).write(
         Weights("w", parameter), 0, memoryview(bytearray(b"\0\0\1\1" * 500))
     )
     (patch,) = changes._patches
@@ -571,7 +566,7 @@ def test_a_patch_keeps_a_bit_for_each_element_and_the_former_bits_of_the_changed
 
 
 def test_what_is_kept_is_within_the_projection(model: nn.Module, base: nn.Module) -> None:
-    request = make_module_request(50, ALL)
+    request = replace(make_module_request(50, ALL), granularity=FINE.granularity)
     editing = edit.Edit(model, base, request, None, Stopwatch())
     report = editing.carry_out(lasting=True)
     patches = editing.changes._patches

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,19 +22,9 @@ from hypothesis import strategies as st
 
 import shardrestore
 from shardrestore.errors import CheckpointError, MemoryBudgetError
-from shardrestore.verification import elements
-from shardrestore.verification.verify import verify_folder
+from shardrestore.granularity import Granularity
 from tests.support import oracle
-from tests.support.checkpoints import (
-    ITEM_TYPES,
-    UNITS,
-    Units,
-    cases,
-    layouts,
-    store,
-    using,
-    write_checkpoint,
-)
+from tests.support.checkpoints import ITEM_TYPES, cases, layouts, store, write_checkpoint
 from tests.support.damage import (
     BUDGET_BYTES,
     IDS,
@@ -55,9 +45,15 @@ from tests.support.damage import (
     write_pair,
 )
 from tests.support.examples import examples
+from tests.support.library import GRANULARITIES, Library, cut_into
 
 MEMORY_DISK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-SMALL = Units(segment_elements=64, chunk_elements=16, block_bytes=200, copy_bytes=100)
+FINE = Library(
+    replace(
+        cut_into(segment_elements=64, chunk_elements=16, block_bytes=200, copy_bytes=100), turns=3
+    )
+)
+"""Tensors have several segments, blocks and chunks each; random keys follow the segments."""
 
 
 @contextlib.contextmanager
@@ -70,7 +66,7 @@ def scratch() -> Iterator[Path]:
 
 
 @st.composite
-def models(draw: st.DrawFn) -> Callable[[Path], Scene]:
+def models(draw: st.DrawFn) -> Callable[[Path, Library], Scene]:
     """Draw a pair and what is asked of it; return what writes it and restores from it."""
     case = draw(cases(nonfinite=None))
     files = draw(layouts()), draw(layouts())
@@ -85,11 +81,11 @@ def models(draw: st.DrawFn) -> Callable[[Path], Scene]:
         "workers": draw(st.integers(1, 3)),
     }
 
-    def make(root: Path) -> Scene:
+    def make(root: Path, library: Library) -> Scene:
         write_checkpoint(root / "base", case.base, files[0])
         write_checkpoint(root / "target", case.target, files[1], case.side_files)
         try:
-            shardrestore.restore(
+            library.restore(
                 root / "base",
                 root / "target",
                 root / "output",
@@ -99,31 +95,31 @@ def models(draw: st.DrawFn) -> Callable[[Path], Scene]:
             )
         except shardrestore.RequestError:  # an empty region, or a percent of nothing
             assume(False)
-        return Scene(root)
+        return Scene(root, library)
 
     return make
 
 
 @examples(15)
-@given(models(), UNITS, st.integers(1, 4), st.sampled_from(["cpu", "reference"]))
+@given(models(), GRANULARITIES, st.integers(1, 4), st.sampled_from(["cpu", "reference"]))
 def test_what_was_just_restored_verifies(
-    make: Callable[[Path], Scene], units: Units, workers: int, kernels: str
+    make: Callable[[Path, Library], Scene], granularity: Granularity, workers: int, kernels: str
 ) -> None:
-    with scratch() as root, using(units, kernels):
-        scene = make(root)
+    with scratch() as root:
+        scene = make(root, Library(granularity, kernels))
         result = scene.verify(workers=workers)
     assert (result.problems, result.ok, result.differing_elements) == ((), True, 0)
     assert result.selected_elements > 0
 
 
 @examples(15)
-@given(models(), UNITS, st.data())
+@given(models(), GRANULARITIES, st.data())
 def test_one_flipped_bit_anywhere_is_found_and_named(
-    make: Callable[[Path], Scene], units: Units, data: st.DataObject
+    make: Callable[[Path, Library], Scene], granularity: Granularity, data: st.DataObject
 ) -> None:
     """A flip that leaves the index's meaning the same would need an escape in a name."""
-    with scratch() as root, using(units):
-        scene = make(root)
+    with scratch() as root:
+        scene = make(root, Library(granularity))
         files = [path for path in (*scene.shards, scene.output / INDEX) if path.exists()]
         path = data.draw(st.sampled_from(files))
         at = data.draw(st.integers(0, path.stat().st_size - 1))
@@ -144,16 +140,9 @@ def test_one_flipped_bit_anywhere_is_found_and_named(
 # One pair, spoilt in every way
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_units() -> Iterator[None]:
-    """Tensors have several segments, blocks and chunks each; random keys follow the segments."""
-    with using(SMALL), mock.patch.object(elements, "TURNS", 3):
-        yield
-
-
 def restore(root: Path, **options: Any) -> shardrestore.Restoration:
     options = {"percent": 40, "region": "transformer", "max_memory": BUDGET_BYTES} | options
-    return shardrestore.restore(root / "base", root / "target", root / "output", **options)
+    return FINE.restore(root / "base", root / "target", root / "output", **options)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +155,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scene]
             root = tmp_path_factory.mktemp(strategy)
             write_pair(root)
             restore(root, strategy=strategy)
-            made[strategy] = Scene(root)
+            made[strategy] = Scene(root, FINE)
         return made[strategy]
 
     return make
@@ -242,7 +231,7 @@ def test_a_tied_head_repeats_what_its_embedding_gets(tmp_path: Path, strategy: s
     config = {"config.json": b'{"tie_word_embeddings": true}'}
     write_checkpoint(tmp_path / "target", target, side_files=config)
     restore(tmp_path, region="embedding", strategy=strategy)
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, FINE)
     result = scene.verify()
     assert (result.problems, result.region_elements, result.tensors) == ((), 320, 2)
     scene.put(head, 319, 0x1234)
@@ -388,7 +377,7 @@ def test_changed_metadata_are_found_and_the_tensors_still_compared(scene: Scene)
 def test_a_single_file_must_not_have_an_index(tmp_path: Path) -> None:
     write_pair(tmp_path, shards=0)
     restore(tmp_path)
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, FINE)
     assert scene.verify().ok
     (scene.output / INDEX).write_text("{}")
     assert f"{scene.output / INDEX}: put there by neither" in problems_of(scene)
@@ -408,7 +397,7 @@ def test_headers_of_a_cast_model_are_compared_by_meaning(
 ) -> None:
     write_pair(tmp_path)
     restore(tmp_path, dtype="fp16")
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, FINE)
     assert scene.verify().ok
     write_header(scene.place(NORM).path, change)
     assert problem in "\n".join(scene.verify().problems)
@@ -417,7 +406,7 @@ def test_headers_of_a_cast_model_are_compared_by_meaning(
 def test_a_bit_outside_the_region_of_a_cast_model_is_found(tmp_path: Path) -> None:
     write_pair(tmp_path, dtype="F32")
     restore(tmp_path, dtype="bf16")
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, FINE)
     place = scene.place(NORM)
     flip(place.path, place.offset + 399 * 2, 7)
     assert f"tensor {NORM}: element 399 is 0x" in problems_of(scene)
@@ -430,7 +419,7 @@ def test_a_wholly_wrong_model_gives_a_short_message(tmp_path: Path) -> None:
         tensors = {name: oracle.Stored("BF16", (8,), rng.bytes(16)) for name in names}
         write_checkpoint(tmp_path / side, tensors)
     restore(tmp_path, allow_nonfinite=True)
-    scene = Scene(tmp_path)
+    scene = Scene(tmp_path, FINE)
     (path,) = scene.shards
     _, start = read_header(path)
     write_at(path, start, bytes(50 * 16))
@@ -527,14 +516,14 @@ def test_a_missing_or_foreign_record_is_refused(
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
-        Scene(tmp_path).verify()
+        Scene(tmp_path, FINE).verify()
     with pytest.raises(CheckpointError, match="name a folder"):
-        verify_folder("", max_memory_bytes=BUDGET_BYTES)
+        FINE.verify("", max_memory_bytes=BUDGET_BYTES)
 
 
 def test_a_sweep_is_verified_model_by_model(tmp_path: Path) -> None:
     write_pair(tmp_path)
-    results = shardrestore.sweep(
+    results = FINE.sweep(
         tmp_path / "base",
         tmp_path / "target",
         tmp_path / "output",
@@ -542,9 +531,9 @@ def test_a_sweep_is_verified_model_by_model(tmp_path: Path) -> None:
         max_memory=BUDGET_BYTES,
     )
     with pytest.raises(CheckpointError, match="several models: name one of them, for example /"):
-        Scene(tmp_path).verify()
+        Scene(tmp_path, FINE).verify()
     for result in results:
-        assert verify_folder(result.output, max_memory_bytes=BUDGET_BYTES).ok
+        assert FINE.verify(result.output, max_memory_bytes=BUDGET_BYTES).ok
 
 
 def test_the_folder_of_several_targets_names_a_model_two_levels_down(tmp_path: Path) -> None:
@@ -552,13 +541,13 @@ def test_the_folder_of_several_targets_names_a_model_two_levels_down(tmp_path: P
     model.mkdir(parents=True)
     (model / "shardrestore.json").write_text("{}")
     with pytest.raises(CheckpointError, match=f"several models.*{re.escape(str(model))}$"):
-        verify_folder(tmp_path / "sweep", max_memory_bytes=BUDGET_BYTES)
+        FINE.verify(tmp_path / "sweep", max_memory_bytes=BUDGET_BYTES)
 
 
 def test_the_folder_of_an_unfinished_run_is_told_apart_from_a_damaged_model(tmp_path: Path) -> None:
     (tmp_path / "output" / ".shardrestore-partial").mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"unfinished run.*--resume"):
-        verify_folder(tmp_path / "output", max_memory_bytes=BUDGET_BYTES)
+        FINE.verify(tmp_path / "output", max_memory_bytes=BUDGET_BYTES)
 
 
 # The inputs
@@ -569,7 +558,7 @@ def moved(tmp_path: Path) -> Scene:
     """A finished model whose inputs may be changed."""
     write_pair(tmp_path)
     restore(tmp_path)
-    return Scene(tmp_path)
+    return Scene(tmp_path, FINE)
 
 
 @pytest.mark.parametrize("role", ["base", "target"])
