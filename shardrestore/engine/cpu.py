@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..formats import FORMATS
-from ..kernels.interface import LANES, Codes, Counts, Keys
+from ..kernels.interface import LANES, Codes, Counts
 from ..machine.executor import Control
 from ..pairing.pairs import Pair
 from ..plan.segment import Segment
@@ -137,39 +137,18 @@ class CpuEngine:
                 out[:] = chunk.target_codes
                 continue
             if found.random:
-                self._count_selected(number, randoms, scores, state)
-            cut = found.cut
+                bins = self._selected_bins[number]
+                remainder = state.remainders[number]
+                self._kernels.count_selected(randoms, found.cut, remainder, scores, bins)
             count, state.remainders[number] = self._kernels.select(
                 randoms if found.random else scores,
-                cut.first,
-                cut.span,
-                cut.tie_first,
-                cut.tie_span,
+                found.cut,
                 state.remainders[number],
-                cut.ties_taken,
-                cut.ties,
                 chunk.base_codes,
                 chunk.target_codes,
                 out,
             )
             state.selected[number] += count
-
-    def _count_selected(self, number: int, keys: Keys, scores: Keys, state: _CutState) -> None:
-        found = state.cuts[number]
-        assert found is not None
-        cut = found.cut
-        self._kernels.count_selected(
-            keys,
-            cut.first,
-            cut.span,
-            cut.tie_first,
-            cut.tie_span,
-            state.remainders[number],
-            cut.ties_taken,
-            cut.ties,
-            scores,
-            self._selected_bins[number],
-        )
 
 
 class _CutState:

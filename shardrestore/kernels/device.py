@@ -219,9 +219,8 @@ def _scores(
     codes, out = (_tensor(base, device), _tensor(target, device)), np.empty_like(base)
     restored, begin = torch.zeros_like(codes[0]), torch.ones((), dtype=torch.int64, device=device)
     for cut in _cuts(keys):
-        rule = cut.first, cut.span, cut.tie_first, cut.tie_span, 1, cut.ties_taken, cut.ties
         restored.zero_()
-        selected = reference.select(keys, *rule, base, target, out)
+        selected = reference.select(keys, cut, 1, base, target, out)
         numbers = kernels.restore_scores(score, left, right, *codes, cut, begin, restored)
         yield f"restoring by {arithmetic} scores", out, restored
         yield "counting the restored", selected, torch.stack(numbers)
@@ -230,7 +229,7 @@ def _scores(
         yield "selecting", out, restored
         yield "counting the selected", selected, torch.stack(numbers)
         bins.fill(0)
-        reference.count_selected(keys, *rule, keys, bins)
+        reference.count_selected(keys, cut, 1, keys, bins)
         counts = torch.zeros(BINS, dtype=torch.int32, device=device)
         gpu.count_selected(found, cut, begin, found, counts)
         yield "counting selected scores", bins[0], counts
@@ -247,7 +246,6 @@ def _blocks(
     arithmetic = "bfloat16" if scored[0].dtype == np.uint16 else "float32"
     begin = torch.ones((), dtype=torch.int64, device=device)
     cut = next(_cuts(keys))
-    rule = cut.first, cut.span, cut.tie_first, cut.tie_span, 1, cut.ties_taken, cut.ties
     for elements in (keys.size // 16 * 16, keys.size // 16 * 16 - 3):
         left, right = (_tensor(side[:elements], device) for side in scored)
         bins = np.zeros((1, BINS), np.uint32)
@@ -259,7 +257,7 @@ def _blocks(
             sides: list[Any] = [(np.arange(elements) ^ mark).astype(kind) for mark in (0, 0x5555)]
             base, target = sides
             out = np.empty_like(base)
-            selected = reference.select(keys[:elements], *rule, base, target, out)
+            selected = reference.select(keys[:elements], cut, 1, base, target, out)
             codes = _tensor(base, device), _tensor(target, device)
             restored = torch.zeros_like(codes[0])
             numbers = kernels.restore_scores(score, left, right, *codes, cut, begin, restored)

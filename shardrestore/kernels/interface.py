@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..scores.score import Score
+from ..selection.cut import Cut
 
 Patterns = npt.NDArray[np.uint16]
 Floats = npt.NDArray[np.float32]
@@ -33,31 +34,10 @@ class Kernels(Protocol):
     def count_lows(self, keys: Keys, slots: npt.NDArray[np.int32], counts: Counts) -> None: ...
     def count_nonfinite(self, values: Any, exponent: Any) -> int: ...
     def select(
-        self,
-        keys: Keys,
-        first: int,
-        span: int,
-        tie_first: int,
-        tie_span: int,
-        remainder: int,
-        needed: int,
-        ties: int,
-        base: Any,
-        target: Any,
-        out: Any,
+        self, keys: Keys, cut: Cut, remainder: int, base: Any, target: Any, out: Any
     ) -> tuple[int, int]: ...
     def count_selected(
-        self,
-        keys: Keys,
-        first: int,
-        span: int,
-        tie_first: int,
-        tie_span: int,
-        remainder: int,
-        needed: int,
-        ties: int,
-        scores: Keys,
-        counts: Counts,
+        self, keys: Keys, cut: Cut, remainder: int, scores: Keys, counts: Counts
     ) -> None: ...
     def note_changes(self, held: Any, codes: Any, changed: Flags, former: Any) -> int: ...
     def put_back(self, changed: Flags, former: Any, held: Any) -> None: ...

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..scores.score import Score, bind
+from ..selection.cut import Cut
 from ..selection.score import BINS, LOW_BITS, LOWS, NAN_KEY
 from .interface import Codes, Counts, Flags, Floats, Keys, Patterns
 
@@ -149,34 +150,22 @@ def count_nonfinite(values: Codes, exponent: int) -> int:
 
 
 def select(
-    keys: Keys,
-    first: int,
-    span: int,
-    tie_first: int,
-    tie_span: int,
-    remainder: int,
-    needed: int,
-    ties: int,
-    base: Codes,
-    target: Codes,
-    out: Codes,
+    keys: Keys, cut: Cut, remainder: int, base: Codes, target: Codes, out: Codes
 ) -> tuple[int, int]:
     """Write the base's pattern of each selected element to `out`, else the target's.
 
     An element is selected if its key lies in ``[first, first + span)``, or if
     it ties (its key lies in ``[tie_first, tie_first + tie_span)``) and its turn
     has come: the tie number j of all `ties` is taken if and only if
-    ``((j + 1) * needed) // ties > (j * needed) // ties``.
+    ``((j + 1) * ties_taken) // ties > (j * ties_taken) // ties``.
 
     Parameters
     ----------
     keys : ndarray of uint32, shape (n,)
-    first, span, tie_first, tie_span : int
-        The two ranges of keys.
+    cut : Cut
+        Has both ranges of keys, how many ties there are, and how many are taken.
     remainder : int
-        ``(j * needed) % ties`` of the first tie in `keys`.
-    needed, ties : int
-        How many of all the ties are taken, and how many there are.
+        ``(j * ties_taken) % ties`` of the first tie in `keys`.
     base, target, out : ndarray of uint16 or uint32, shape (n,)
 
     Returns
@@ -186,30 +175,19 @@ def select(
     remainder : int
         The remainder for the first tie after `keys`.
     """
-    taken, remainder = _taken(keys, first, span, tie_first, tie_span, remainder, needed, ties)
+    taken, remainder = _taken(keys, cut, remainder)
     out[:] = np.where(taken, base, target)
     return int(np.count_nonzero(taken)), remainder
 
 
-def count_selected(
-    keys: Keys,
-    first: int,
-    span: int,
-    tie_first: int,
-    tie_span: int,
-    remainder: int,
-    needed: int,
-    ties: int,
-    scores: Keys,
-    counts: Counts,
-) -> None:
+def count_selected(keys: Keys, cut: Cut, remainder: int, scores: Keys, counts: Counts) -> None:
     """Count the bins of `scores` over the elements that ``select`` selects by `keys`.
 
     Parameters as in ``select``; `scores` are the score keys of the same
     elements, `counts` as in ``count_bins``. For random selection, whose keys
     say nothing of the scores it takes.
     """
-    taken, _ = _taken(keys, first, span, tie_first, tie_span, remainder, needed, ties)
+    taken, _ = _taken(keys, cut, remainder)
     count_bins(scores[taken], counts)
 
 
@@ -243,22 +221,13 @@ def put_back(changed: Flags, former: Codes, held: Codes) -> None:
     held[flags] = former
 
 
-def _taken(
-    keys: Keys,
-    first: int,
-    span: int,
-    tie_first: int,
-    tie_span: int,
-    remainder: int,
-    needed: int,
-    ties: int,
-) -> tuple[npt.NDArray[np.bool_], int]:
+def _taken(keys: Keys, cut: Cut, remainder: int) -> tuple[npt.NDArray[np.bool_], int]:
     wide = keys.astype(np.int64)
-    taken = (wide >= first) & (wide < first + span)
-    tied = np.flatnonzero((wide >= tie_first) & (wide < tie_first + tie_span))
+    taken = (wide >= cut.first) & (wide < cut.first + cut.span)
+    tied = np.flatnonzero((wide >= cut.tie_first) & (wide < cut.tie_first + cut.tie_span))
     for index in tied:
-        remainder += needed
-        if remainder >= ties:
-            remainder -= ties
+        remainder += cut.ties_taken
+        if remainder >= cut.ties:
+            remainder -= cut.ties
             taken[index] = True
     return taken, remainder

@@ -38,20 +38,6 @@ def to_array(tensor: torch.Tensor, kind: Any = None) -> np.ndarray:
     return array if kind is None else array.view(kind)
 
 
-def cut_of(rule: dict[str, int]) -> Cut:
-    """The cut whose ranges and shares ``cases.selections`` has drawn."""
-    return Cut(
-        strategy="top" if rule["first"] else "bottom",
-        percent=0.0,
-        elements=rule["ties"],
-        selected=rule["needed"],
-        tie_first=rule["tie_first"],
-        tie_span=rule["tie_span"],
-        ties=rule["ties"],
-        ties_taken=rule["needed"],
-    )
-
-
 def allocated_peak(function: Callable[[], Any]) -> int:
     """Most bytes that torch held at one moment, operations' own temporaries included."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:

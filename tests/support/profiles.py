@@ -86,7 +86,9 @@ def expect(case: Case, **request: object) -> Expected:
 
 
 @contextmanager
-def profiled(case: Case, granularity: Granularity) -> Iterator[tuple[Profile, Expected]]:
+def profiled(
+    case: Case, granularity: Granularity = DEFAULT_GRANULARITY
+) -> Iterator[tuple[Profile, Expected]]:
     """Open a profile of a pair as the oracle scores it."""
     everything = expect(case)
     sides = {

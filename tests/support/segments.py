@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from shardrestore.selection.cut import Cut, Strategy
 from shardrestore.selection.score import BINS, LOWS, NAN_KEY
 
 LENGTHS = [0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 1000, 65_536]
@@ -83,32 +85,47 @@ def float32_pairs(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.tile(base, 2), np.concatenate([target, (base + near).astype(np.uint32)])
 
 
-def selections() -> st.SearchStrategy[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A cut, and the remainder where its ties begin."""
+
+    cut: Cut
+    remainder: int
+
+
+def make_cut(strategy: Strategy, tie_first: int, tie_span: int, taken: int, ties: int) -> Cut:
+    """A cut at some keys, of which kernels look at nothing else."""
+    return Cut(
+        strategy=strategy,
+        percent=0.0,
+        elements=ties,
+        selected=taken,
+        tie_first=tie_first,
+        tie_span=tie_span,
+        ties=ties,
+        ties_taken=taken,
+    )
+
+
+def selections() -> st.SearchStrategy[Selection]:
     """Ranges of keys as cuts make them: above, below, everything, nothing."""
 
     @st.composite
-    def build(draw: st.DrawFn) -> dict[str, Any]:
+    def build(draw: st.DrawFn) -> Selection:
         span = draw(st.sampled_from([1, LOWS]))
         bin_ = draw(st.sampled_from([0, 1, 0x3F80, 0x7FC0, BINS - 1]))
         tie_first = (bin_ << 16) + (draw(st.integers(0, LOWS - 1)) if span == 1 else 0)
-        top = draw(st.booleans())
+        strategy: Strategy = "top" if draw(st.booleans()) else "bottom"
         ties = draw(st.integers(1, 2**40) | st.integers(1, 50))
-        return {
-            "first": tie_first + span if top else 0,
-            "span": 2**31 - tie_first - span if top else tie_first,
-            "tie_first": tie_first,
-            "tie_span": span,
-            "remainder": draw(st.integers(0, ties - 1)),
-            "needed": draw(st.integers(1, ties)),
-            "ties": ties,
-        }
+        remainder, taken = draw(st.integers(0, ties - 1)), draw(st.integers(1, ties))
+        return Selection(make_cut(strategy, tie_first, span, taken, ties), remainder)
 
     return build()
 
 
-def keys_near(rng: np.random.Generator, size: int, cut: dict[str, Any]) -> np.ndarray:
+def keys_near(rng: np.random.Generator, size: int, cut: Cut) -> np.ndarray:
     """Random keys of which half tie or just do not."""
-    low, high = cut["tie_first"], cut["tie_first"] + cut["tie_span"]
+    low, high = cut.tie_first, cut.tie_first + cut.tie_span
     near = np.array([low - 1, low, high - 1, high], np.int64).clip(0, 2**31 - 1)
     keys = random_keys(rng, size)
     return np.where(rng.random(size) < 0.5, rng.choice(near, size), keys).astype(np.uint32)

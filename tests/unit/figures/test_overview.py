@@ -227,6 +227,7 @@ def test_ties_are_spread_without_overflow(tmp_path: Path) -> None:
             """Nothing to close."""
 
     contents = Contents(
+        segment_elements=1 << 26,
         inputs={"base": IDENTITY, "target": IDENTITY},
         scoring=Scoring(),
         tensors=tuple(

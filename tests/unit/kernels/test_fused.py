@@ -30,13 +30,18 @@ from tests.support.devices import (
     NvidiaNan,
     OutOfMemory,
     calls,
-    cut_of,
     state,
     to_array,
     to_tensor,
 )
 from tests.support.examples import examples
-from tests.support.segments import bfloat16_pairs, float32_pairs, random_floats, selections
+from tests.support.segments import (
+    Selection,
+    bfloat16_pairs,
+    float32_pairs,
+    random_floats,
+    selections,
+)
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 NEEDS_TRITON = pytest.mark.skipif(
@@ -148,13 +153,13 @@ FEW = np.append(FEW, 0x7FC00000).astype(np.uint32)
 @EACH_ARITHMETIC
 @examples(10)
 @given(
-    rule=selections(),
+    chosen=selections(),
     size=st.sampled_from(LENGTHS),
     cuts=st.lists(st.integers(1, 4999), max_size=2),
     seed=st.integers(0, 99),
 )
 def test_the_same_elements_are_restored_in_one_block_or_in_several(
-    name: str, device: str, exact: bool, rule: dict[str, int], size: int, cuts: list, seed: int
+    name: str, device: str, exact: bool, chosen: Selection, size: int, cuts: list, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     sides = [scored(rng.choice(FEW, size), exact=exact) for _ in range(2)]
@@ -163,16 +168,18 @@ def test_the_same_elements_are_restored_in_one_block_or_in_several(
     keys, expected = np.empty(size, np.uint32), np.empty(size, kind)
     score = SCORES["relative"]
     reference.score_keys(score, *sides, keys)
-    numbers = reference.select(keys, *rule.values(), *codes, expected)
+    numbers = reference.select(keys, chosen.cut, chosen.remainder, *codes, expected)
 
     tensors = [to_tensor(array, device) for array in (*sides, *codes)]
     out = torch.empty_like(tensors[3])
-    remainder = torch.full((), rule["remainder"], dtype=torch.int64, device=device)
+    remainder = torch.full((), chosen.remainder, dtype=torch.int64, device=device)
     total = 0
     for low, high in itertools.pairwise(sorted({0, size, *(c for c in cuts if c < size)})):
         parts = [tensor[low:high].clone() for tensor in tensors]
-        restored, cut = out[low:high].clone(), cut_of(rule)
-        selected, remainder = load(name).restore_scores(score, *parts, cut, remainder, restored)
+        restored = out[low:high].clone()
+        selected, remainder = load(name).restore_scores(
+            score, *parts, chosen.cut, remainder, restored
+        )
         out[low:high] = restored
         total += int(selected)
     assert np.array_equal(to_array(out, kind), expected)

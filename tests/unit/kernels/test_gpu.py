@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from shardrestore.kernels import gpu, reference
 from shardrestore.scores import SCORES
 from shardrestore.scores.score import Score
-from shardrestore.selection.cut import Cut
 from shardrestore.selection.score import BINS, LOWS
 from tests.support.devices import (
     EACH_DEVICE,
@@ -22,7 +21,6 @@ from tests.support.devices import (
     OutOfMemory,
     allocated_peak,
     calls,
-    cut_of,
     state,
     to_array,
     to_tensor,
@@ -31,9 +29,11 @@ from tests.support.examples import examples
 from tests.support.segments import (
     ALL_16_BITS,
     LENGTHS,
+    Selection,
     bfloat16_pairs,
     float32_pairs,
     keys_near,
+    make_cut,
     neighbours_of_every_16_bit_value,
     random_floats,
     random_keys,
@@ -186,19 +186,19 @@ def test_nonfinite_values_are_counted_alike(device: str) -> None:
 @examples(67)
 @given(selections(), st.sampled_from(LENGTHS[:-1]), st.booleans(), st.integers(0, 9))
 def test_the_same_elements_are_selected(
-    device: str, rule: dict[str, int], size: int, wide: bool, seed: int
+    device: str, chosen: Selection, size: int, wide: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    keys = keys_near(rng, size, rule)
+    keys = keys_near(rng, size, chosen.cut)
     kind = np.uint32 if wide else np.uint16
     base, target = (rng.integers(0, 2**16, size).astype(kind) for _ in range(2))
     expected = np.empty(size, kind)
-    numbers = reference.select(keys, *rule.values(), base, target, expected)
+    numbers = reference.select(keys, chosen.cut, chosen.remainder, base, target, expected)
     out = to_tensor(target, device)
     found = gpu.select(
         to_tensor(keys, device),
-        cut_of(rule),
-        number(rule["remainder"], device),
+        chosen.cut,
+        number(chosen.remainder, device),
         to_tensor(base, device),
         out,
         out,
@@ -211,16 +211,16 @@ def test_the_same_elements_are_selected(
 @examples(33)
 @given(selections(), st.sampled_from(LENGTHS[:-1]), st.integers(0, 9))
 def test_the_scores_of_what_is_selected_are_counted_alike(
-    device: str, rule: dict[str, int], size: int, seed: int
+    device: str, chosen: Selection, size: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    keys, scores = keys_near(rng, size, rule), random_keys(rng, size)
+    keys, scores = keys_near(rng, size, chosen.cut), random_keys(rng, size)
     expected, counts = np.zeros((1, BINS), np.uint32), to_tensor(np.zeros(BINS, np.int32), device)
-    reference.count_selected(keys, *rule.values(), scores, expected)
+    reference.count_selected(keys, chosen.cut, chosen.remainder, scores, expected)
     gpu.count_selected(
         to_tensor(keys, device),
-        cut_of(rule),
-        number(rule["remainder"], device),
+        chosen.cut,
+        number(chosen.remainder, device),
         to_tensor(scores, device),
         counts,
     )
@@ -257,16 +257,7 @@ def test_a_tie_is_taken_by_its_number_alone(
 ) -> None:
     """Calls of any length, and turns of any length within them, take what the formula names."""
     needed = max(1, int(ties * share))
-    cut = Cut(
-        strategy="top",
-        percent=0.0,
-        elements=ties,
-        selected=needed,
-        tie_first=5,
-        tie_span=1,
-        ties=ties,
-        ties_taken=needed,
-    )
+    cut = make_cut("top", 5, 1, needed, ties)
     codes = [torch.full((size,), code, dtype=torch.int16) for code in (1, 0)]
     keys, out = torch.full((size,), 5, dtype=torch.int32), torch.empty(size, dtype=torch.int16)
     remainder, total = number(first * needed % ties), 0
@@ -283,11 +274,11 @@ def test_a_tie_is_taken_by_its_number_alone(
 
 def test_the_longest_turn_of_the_most_ties_stays_within_64_bits() -> None:
     ties = 2**40 - 1
-    rule = {"first": 1, "tie_first": 0, "tie_span": 1, "needed": ties - 1, "ties": ties}
+    cut = make_cut("top", 0, 1, ties - 1, ties)
     keys = torch.zeros(gpu.TURN_ELEMENTS, dtype=torch.int32)
     out = torch.empty(keys.numel(), dtype=torch.int16)
     codes = torch.ones_like(out), torch.zeros_like(out)
-    selected, remainder = gpu.select(keys, cut_of(rule), number(ties - 1), *codes, out)
+    selected, remainder = gpu.select(keys, cut, number(ties - 1), *codes, out)
     total = ties - 1 + keys.numel() * (ties - 1)
     assert (int(selected), int(remainder)) == (total // ties, total % ties)
 

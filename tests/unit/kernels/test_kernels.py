@@ -23,9 +23,11 @@ from tests.support.segments import (
     ALL_16_BITS,
     LENGTHS,
     SPECIAL_FLOATS,
+    Selection,
     bfloat16_pairs,
     float32_pairs,
     keys_near,
+    make_cut,
     neighbours_of_every_16_bit_value,
     random_floats,
     random_keys,
@@ -277,31 +279,31 @@ def test_nonfinite_float16_and_float32_are_those_of_numpy(kernels: Any) -> None:
 
 @examples(67)
 @given(selections(), st.sampled_from(LENGTHS[:-1]), st.booleans(), st.integers(0, 9))
-def test_both_select_alike(cut: dict[str, Any], size: int, wide: bool, seed: int) -> None:
+def test_both_select_alike(chosen: Selection, size: int, wide: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
+    cut, remainder = chosen.cut, chosen.remainder
     keys = keys_near(rng, size, cut)
     kind = np.uint32 if wide else np.uint16
     base, target = (rng.integers(0, 2**16, size).astype(kind) for _ in range(2))
     one, other = np.empty(size, kind), np.empty(size, kind)
-    assert reference.select(keys, *cut.values(), base, target, one) == cpu.select(
-        keys, *cut.values(), base, target, other
+    assert reference.select(keys, cut, remainder, base, target, one) == cpu.select(
+        keys, cut, remainder, base, target, other
     )
     assert np.array_equal(one, other)
 
 
 @examples(33)
 @given(selections(), st.sampled_from(LENGTHS[:-1]), st.integers(0, 9))
-def test_both_count_the_scores_of_what_they_select(
-    cut: dict[str, Any], size: int, seed: int
-) -> None:
+def test_both_count_the_scores_of_what_they_select(chosen: Selection, size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
+    cut, remainder = chosen.cut, chosen.remainder
     keys, scores = keys_near(rng, size, cut), random_keys(rng, size)
     counts = [np.zeros((4, BINS), np.uint32) for _ in KERNELS]
     base, target = np.ones(size, np.uint16), np.zeros(size, np.uint16)
     out = np.empty(size, np.uint16)
     for module, count in zip(KERNELS, counts, strict=True):
-        module.count_selected(keys, *cut.values(), scores, count)
-    selected, _ = reference.select(keys, *cut.values(), base, target, out)
+        module.count_selected(keys, cut, remainder, scores, count)
+    selected, _ = reference.select(keys, cut, remainder, base, target, out)
     assert np.array_equal(counts[0].sum(axis=0), counts[1].sum(axis=0))
     expected = np.bincount(scores[out == 1] >> 16, minlength=BINS)
     assert np.array_equal(counts[0].sum(axis=0), expected)
@@ -321,23 +323,14 @@ def test_a_tie_is_taken_by_its_number_alone(
 ) -> None:
     """Calls of any length, the remainder handed on, take the ties that the formula names."""
     ties, needed = first + size, min(share, first + size)
+    cut = make_cut("top", 5, 1, needed, ties)
     keys = np.full(size, 5, np.uint32)
     base, target = np.ones(size, np.uint16), np.zeros(size, np.uint16)
     out, remainder, total = np.empty(size, np.uint16), first * needed % ties, 0
-    borders = sorted({0, size, *(cut for cut in cuts if cut < size)})
+    borders = sorted({0, size, *(border for border in cuts if border < size)})
     for low, high in itertools.pairwise(borders):
         selected, remainder = kernels.select(
-            keys[low:high],
-            6,
-            2**31 - 6,
-            5,
-            1,
-            remainder,
-            needed,
-            ties,
-            base[low:high],
-            target[low:high],
-            out[low:high],
+            keys[low:high], cut, remainder, base[low:high], target[low:high], out[low:high]
         )
         total += selected
     expected = [(j + 1) * needed // ties > j * needed // ties for j in range(first, first + size)]
@@ -349,7 +342,7 @@ def test_a_tie_is_taken_by_its_number_alone(
 def test_selecting_may_write_over_its_target(kernels: Any) -> None:
     keys = np.arange(20, dtype=np.uint32)
     base, target = np.arange(20, dtype=np.uint32), np.full(20, 99, np.uint32)
-    kernels.select(keys, 11, 2**31 - 11, 10, 1, 0, 1, 1, base, target, target)
+    kernels.select(keys, make_cut("top", 10, 1, 1, 1), 0, base, target, target)
     assert target.tolist() == [99] * 10 + list(range(10, 20))
 
 
