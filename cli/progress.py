@@ -19,6 +19,7 @@ _TITLES = {
     "random": "random keys",
     "restore": "pass 2 restore",
     "restore_and_push": "pass 2 + push",
+    "inputs": "hash inputs",
     "verify": "verify",
     "push": "push",
 }

@@ -23,6 +23,7 @@ def verify(
     base: str | None,
     target: str | None,
     score: str | None,
+    inputs: bool,
     quiet: bool,
     as_json: bool,
     **options: Unpack[VerifyOptions],
@@ -35,6 +36,7 @@ def verify(
         base=base,
         target=target,
         score=score,
+        inputs=inputs,
         observer=ProgressBars(quiet=quiet),
         **options,
     )
@@ -64,6 +66,9 @@ def describe(result: Verification) -> str:
     speed = format_bytes(result.compared_bytes / max(result.seconds, 1e-9))
     compared = f"{result.tensors} tensors, {format_bytes(result.compared_bytes)}"
     facts = [("output", str(result.output)), ("compared", compared)]
+    if result.hashed_input_bytes is not None:
+        hashed = f"{format_bytes(result.hashed_input_bytes)} on the Hub are what is listed there"
+        facts.append(("inputs", hashed))
     if result.threshold is not None:
         facts.append(("threshold", f"{SCORES[result.score].label} {result.threshold:.6g}"))
     facts += [

@@ -23,6 +23,7 @@ def verify(
     base: Reference | None = None,
     target: Reference | None = None,
     score: str | None = None,
+    inputs: bool = False,
     observer: Observer | None = None,
     **options: Unpack[VerifyOptions],
 ) -> Verification:
@@ -36,8 +37,11 @@ def verify(
         Where the inputs are now, if not where the record says.
     score : str, optional
         What its weights must be ranked by; whatever its record says if left out.
+    inputs : bool
+        Whether all weights of inputs on the Hub are read first, and compared with the SHA-256
+        that their commits list.
     observer : Observer, optional
-        Receives the progress of the stage ``verify``.
+        Receives the progress of the stages ``inputs`` and ``verify``.
     **options
         See ``VerifyOptions``.
 
@@ -60,6 +64,7 @@ def verify(
         score=score,
         streamed=checked["stream"],
         follow_links=checked["follow_links"],
+        hashes_inputs=check_flag("inputs", inputs),
         workers=checked["workers"],
         max_memory_bytes=find_budget(checked["max_memory"]),
         observer=observer,

@@ -11,9 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import HubError
+from .endpoint import show_endpoint
+from .guard import guarded
+from .limits import Refused
 
-_UNREADABLE = (ValueError, TypeError, KeyError, AssertionError, RecursionError)
-"""What huggingface_hub raises over an answer that is no JSON, too deep, or lacks a field."""
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
+"""What huggingface_hub raises over an answer that is no JSON, or of another form than a Hub's."""
 
 _UNKNOWN_TOKEN = (
     "the Hub does not know your token (401): correct HF_TOKEN if it is set, or log in with "
@@ -24,7 +35,7 @@ _UNKNOWN_TOKEN = (
 
 @contextmanager
 def explained(what: str, repository: str) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises into a ``HubError``.
+    """Guard what huggingface_hub does; turn whatever it raises into a ``HubError``.
 
     Parameters
     ----------
@@ -44,7 +55,10 @@ def explained(what: str, repository: str) -> Iterator[None]:
     )
 
     try:
-        yield
+        with guarded():
+            yield
+    except Refused as error:
+        raise HubError(f"{what}: {error}") from error
     except (HfHubHTTPError, httpx2.HTTPStatusError) as error:
         raise HubError(f"{what}: {_explain_status(error, repository)}") from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, RevisionResolutionError) as error:
@@ -67,10 +81,7 @@ def explained(what: str, repository: str) -> Iterator[None]:
             "may carry: correct it, or log in anew with `hf auth login`"
         ) from error
     except (httpx2.RequestError, httpx2.InvalidURL, *_UNREADABLE) as error:
-        raise HubError(
-            f"{what}: {_endpoint()} answers what no Hub does ({type(error).__name__}): is it the "
-            "right HF_ENDPOINT, and is there a proxy or a log-in page in between?"
-        ) from error
+        raise HubError(f"{what}: {_explain_nonsense(error)}") from error
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -107,13 +118,11 @@ def is_absence(error: HubError) -> bool:
     )
 
 
-def _endpoint() -> str:
-    """Return the Hub's address, without the name and password that one of a company may have."""
-    from huggingface_hub import constants
-
-    scheme, separator, place = constants.ENDPOINT.partition("://")
-    host, slash, path = place.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
+def _explain_nonsense(error: BaseException) -> str:
+    return (
+        f"{show_endpoint()} answers what no Hub does ({type(error).__name__}): is it the "
+        "right HF_ENDPOINT, and is there a proxy or a log-in page in between?"
+    )
 
 
 def _explain_status(error: Exception, repository: str) -> str:
@@ -124,7 +133,7 @@ def _explain_status(error: Exception, repository: str) -> str:
         RevisionNotFoundError,
     )
 
-    endpoint = _endpoint()
+    endpoint = show_endpoint()
     if isinstance(error, GatedRepoError):
         return f"gated: request access at {endpoint}/{repository}, then log in with `hf auth login`"
     if isinstance(error, RevisionNotFoundError):
@@ -157,13 +166,13 @@ def _explain_absence(reason: str = "") -> str:
             "not in the cache, and HF_HUB_OFFLINE forbids to look elsewhere: unset it, or "
             "download it first"
         )
-    reached = f"{_endpoint()} cannot be reached"
+    reached = f"{show_endpoint()} cannot be reached"
     return f"not in the cache, and {reached}{reason and f' ({reason})'}: check the network"
 
 
 @contextmanager
 def explained_push(what: str) -> Iterator[None]:
-    """Turn whatever huggingface_hub raises while it writes into a ``HubError``.
+    """Guard what huggingface_hub does while it writes; turn all it raises into a ``HubError``.
 
     Parameters
     ----------
@@ -173,8 +182,9 @@ def explained_push(what: str) -> Iterator[None]:
     import httpx2
 
     try:
-        yield
-    except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        with guarded():
+            yield
+    except (Refused, httpx2.HTTPError, OSError, RuntimeError, *_UNREADABLE) as error:
         # Uploads fail by a RuntimeError that wraps what has happened.
         wrapped = error.__cause__ if isinstance(error, RuntimeError) else None
         raise HubError(f"{what}: {_explain_push(wrapped or error)}") from error
@@ -182,7 +192,6 @@ def explained_push(what: str) -> Iterator[None]:
 
 def _explain_push(error: BaseException) -> str:
     import httpx2
-    from huggingface_hub import constants
     from huggingface_hub.errors import (
         HfHubHTTPError,
         OfflineModeIsEnabled,
@@ -191,22 +200,26 @@ def _explain_push(error: BaseException) -> str:
     )
 
     again = "what has been sent is not sent again: try again"
+    if isinstance(error, Refused):
+        return str(error)
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE forbids to push: unset it"
     if isinstance(error, RevisionNotFoundError):
         return "no such branch, and none can be made of that name: choose another --revision"
     if isinstance(error, RepositoryNotFoundError):
         return (
-            f"no such repository on {constants.ENDPOINT}, or your token does not allow to see it: "
+            f"no such repository on {show_endpoint()}, or your token does not allow to see it: "
             "correct the name, or log in with `hf auth login`"
         )
     if isinstance(error, (HfHubHTTPError, httpx2.HTTPStatusError)):
         return _explain_refused_push(error.response.status_code, again)
     if isinstance(error, (httpx2.HTTPError, ConnectionError, TimeoutError)):
         name = type(error).__name__
-        return f"the connection to {constants.ENDPOINT} failed ({name}): {again}"
+        return f"the connection to {show_endpoint()} failed ({name}): {again}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: cannot be read: {error.strerror}"
+    if isinstance(error, _UNREADABLE) and not isinstance(error, ValueError):
+        return _explain_nonsense(error)
     # What the Hub says of metadata or of an object: its own words, without an address.
     said = " ".join(str(error).split())[:300]
     return f"refused ({said}): correct it, then try again"

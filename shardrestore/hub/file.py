@@ -11,7 +11,17 @@ from typing import Any
 from ..checkpoint.sidefile import LocalSideFile
 from ..checkpoint.source import LocalFile, Progress, ignore_progress
 from ..errors import HubError
+from .cache import cache_folder
+from .content import (
+    BLOCK_BYTES,
+    Marks,
+    describe_state,
+    hash_content,
+    is_hash,
+    refuse_other_content,
+)
 from .failure import explained
+from .limits import limited
 from .ranges import Place, RangeReader
 from .readahead import Connections, ReadAhead
 
@@ -96,6 +106,44 @@ class HubFile:
             self._path = path
         return self._path
 
+    def check_content(self, advance: Progress = ignore_progress) -> None:
+        """Compare its copy in the cache with the hash that its commit lists, if it has not been.
+
+        Parameters
+        ----------
+        advance : callable
+            Called with the bytes of each block; may raise to stop.
+
+        Raises
+        ------
+        HubError
+            If they are other bytes.
+        """
+        if self._path is not None:
+            folder = cache_folder(self.place.repository)
+            check_copy(self._path, self.place.etag, self.where, Marks(folder), advance)
+
+    def hash_again(self, advance: Progress, check: Callable[[], None]) -> None:
+        """Read all of it from wherever it is, and compare it with the hash that is listed.
+
+        Parameters
+        ----------
+        advance, check : callable
+            Called with the bytes of each block, and while some are waited for; may raise to stop.
+
+        Raises
+        ------
+        HubError
+            If they are other bytes, or the commit lists no hash that would say so.
+        """
+        etag = self.place.etag
+        if not is_hash(etag):
+            raise HubError(f"{self.where}: the Hub lists no hash of it: it cannot be compared")
+        self.expect(0, self.nbytes, BLOCK_BYTES, check)
+        what = "what is served" if self._path is None else f"its copy in the cache, {self._path},"
+        found = hash_content(self.read_into, self.nbytes, etag, advance)
+        refuse_other_content(self.where, what, found, etag)
+
     def _open(self, path: Path) -> LocalFile:
         """Open the cached file, once: of a thousand side files that are copied, none is."""
         with self._lock:
@@ -107,7 +155,7 @@ class HubFile:
         from huggingface_hub import hf_hub_download
 
         place, meter = self.place, make_meter(advance)
-        with explained(self.where, place.repository):
+        with explained(self.where, place.repository), limited(file_bytes=place.nbytes):
             return Path(
                 hf_hub_download(
                     place.repository, place.name, revision=place.commit, tqdm_class=meter
@@ -180,6 +228,11 @@ class HubSideFile:
     def check_unchanged(self) -> None:
         """Do nothing: a file at a commit never changes."""
 
+    def check_content(self, advance: Progress = ignore_progress) -> None:
+        """Compare its copy in the cache with the hash that its commit lists: see ``HubFile``."""
+        marks = Marks(cache_folder(self._place.repository))
+        check_copy(self.fetch(), self._place.etag, self._place.where, marks, advance)
+
 
 class CachedFile(LocalFile):
     """A file in the cache, which is the same to ``--resume`` as it was when the Hub was asked."""
@@ -187,6 +240,35 @@ class CachedFile(LocalFile):
     def identity(self) -> dict[str, Any]:
         """Return size in bytes and ETag: the name of the blob that the cache links to."""
         return {"bytes": self.nbytes, "etag": self.fetch().resolve().name}
+
+    def check_content(self, advance: Progress = ignore_progress) -> None:
+        """Compare it with the hash that its blob is named by; see ``HubFile.check_content``."""
+        _check_blob(self.fetch(), advance)
+
+
+def _check_blob(path: Path, advance: Progress) -> None:
+    """Compare what the cache links to with its name, which is the hash of the file's bytes."""
+    blob = path.resolve()
+    check_copy(blob, blob.name, str(path), Marks(blob.parent.parent), advance)
+
+
+def check_copy(path: Path, etag: str, where: str, marks: Marks, advance: Progress) -> None:
+    """Compare a file in the cache with its hash, unless it was found right before.
+
+    Raises
+    ------
+    HubError
+        If they are other bytes.
+    """
+    if not is_hash(etag) or marks.has(etag, path):
+        return
+    state, file = describe_state(path), LocalFile(path)
+    try:
+        found = hash_content(file.read_into, file.nbytes, etag, advance)
+    finally:
+        file.close()
+    refuse_other_content(where, f"its copy in the cache, {path},", found, etag)
+    marks.add(etag, state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +278,10 @@ class CachedSideFile(LocalSideFile):
     def identity(self) -> dict[str, Any]:
         """Return size in bytes and ETag."""
         return {"bytes": self.nbytes, "etag": self.source.resolve().name}
+
+    def check_content(self, advance: Progress = ignore_progress) -> None:
+        """Compare it with the hash that its blob is named by: see ``HubFile``."""
+        _check_blob(self.source, advance)
 
 
 def find_blob(repository: str, commit: str, name: str) -> str:

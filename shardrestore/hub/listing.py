@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..checkpoint.entry import show
+from ..checkpoint.sidefile import MAX_DEPTH
 from ..checkpoint.source import ignore_progress
 from ..errors import HubError
 from ..names import CONFIG_FILE
 from .failure import explained, is_unreachable
 from .file import find_blob, make_meter
+from .limits import LISTING_SECONDS, limited
 from .ranges import Place
 from .repository import Repository
 
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 10.0
 """How long the Hub may take to answer before the cache is looked at."""
+
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair, of which no file's name can be made."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,7 @@ def list_files(repository: Repository) -> Listing:
     from huggingface_hub.hf_api import RepoFile
 
     where, name, revision = str(repository), repository.id, repository.revision
-    with explained(where, name):
+    with explained(where, name), limited(seconds=LISTING_SECONDS):
         api = HfApi()
         try:
             # Once, and not for long: what follows tries again for half a minute.
@@ -60,12 +69,13 @@ def list_files(repository: Repository) -> Listing:
                 raise
             cached = api.resolve_revision(name, revision=revision, local_files_only=True)
             return _list_cached(repository, cached.resolved)
-        commit = api.resolve_revision(name, revision=revision).resolved
+        commit = _check_commit(api.resolve_revision(name, revision=revision).resolved)
         listed = api.list_repo_tree(name, recursive=True, revision=commit)
         files = [file for file in listed if isinstance(file, RepoFile)]
-        _keep_list(name, commit)
-    etags = [file.lfs.sha256 if file.lfs else file.blob_id for file in files]
-    places = _make_places(repository, commit, files, etags)
+        etags = [file.lfs.sha256 if file.lfs else file.blob_id for file in files]
+        places = _make_places(repository, commit, files, etags)
+        with limited(seconds=LISTING_SECONDS):
+            _keep_list(name, commit)
     return Listing(repository=repository, commit=commit, places=places)
 
 
@@ -124,7 +134,7 @@ def _make_places(
             commit=commit,
             name=_check_name(file.path, where),
             nbytes=_check_size(file.size, file.path, where),
-            etag=etag,
+            etag=_check_etag(etag),
         )
         for file, etag in zip(files, etags, strict=True)
     )
@@ -132,13 +142,30 @@ def _make_places(
 
 def _check_name(name: str, where: str) -> str:
     """Return a name that stays inside the output's folder; a Hub of one's own may list any."""
+    if not isinstance(name, str):
+        raise TypeError("no name")
     path = PurePosixPath(name)
-    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or "\0" in name:
+    inside = not path.is_absolute() and path.parts and ".." not in path.parts
+    storable = "\\" not in name and "\0" not in name and not _HALF_CHARACTER.search(name)
+    if not inside or not storable or len(path.parts) > MAX_DEPTH:
         raise HubError(f"{where}: lists a file named {show(name)}, which no model has")
     return name
 
 
 def _check_size(nbytes: object, name: str, where: str) -> int:
-    if not isinstance(nbytes, int) or nbytes < 0:
+    if type(nbytes) is not int or nbytes < 0:
         raise HubError(f"{where}: lists {show(name)} with a size of {nbytes} bytes")
     return nbytes
+
+
+def _check_etag(etag: object) -> str:
+    if not isinstance(etag, str):
+        raise TypeError("no hash")
+    return etag
+
+
+def _check_commit(commit: object) -> str:
+    """Return the name of a commit; the cache has a folder for each of that name."""
+    if not (isinstance(commit, str) and _COMMIT.fullmatch(commit)):
+        raise ValueError("no commit")
+    return commit

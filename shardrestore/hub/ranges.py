@@ -14,18 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from ..errors import HubError
+from .endpoint import is_hub
 from .failure import explained
-
-ATTEMPTS = 6
-"""Tries in a row that may fail before a range is given up."""
+from .limits import ATTEMPTS, limited
 
 WAITS_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Pauses between them, unless the server names one by ``Retry-After``."""
-
-LONGEST_WAIT_SECONDS = 120.0
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _EXPIRED = frozenset({401, 403, 404, 410})
@@ -90,7 +87,10 @@ class RangeReader:
         while filled < len(buffer):
             before = filled
             try:
-                with explained(self._place.where, self._place.repository):
+                with (
+                    explained(self._place.where, self._place.repository),
+                    limited(file_bytes=len(buffer) - filled),
+                ):
                     for part in self._stream(offset + filled, len(buffer) - filled):
                         buffer[filled : filled + len(part)] = part
                         filled += len(part)
@@ -105,8 +105,7 @@ class RangeReader:
 
     def _wait(self, failures: int, asked_seconds: float | None) -> None:
         usual = WAITS_SECONDS[failures - 1]
-        seconds = usual if asked_seconds is None else min(asked_seconds, LONGEST_WAIT_SECONDS)
-        self._closed.wait(seconds)
+        self._closed.wait(usual if asked_seconds is None else asked_seconds)
         self._check_open()
 
     def _check_open(self) -> None:
@@ -184,7 +183,7 @@ class RangeReader:
         if status in _REDIRECTS and "Location" in response.headers:
             self._forget(address, urljoin(address, response.headers["Location"]))
             raise _Retry(f"the address of its bytes has moved ({status})", 0)
-        if status in _REDIRECTS or (status in _EXPIRED and not _is_hub(address)):
+        if status in _REDIRECTS or (status in _EXPIRED and not is_hub(address)):
             self._forget(address)  # a signed address that has expired
             raise _Retry(f"the address of its bytes has expired ({status})")
         hf_raise_for_status(response)
@@ -201,9 +200,6 @@ class RangeReader:
         length = response.headers.get("Content-Length", str(nbytes))
         if length != str(nbytes):
             raise self._wrong(f"{length[:20]} bytes instead of {nbytes}")
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding != "identity":
-            raise self._wrong(f"content encoded as {encoding[:20]!r}")
 
     def _wrong(self, what: str) -> HubError:
         return HubError(f"{self._place.where}: the server answers with {what}")
@@ -232,20 +228,7 @@ def _headers_for(address: str) -> dict[str, str]:
     """Return the headers of a request; the token goes to the Hub alone."""
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    headers = build_hf_headers(token=None if _is_hub(address) else False)
-    return {**headers, "Accept-Encoding": "identity"}
-
-
-def _is_hub(address: str) -> bool:
-    from huggingface_hub import constants
-
-    return _origin(address) == _origin(constants.ENDPOINT)
-
-
-def _origin(address: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(address)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, parts.hostname, parts.port or usual
+    return {**build_hf_headers(token=None if is_hub(address) else False)}
 
 
 def _describe_status(response: Any) -> tuple[str, float | None]:

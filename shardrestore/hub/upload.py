@@ -18,7 +18,9 @@ from ..errors import HubError
 from ..output.uploaded import Uploaded, UploadedFile
 from .addition import Meter, make_absent, make_addition, make_info, silenced
 from .destination import DEFAULT_BRANCH, Destination
+from .endpoint import without_password
 from .failure import explained_push
+from .limits import LISTING_SECONDS, limited
 
 OBJECTS_AT_ONCE = 256
 """Objects that one request may ask for, as many as huggingface_hub asks for at once."""
@@ -203,9 +205,9 @@ class Upload:
         from huggingface_hub import CommitOperationDelete
 
         self._refuse_ignored()
-        old = [file.rfilename for file in self._head.siblings or ()]
-        stale = [name for name in old if name not in self._additions and is_stale(name)]
         with explained_push(self._destination.id), silenced():
+            old = [str(file.rfilename) for file in self._head.siblings or ()]
+            stale = [name for name in old if name not in self._additions and is_stale(name)]
             done = self._api.create_commit(
                 self._destination.id,
                 [*self._additions.values(), *map(CommitOperationDelete, stale)],
@@ -213,8 +215,8 @@ class Upload:
                 revision=self._destination.branch,
                 parent_commit=self._head.sha,
             )
-        files = _list_files(self._destination.id, done.oid)
-        commit = Commit(id=done.oid, url=done.commit_url, files=files)
+            id, url = str(done.oid), without_password(str(done.commit_url))
+        commit = Commit(id=id, url=url, files=_list_files(self._destination.id, id))
         self._check_committed(commit)
         return commit
 
@@ -306,6 +308,14 @@ def _list_files(repository: str, commit: str) -> list[Any]:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    with explained_push(f"{repository}@{commit[:12]}"), silenced():
+    where = f"{repository}@{commit[:12]}"
+    with explained_push(where), silenced(), limited(seconds=LISTING_SECONDS):
         entries = HfApi().list_repo_tree(repository, recursive=True, revision=commit)
-        return [entry for entry in entries if isinstance(entry, RepoFile)]
+        return [_check_entry(entry) for entry in entries if isinstance(entry, RepoFile)]
+
+
+def _check_entry(entry: Any) -> Any:
+    """Return what a Hub lists; raise TypeError if it is no file."""
+    if not isinstance(entry.path, str) or type(entry.size) is not int:
+        raise TypeError("no file")
+    return entry

@@ -175,8 +175,9 @@ class _Editor:
         """Scan, cut, edit."""
         self._check_accessible()
         self._context = prepare(self._session, self._context, watch)
-        with watch.phase("scan"):
+        with watch.phase("scan"), self._session.downloads.checking() as content:
             gathered, placed = self._find_cut()
+            content.finish()
         with watch.phase("restore"):
             done = self._restore(placed)
         (goal,) = self._work.goals

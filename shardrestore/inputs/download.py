@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..machine.executor import Control, Stage, running
 from ..machine.progress import Observer
 from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
+from .content import ContentCheck, Hashed
 
 Need = tuple[Path, int]
 """A place and the bytes that it will take."""
@@ -28,6 +29,8 @@ class Downloads:
     """Folder of the cache, and the bytes it will take, of each input by its address."""
     streams: bool
     """Whether weights are read from afar."""
+    hashed: tuple[Hashed, ...]
+    """What comes from the Hub, and is on disk when all is downloaded."""
     remarks: tuple[str, ...]
     """What the user should know of the inputs."""
 
@@ -35,6 +38,10 @@ class Downloads:
     def nbytes(self) -> int:
         """Size of all files in bytes."""
         return sum(nbytes for _, nbytes in self.needs.values())
+
+    def checking(self) -> ContentCheck:
+        """Return what compares the files of the Hub with their hashes, once all are on disk."""
+        return ContentCheck(self.hashed)
 
     def carry_out(self, at_once: int, observer: Observer, watch: Stopwatch) -> None:
         """Download everything.
@@ -106,16 +113,19 @@ def plan_downloads(
     """
     files: list[Fetchable] = []
     needs: dict[str, Need] = {}
-    streams = False
+    hashed: list[Hashed] = []
+    afar: list[str] = []
     inputs = {"base": base, "target": target}
     checkpoints = {role: one for role, one in inputs.items() if isinstance(one, Checkpoint)}
     for role, checkpoint in checkpoints.items():
         wanted: list[Fetchable] = [shard.source for shard in checkpoint.shards]
         if role in streamed:
-            streams |= not all(file.on_disk for file in wanted)
-            wanted = []
+            if not all(file.on_disk for file in wanted):
+                afar.append(f"{role} {checkpoint.where}")
+            wanted = [file for file in wanted if file.on_disk]
         if role == "target" and side_files:
             wanted += checkpoint.side_files.copied
+        hashed += [file for file in wanted if isinstance(file, Hashed)]
         missing = [file for file in wanted if not file.on_disk]
         if missing:
             address = f"{role} {checkpoint.location.identity()['path']}"
@@ -124,9 +134,21 @@ def plan_downloads(
     return Downloads(
         files=tuple(sorted(files, key=lambda file: -file.nbytes)),
         needs=needs,
-        streams=streams,
-        remarks=tuple(one.location.remark for one in checkpoints.values() if one.location.remark),
+        streams=bool(afar),
+        hashed=tuple(hashed),
+        remarks=(
+            *(one.location.remark for one in checkpoints.values() if one.location.remark),
+            *_remark_on_streams(afar),
+        ),
     )
+
+
+def _remark_on_streams(afar: Sequence[str]) -> Iterator[str]:
+    if afar:
+        yield (
+            f"{', '.join(afar)}: weights are read from the Hub as they are needed, so they are not "
+            "compared with their SHA-256: `shardrestore verify --inputs` does that"
+        )
 
 
 def unite_downloads(parts: Sequence[Downloads]) -> Downloads:
@@ -138,5 +160,6 @@ def unite_downloads(parts: Sequence[Downloads]) -> Downloads:
         files=tuple(file for part in parts for file in part.files),
         needs=needs,
         streams=any(part.streams for part in parts),
+        hashed=tuple(file for part in parts for file in part.hashed),
         remarks=tuple(remark for part in parts for remark in part.remarks),
     )

@@ -65,7 +65,9 @@ class Snapshot:
             raise CheckpointError(
                 f"{file.where}: {file.nbytes:,} bytes, at most {MAX_DOCUMENT_BYTES:,} are read"
             )
-        return read_document(file.fetch())
+        path = file.fetch()
+        file.check_content()
+        return read_document(path)
 
     def open(self, names: Sequence[str]) -> list[ShardFile]:
         """Open shards, and read the beginning of each, several at once."""

@@ -13,6 +13,7 @@ STAGES = (
     "random",
     "restore",
     "restore_and_push",
+    "inputs",
     "verify",
     "push",
 )

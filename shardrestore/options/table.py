@@ -139,6 +139,15 @@ class Operands(TypedDict, total=False):
             text="The repository; it is created if missing.",
         ),
     ]
+    inputs: Annotated[
+        bool,
+        Argument(
+            commands=("verify",),
+            default=False,
+            text="First read all weights of the inputs that are on the Hub, and compare them with "
+            "the SHA-256 that their commits list.",
+        ),
+    ]
     folder: Annotated[
         str,
         Argument(

@@ -63,6 +63,9 @@ DOWNLOAD_BYTES = 64 * MIB
 Measured with four at once: 58 MiB each for shards of 0.5 GB, 33 MiB for those of 40 MB.
 """
 
+HASHING_BYTES = 3 * MIB
+"""Comparing files of the Hub with their hashes: a thread, and what it reads at once."""
+
 WORKER_BYTES = MIB
 """A thread's stack and the allocator's slack."""
 
@@ -95,6 +98,8 @@ class Workload:
     """Whether an input is read from afar, ahead of the workers."""
     downloads: int
     """Files that are downloaded before anything is read."""
+    hashed: bool
+    """Whether files of the Hub are compared with their hashes meanwhile."""
     pages: int
     """Regions of whose models pages are written."""
     reader_bytes: int = 0
@@ -170,9 +175,10 @@ def project(load: Workload, *, workers: int, block_bytes: int) -> int:
     scratch = load.granularity.chunk_elements * ELEMENT_SCRATCH_BYTES
     worker = WORKER_BYTES + load.reader_bytes + buffers + scratch + counters + lows
     streaming = STREAMING_BYTES * load.streamed
+    hashing = HASHING_BYTES * load.hashed
     pages = load.pages * PAGE_BYTES
     opened = _project_opened(load)
-    return opened + streaming + segments + histograms + pages + workers * worker
+    return opened + streaming + hashing + segments + histograms + pages + workers * worker
 
 
 def project_downloads(load: Workload, downloads: int) -> int:

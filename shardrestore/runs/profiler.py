@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,19 +88,19 @@ def make_profile(
                     break
                 planned = plan(planned.ties.split(differences, opened))
                 context = replace(context, job=planned.job)
-            scan = scan_weights(context, planned.work.segments)
-            try:
-                save_scan(
-                    file.path,
-                    scan,
-                    planned.pairing.pairs,
-                    inputs,
-                    request.scoring,
-                    request.granularity,
-                    problems=planned.problems,
-                )
-            finally:
-                scan.histograms.close()
+            with downloads.checking() as content:
+                scan = scan_weights(context, planned.work.segments)
+                with closing(scan.histograms):
+                    content.finish()
+                    save_scan(
+                        file.path,
+                        scan,
+                        planned.pairing.pairs,
+                        inputs,
+                        request.scoring,
+                        request.granularity,
+                        problems=planned.problems,
+                    )
             opened_base.check_unchanged()
             opened.check_unchanged()
             file.publish()

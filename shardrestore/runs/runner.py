@@ -13,6 +13,7 @@ from ..figures.detail import Detail
 from ..figures.model import ModelFigures
 from ..figures.restoration import Restoration
 from ..figures.side_files import describe_side_files
+from ..inputs.content import ContentCheck
 from ..machine.executor import Executor
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
@@ -211,7 +212,8 @@ class Runner:
     def _scan_and_cut(self) -> _Found:
         """Pass 1, and what follows from it for every goal."""
         with self.watch.phase("scan"), ExitStack() as stack:
-            scan = self._scan(stack)
+            content = stack.enter_context(self.session.downloads.checking())
+            scan = self._scan(stack, content)
             if not self.journal.begun:
                 self.workspace.begin(describe_run(self.session, self.sink.identity))
             gathered = gather(scan, self.work.regions)
@@ -223,7 +225,7 @@ class Runner:
                 else {},
             )
 
-    def _scan(self, stack: ExitStack) -> Scan:
+    def _scan(self, stack: ExitStack, content: ContentCheck) -> Scan:
         """Return what is known of the weights that take part; `stack` closes what is opened.
 
         From a profile that was given, from the scan that an earlier run has kept, or from
@@ -241,6 +243,7 @@ class Runner:
         else:
             scan = scan_weights(self.context, self.work.segments)
             stack.callback(scan.histograms.close)
+        content.finish()  # before anything is kept of what was read
         if not self.request.allow_nonfinite:
             refuse_nonfinite(scan)
         if profile is None and kept is None:

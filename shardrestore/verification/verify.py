@@ -33,6 +33,7 @@ from .blocks import Blocks
 from .checksums import check_checksums
 from .elements import ElementCheck
 from .findings import Difference, Findings
+from .hashing import hash_inputs
 from .inputs import open_inputs, pair_inputs
 from .layout import OutputFolder, open_output
 from .outside import OutsideCheck, Piece, split_tensor
@@ -72,6 +73,8 @@ class Verification:
     """Tensors of the output that were compared, of the region and outside."""
     compared_bytes: int
     """Bytes of the output's tensors that were compared."""
+    hashed_input_bytes: int | None = field(metadata=unless(None))
+    """Bytes of inputs on the Hub that have the listed SHA-256; None if that was not asked for."""
     seconds: float = field(metadata=rounded(3))
     peak_rss_bytes: int
     """Peak resident memory of the process so far."""
@@ -88,6 +91,7 @@ def verify_folder(
     streamed: frozenset[str] = frozenset(),
     follow_links: bool = False,
     score: str | None = None,
+    hashes_inputs: bool = False,
     workers: int | None = None,
     max_memory_bytes: int,
     observer: Observer | None = None,
@@ -112,12 +116,15 @@ def verify_folder(
         Roles of those that are read from the Hub, not downloaded.
     follow_links : bool
         Whether links in the inputs' folders may lead anywhere.
+    hashes_inputs : bool
+        Whether all weights of inputs on the Hub are compared with their hashes, again if they
+        have been before.
     workers : int, optional
         Worker threads at most; one for each processor if left out.
     max_memory_bytes : int
         Budget for the whole process.
     observer : Observer, optional
-        Receives the progress of the stage ``"verify"``.
+        Receives the progress of the stages ``"inputs"``, if it hashes them, and ``"verify"``.
     granularity : Granularity
         How finely the work is cut; its segments must be those that the model was made with.
     kernel_set : str
@@ -156,6 +163,12 @@ def verify_folder(
             watched = observer or SilentObserver()
             free_bytes = max_memory_bytes - measure_runtime()
             downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched, watch)
+            hashed_input_bytes = None
+            if hashes_inputs:
+                hashed_input_bytes = hash_inputs((opened_base, opened_target), watched)
+            else:
+                with downloads.checking() as content:
+                    content.finish()
             expected = check_side_files(folder, opened_target, record.scoring.cast, findings)
             check_checksums(folder, expected, findings, promised=record.checksum)
             verifier = _Verifier(
@@ -183,6 +196,7 @@ def verify_folder(
         ties_taken=record.ties_taken,
         tensors=len(opened.tensors),
         compared_bytes=sum(placed.tensor.nbytes for placed in opened.tensors.values()),
+        hashed_input_bytes=hashed_input_bytes,
         seconds=watch.elapsed,
         peak_rss_bytes=peak_resident_bytes(),
     )

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.support.hub.blobs import Blob
 from tests.support.hub.messages import Request, Response, refuse
 
 
@@ -38,6 +39,13 @@ class Fault:
     redirect: str | None = None
     """Address of another server that the request is sent on to, with a 302."""
 
+    adds: dict[str, str] = field(default_factory=dict)
+    """Headers added to whatever is answered."""
+    body: bytes | None = None
+    """Sent in the place of what is answered, with a 200."""
+    endless: bytes | None = None
+    """Sent over and over in the place of a body, without a ``Content-Length``."""
+
     reset: bool = False
     """The connection is reset before an answer; the request is not carried out."""
     lost: bool = False
@@ -62,6 +70,8 @@ class Fault:
 
     def replace(self, request: Request) -> Response | None:
         """Return what is answered instead of carrying the request out, if anything is."""
+        if self.body is not None:
+            return Response(body=Blob(self.body))
         if self.redirect is not None:
             return Response(status=302, headers={"Location": self.redirect + request.target})
         if self.status is not None:
@@ -69,7 +79,8 @@ class Fault:
         return None
 
     def distort(self, response: Response) -> Response:
-        """Return a partial answer with the wrong range."""
+        """Return an answer with other headers, and a partial one with the wrong range."""
+        response.headers.update(self.adds)
         if response.status == 206:
             first, last, total = map(int, re.findall(r"\d+", response.headers["Content-Range"]))
             first, last = first + self.shift_bytes, last + self.shift_bytes

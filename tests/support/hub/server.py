@@ -114,7 +114,7 @@ class Server:
         request.body = read_body(reader, request.headers, self._site.folder)
         request.body_bytes = request.body.size_bytes
         served = without_range(request) if fault.ignores_range else request
-        response = fault.replace(request) or fault.distort(self._carry_out(connection, served))
+        response = fault.distort(fault.replace(request) or self._carry_out(connection, served))
         if fault.lost:
             return self._reset(connection, request)
         request.status = response.status
@@ -146,6 +146,8 @@ class Server:
         if request.method == "HEAD" or start == stop:
             connection.sendall(head)
             return True
+        if fault.endless is not None:
+            return self._send_endless(connection, request, head, fault.endless)
         if fault is NO_FAULT and stop - start <= COPIED_BYTES and response.body.is_bytes:
             request.sent_bytes = stop - start
             connection.sendall(head + response.body.read()[start:stop])
@@ -162,6 +164,18 @@ class Server:
             if file is not None:
                 file.close()
         return end == stop
+
+    def _send_endless(
+        self, connection: socket.socket, request: Request, head: bytes, piece: bytes
+    ) -> bool:
+        """Send a piece again and again until the client hangs up."""
+        lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+        connection.sendall(b"\r\n".join(lines))
+        pieces = piece * (1 + SLICE_BYTES // len(piece))
+        while not self._stopping.is_set():
+            connection.sendall(pieces)
+            request.sent_bytes += len(pieces)
+        return False
 
     def _pace(self, start: int, end: int, fault: Fault) -> Iterator[tuple[int, int]]:
         """Cut a body into slices, and take the time over them that the fault wants."""

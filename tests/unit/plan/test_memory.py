@@ -34,6 +34,7 @@ LOAD = Workload(
     random=0,
     streamed=False,
     downloads=0,
+    hashed=False,
     pages=0,
     reader_bytes=0,
 )
@@ -56,6 +57,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "WORKER_BYTES": 11_000_027,
         "READ_AHEAD_BLOCKS": 23,
         "STREAMING_BYTES": 7_000_003,
+        "HASHING_BYTES": 6_000_011,
     }.items():
         monkeypatch.setattr(memory, name, value)
 
@@ -135,6 +137,16 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + 3 * (11_000_027 + (3 + 2 * 23) * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
         ),
+        (  # inputs from the Hub, which are hashed meanwhile
+            {"hashed": True},
+            1,
+            101 * MIB
+            + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 6_000_011
+            + 107 * (1_100_009 + 1 * 1_200_007)
+            + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
+            + (11_000_027 + 3 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
+        ),
         (  # a long sweep: remainders for every segment
             {"cuts": 16},
             1,
@@ -163,6 +175,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         "random",
         "regions",
         "streams",
+        "hashed",
         "sweep",
         "pages",
     ],
@@ -214,6 +227,7 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "refined",
         "random",
         "streamed",
+        "hashed",
         "downloads",
         "pages",
         "reader_bytes",
@@ -237,6 +251,7 @@ LOADS = st.builds(
     random=st.integers(0, 20),
     streamed=st.booleans(),
     downloads=st.sampled_from([0, 0, 1, 3, 40]),
+    hashed=st.booleans(),
     pages=st.integers(0, 5),
     gpus=st.integers(0, 3),
 )
