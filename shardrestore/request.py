@@ -105,6 +105,7 @@ class Request:
             "dtype": scoring.pop("dtype"),
             "approximate": self.approximate,
             "allow_nonfinite": self.allow_nonfinite,
+            **({"allow_unpaired": True} if self.filters[0].allow_unpaired else {}),
             **scoring,  # the score, where it is not the default
             **({"keep": list(self.keep)} if self.keep else {}),
             **({"drop": list(self.drop)} if self.drop else {}),
@@ -160,7 +161,12 @@ def _make_request(percents: tuple[float, ...], checked: Mapping[str, Any]) -> Re
     return Request(
         percents=percents,
         filters=tuple(
-            make_filter(region, checked["include"], checked["exclude"])
+            make_filter(
+                region,
+                checked["include"],
+                checked["exclude"],
+                allow_unpaired=checked["allow_unpaired"],
+            )
             for region in checked["region"]
         ),
         scoring=_make_scoring(checked["score"], checked["dtype"], checked["rename"]),

@@ -87,3 +87,22 @@ def says_tied(config: Mapping[str, Any]) -> bool | None:
     inner = text if isinstance(text, dict) else {}
     said = config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))
     return said if isinstance(said, bool) else None
+
+
+_LAYER_COUNTS = (
+    *("num_hidden_layers", "num_layers", "n_layer", "n_layers"),
+    *("encoder_layers", "decoder_layers", "num_decoder_layers"),
+)
+"""What configurations call the number of layers of a language model, or of a part of it."""
+
+
+def count_layers(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers of layers that a configuration gives the language model, by their keys."""
+    parts = (config, *(config.get(key) for key in ("text_config", "llm_config")))
+    return {
+        key: part[key]
+        for part in parts[::-1]
+        if isinstance(part, dict)
+        for key in _LAYER_COUNTS
+        if type(part.get(key)) is int
+    }

@@ -7,7 +7,7 @@ from typing import Any
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
 from ..checkpoint.selection import FilePolicy
-from ..errors import InputChangedError
+from ..errors import InputChangedError, RequestError
 from .reference import open_checkpoint
 
 
@@ -38,6 +38,23 @@ class Inputs:
 
 Side = tuple[dict[str, Any], FilePolicy]
 """What names a checkpoint and its state, and how its files were found."""
+
+
+def refuse_same(base: Model, target: Model) -> None:
+    """Refuse one checkpoint as both: there is nothing to restore.
+
+    Raises
+    ------
+    RequestError
+    """
+    if not (isinstance(base, Checkpoint) and isinstance(target, Checkpoint)):
+        return
+    place = base.location.identity()["path"]
+    if target.location.identity()["path"] == place:
+        raise RequestError(
+            f"base and target are the same, {target.where} (in both cases {place}): name as the "
+            "base the model before fine-tuning, as the target the one after it"
+        )
 
 
 def _reopen(base: Side, target: Side) -> Inputs:

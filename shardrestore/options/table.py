@@ -300,6 +300,16 @@ class ScoreOptions(TypedDict, total=False):
         ),
         Argument(commands=COMPARES, metavar="REGEX=REPL", more="Repeatable."),
     ]
+    allow_unpaired: Annotated[
+        bool,
+        Keyword(
+            default=False,
+            check=check_flag,
+            text="Leave what cannot be paired as it is in the target.",
+            more="Otherwise it is refused, and so are other numbers of layers.",
+        ),
+        Argument(commands=COMPARES),
+    ]
 
 
 class ComputeOptions(TypedDict, total=False):

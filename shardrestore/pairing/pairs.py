@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ..checkpoint.config import says_tied
-from ..checkpoint.entry import shorten, show_dims, show_name
+from ..checkpoint.entry import show_dims, show_name
 from ..checkpoint.model import Model
 from ..checkpoint.tensor import Tensor
-from ..documents import OMITTED, key
 from ..errors import PairingError, RequestError
-from ..formats import FORMATS, RANKED
+from ..formats import FORMATS
 from ..notes import Note
 from ..scoring import Scoring
 from .diagnosis import diagnose, find_emptied, note_adapter
+from .layers import compare_layers
+from .problems import NEXT_STEPS, Problem, explain, list_tensors
 from .regions import (
     REGIONS,
     Place,
@@ -29,6 +30,8 @@ from .spelling import note_spelling, plain_names
 from .ties import Apart, Ties
 from .towers import Towers, find_towers
 
+_NOTED_LINES = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
@@ -39,6 +42,8 @@ class Filter:
     """If any: the name must contain a match of one of them."""
     exclude: tuple[re.Pattern[str], ...]
     """The name must not contain a match of any of them."""
+    allow_unpaired: bool
+    """Whether what cannot be paired is left out, not refused."""
 
     def admits(self, tensor: Tensor, towers: Towers) -> bool:
         """Return whether a tensor of the target, which has these towers, takes part."""
@@ -61,7 +66,13 @@ def admitted_by(filters: Sequence[Filter]) -> Callable[[Tensor, Towers], bool]:
     return admits
 
 
-def make_filter(region: str, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Filter:
+def make_filter(
+    region: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    *,
+    allow_unpaired: bool = False,
+) -> Filter:
     """Build a filter from what a user writes.
 
     Raises
@@ -75,6 +86,7 @@ def make_filter(region: str, include: Sequence[str] = (), exclude: Sequence[str]
         region=region,
         include=tuple(compile_pattern(text, "--include") for text in include),
         exclude=tuple(compile_pattern(text, "--exclude") for text in exclude),
+        allow_unpaired=allow_unpaired,
     )
 
 
@@ -122,16 +134,6 @@ class Pairing:
         return sum(pair.target.elements for pair in self.pairs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One tensor of the region that cannot be paired."""
-
-    name: str
-    kind: str = field(metadata=OMITTED)
-    """``missing``, ``shape``, ``dtype``, ``empty`` or ``tied``."""
-    text: str = field(metadata=key("problem"))
-
-
 def match(
     base: Model,
     target: Model,
@@ -144,9 +146,10 @@ def match(
     Raises
     ------
     PairingError
-        If any tensor of the region lacks a partner of the same shape and of a
-        floating format, or differs from the one that the configuration ties it to, or if
-        any tensor of the target has lost its weights; all of them are listed at once.
+        If any tensor of the region lacks a partner of the same shape and of a floating
+        format, differs from the one that the configuration ties it to, or lies in a stack
+        of other layers than the base's, or if any tensor of the target has lost its
+        weights; all of them are listed at once.
     RequestError
         If the region has no tensor, naming the regions that have.
     """
@@ -154,12 +157,38 @@ def match(
     untied = [problem for problem in problems if problem.kind == "tied"]
     if untied:
         raise PairingError(_explain_untied(untied, target))
-    problems = _add_emptied(problems, base, target, scoring)
-    if problems:
+    others = find_other_layers(base, target, pairing, scoring)
+    problems = (*others, *_add_emptied(problems, base, target, scoring))
+    lost = any(problem.kind == "empty" for problem in problems)
+    if problems and admitted.allow_unpaired and not lost:
+        pairing = replace(pairing, notes=(*pairing.notes, _note_unpaired(problems)))
+    elif problems:
         raise PairingError(_explain(problems, base, target, admitted, scoring, ties))
     if not pairing.elements:
         raise RequestError(_explain_absence(target, admitted))
     return pairing
+
+
+def find_other_layers(
+    base: Model, target: Model, pairing: Pairing, scoring: Scoring
+) -> tuple[Problem, ...]:
+    """Return what differs in the layers that take part: see ``compare_layers``."""
+    by_name = _rename_base(base, target, scoring)
+    originals = {name: tensor.name for name, tensor in by_name.items()}
+    ranked = [pair.name for pair in pairing.pairs]
+    return tuple(compare_layers(base, target, originals, ranked))
+
+
+def _note_unpaired(problems: Sequence[Problem]) -> Note:
+    """Say what keeps the target's values because it has no partner."""
+    lines = [f"{p.name}: {p.text}" for p in problems if p.kind == "layers"]
+    lines += list_tensors(problems)
+    more = f"; and {len(lines) - _NOTED_LINES} more" if len(lines) > _NOTED_LINES else ""
+    return Note(
+        kind="unpaired",
+        text="--allow-unpaired: what cannot be paired keeps the target's values: "
+        f"{'; '.join(lines[:_NOTED_LINES])}{more}.",
+    )
 
 
 def survey(
@@ -354,15 +383,6 @@ def _wrong_dtype(name: str, role: str, dtype: str) -> Problem:
     return Problem(name=name, kind="dtype", text=text)
 
 
-_NEXT_STEPS = {
-    "missing": "leave tensors without a partner out with --exclude, "
-    "or map the base's names with --rename 'REGEX=REPL'",
-    "shape": "leave tensors of another shape out with --exclude (they keep the target's values)",
-    "dtype": f"only {', '.join(RANKED)} can be ranked: dequantise that model first, "
-    "or leave those tensors out with --exclude",
-}
-
-
 def _explain(
     problems: Sequence[Problem],
     base: Model,
@@ -371,9 +391,9 @@ def _explain(
     scoring: Scoring,
     ties: Ties,
 ) -> str:
-    plural = "s" if len(problems) > 1 else ""
     rename = _suggest_rename(base, target, admitted, scoring, ties, problems)
     empty = [problem.name for problem in problems if problem.kind == "empty"]
+    kinds = dict.fromkeys(one.kind for one in problems)
     diagnoses = [] if rename else list(diagnose(base, target, empty))
     if rename:
         steps = [f"one prefix differs; --rename '{rename}' pairs all of them"]
@@ -381,16 +401,10 @@ def _explain(
         steps = [diagnosis.advice for diagnosis in diagnoses]
         steps += _suggest_regions(base, target, admitted, scoring, ties)
     else:
-        steps = [_NEXT_STEPS[kind] for kind in dict.fromkeys(one.kind for one in problems)]
-    return "\n".join(
-        [
-            f"base {base.where} and target {target.where} do not fit together:",
-            *(diagnosis.cause for diagnosis in diagnoses),
-            f"{len(problems)} tensor{plural} of region {admitted.region!r} cannot be paired",
-            *_list_problems(problems),
-            *(f"next step: {step}" for step in steps),
-        ]
-    )
+        steps = [NEXT_STEPS[kind] for kind in (["layers"] if "layers" in kinds else kinds)]
+    causes = [diagnosis.cause for diagnosis in diagnoses]
+    models = f"base {base.where} and target {target.where}"
+    return explain(problems, models, admitted.region, causes=causes, steps=steps)
 
 
 def _suggest_regions(
@@ -406,22 +420,6 @@ def _suggest_regions(
             fitting.append(region)
     if fitting:
         yield f"or restore what can be paired: --region {' or '.join(fitting)}"
-
-
-def _list_problems(problems: Sequence[Problem]) -> list[str]:
-    """Return lines of all problems; names that differ by numbers alone share one."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for problem in problems:
-        groups.setdefault((re.sub(r"\d+", "*", problem.name), problem.text), []).append(
-            problem.name
-        )
-    lines = [
-        f"  {show_name(names[0])}: {text}"
-        if len(names) == 1
-        else f"  {show_name(pattern)} ({len(names)} tensors): {text}"
-        for (pattern, text), names in groups.items()
-    ]
-    return shorten(lines)
 
 
 def _suggest_rename(

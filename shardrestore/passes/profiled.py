@@ -12,7 +12,8 @@ import numpy.typing as npt
 from ..checkpoint.entry import show_name
 from ..errors import ProfileError
 from ..granularity import Granularity
-from ..pairing.pairs import Pair, Problem
+from ..pairing.pairs import Pair
+from ..pairing.problems import Problem
 from ..plan.segment import Segment
 from ..profile.contents import Contents, ProfiledTensor
 from ..profile.file import Profile, Tallies, write_profile

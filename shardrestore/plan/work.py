@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from ..granularity import Granularity
 from ..inputs.download import Downloads
 from ..machine.device import Device
 from ..notes import Note, unite_notes
-from ..pairing.pairs import Filter, Pair, Pairing, Problem, match, survey
+from ..pairing.pairs import Filter, Pair, Pairing, match, survey
+from ..pairing.problems import Problem
 from ..pairing.regions import REGIONS
 from ..pairing.ties import Ties
 from ..scoring import Scoring
@@ -380,7 +381,7 @@ def survey_regions(
     """Return what each region would mean, with the patterns of `admitted`."""
     surveys = []
     for region in REGIONS:
-        narrowed = Filter(region=region, include=admitted.include, exclude=admitted.exclude)
+        narrowed = replace(admitted, region=region)
         pairing, problems = survey(base, target, narrowed, scoring, ties)
         surveys.append(
             RegionSurvey(

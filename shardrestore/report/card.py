@@ -206,8 +206,8 @@ def _command(inputs: Inputs, options: Mapping[str, Any]) -> str:
         words.append(("--seed", str(options["seed"])))
     if options["dtype"] != "auto":
         words.append(("--dtype", options["dtype"]))
-    for option in ("approximate", "allow_nonfinite"):
-        if options[option]:
+    for option in ("approximate", "allow_nonfinite", "allow_unpaired"):
+        if options.get(option):
             words.append((f"--{option.replace('_', '-')}",))
     head, *rest = (" ".join([flag, *map(_quote_word, values)]) for flag, *values in words)
     return " \\\n  ".join([head, *rest])

@@ -13,6 +13,7 @@ from ..figures.model import (
     TensorResult,
     TieFigures,
 )
+from ..figures.remarkable import note_changes
 from ..machine.device import Device
 from ..machine.meter import peak_resident_bytes
 from ..machine.stopwatch import Stopwatch
@@ -46,26 +47,28 @@ def describe(
     found = gathered.regions[region.name]
     # Counted for random cuts; the others' follow from the region's.
     chosen = done.scores or selected_histogram(found.scores, cut)
+    choice = Choice(region=region.name, strategy=goal.strategy, percent=goal.percent, score=score)
+    figures = CutFigures(
+        region_elements=region.elements,
+        selected_elements=cut.selected,
+        threshold=cut.threshold,
+        exact=goal.exact,
+    )
+    changes = ChangeFigures(
+        unchanged_share=found.scores.unchanged() / region.elements,
+        zero_base_share=found.zero_base / region.elements,
+        nonfinite=found.nonfinite,
+    )
+    scores = ScoreFigures(total=describe_scores(found.scores), selected=describe_scores(chosen))
     return ModelFigures(
-        choice=Choice(
-            region=region.name, strategy=goal.strategy, percent=goal.percent, score=score
-        ),
-        cut=CutFigures(
-            region_elements=region.elements,
-            selected_elements=cut.selected,
-            threshold=cut.threshold,
-            exact=goal.exact,
-        ),
+        choice=choice,
+        cut=figures,
         tie_keys=KeyRange(first=cut.tie_first, count=cut.tie_span),
         ties=TieFigures(count=cut.ties, taken=cut.ties_taken),
-        changes=ChangeFigures(
-            unchanged_share=found.scores.unchanged() / region.elements,
-            zero_base_share=found.zero_base / region.elements,
-            nonfinite=found.nonfinite,
-        ),
-        scores=ScoreFigures(total=describe_scores(found.scores), selected=describe_scores(chosen)),
+        changes=changes,
+        scores=scores,
         tensors=_describe_tensors(goal, gathered, done),
-        notes=region.notes,
+        notes=(*region.notes, *note_changes(choice, figures, changes, scores)),
     )
 
 

@@ -11,14 +11,15 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.selection import FilePolicy
 from ..engine.job import Job
 from ..inputs.download import Downloads, plan_downloads
-from ..inputs.opened import Inputs
+from ..inputs.opened import Inputs, refuse_same
 from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
-from ..pairing.pairs import Pairing, Problem, admitted_by, match, survey
+from ..pairing.pairs import Pairing, admitted_by, find_other_layers, match, survey
+from ..pairing.problems import Problem
 from ..pairing.ties import Ties, find_ties
 from ..passes.compare import find_differences
 from ..passes.context import Context
@@ -62,6 +63,7 @@ def make_profile(
         open_checkpoint(base, "base", **limits) as opened_base,
         open_checkpoint(target, "target", **limits) as opened,
     ):
+        refuse_same(opened_base, opened)
         check_file(output, "the profile", overwrite=request.overwrite)
         for role, checkpoint in (("base", opened_base), ("target", opened)):
             refuse_overlap(output, role, checkpoint)
@@ -152,8 +154,10 @@ def _plan(
 def _pair(
     base: Checkpoint, target: Checkpoint, request: Request, ties: Ties
 ) -> tuple[Pairing, tuple[Problem, ...]]:
-    """Pair whatever can be paired; nothing at all is an error that says why."""
-    pairing, problems = survey(base, target, request.filters[0], request.scoring, ties)
-    if not pairing.elements:
-        match(base, target, request.filters[0], request.scoring, ties)
+    """Pair whatever can be paired; nothing at all, or other layers, are an error that says why."""
+    (admitted,), scoring = request.filters, request.scoring
+    pairing, problems = survey(base, target, admitted, scoring, ties)
+    others = find_other_layers(base, target, pairing, scoring)
+    if not pairing.elements or (others and not admitted.allow_unpaired):
+        match(base, target, admitted, scoring, ties)
     return pairing, problems

@@ -11,7 +11,7 @@ from ..checkpoint.model import Model
 from ..engine.job import Job
 from ..errors import InputChangedError, MemoryBudgetError, ProfileError
 from ..inputs.download import Downloads, plan_downloads
-from ..inputs.opened import Inputs
+from ..inputs.opened import Inputs, refuse_same
 from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
@@ -64,6 +64,7 @@ class ModelSession:
             self.base = stack.enter_context(self._open(base, "base"))
             self.target = stack.enter_context(self._open(target, "target"))
             self._check_target()
+            refuse_same(self.base, self.target)
             self.profile = None
             if request.profile is not None:
                 self.profile = stack.enter_context(Profile(request.profile, request.granularity))

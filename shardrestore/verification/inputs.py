@@ -69,7 +69,12 @@ def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint, block_byte
         If the region cannot be paired, which no finished run leaves behind.
     """
     try:
-        admitted = make_filter(record.region, record.include, record.exclude)
+        admitted = make_filter(
+            record.region,
+            record.include,
+            record.exclude,
+            allow_unpaired=record.allow_unpaired,
+        )
         for text in record.scoring.renames:
             parse_rename(text)
     except RequestError as error:

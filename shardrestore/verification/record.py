@@ -73,6 +73,8 @@ class Record:
     """Patterns of the target's files that were copied against the rules, and that were not."""
     checksum: bool
     """Whether checksums were written."""
+    allow_unpaired: bool
+    """Whether what could not be paired was left as it was."""
     strategy: str
     seed: int | None
     """Of the random strategy; None for the others."""
@@ -154,6 +156,7 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
         keep=options.take("keep", _texts_if_any),
         drop=options.take("drop", _texts_if_any),
         checksum=root.take("checksum", _flag_if_any),
+        allow_unpaired=options.take("allow_unpaired", _flag_if_any),
         strategy=strategy,
         seed=options.take("seed", _integer if strategy == "random" else _nothing),
         scoring=Scoring(

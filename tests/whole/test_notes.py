@@ -24,8 +24,12 @@ NAMES = ("model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight")
 @pytest.fixture
 def sides(tmp_path: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
-    for role in ("base", "target"):
-        tensors = {name: store(rng.normal(0, 0.02, (16, 16)), "BF16") for name in NAMES}
+    weights = {name: rng.normal(0, 0.02, (16, 16)) for name in NAMES}
+    for role, change in (("base", 0.0), ("target", 0.05)):
+        tensors = {
+            name: store(one * (1 + change * rng.normal(size=one.shape)), "BF16")
+            for name, one in weights.items()
+        }
         write_checkpoint(tmp_path / role, tensors)
     return tmp_path / "base", tmp_path / "target"
 
