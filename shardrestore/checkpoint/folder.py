@@ -56,7 +56,9 @@ class Checkpoint(Model):
 
     def footprint(self) -> Footprint:
         """Return the memory that headers and documents take."""
-        return weigh_headers([shard.header for shard in self.shards], self.document_bytes)
+        headers = [shard.header for shard in self.shards]
+        footprint = weigh_headers(headers, self.document_bytes)
+        return replace(footprint, files=len(self.side_files.copied))
 
     def identity(self) -> dict[str, Any]:
         """Return what distinguishes this checkpoint from another, as JSON values."""

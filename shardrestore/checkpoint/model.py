@@ -21,6 +21,8 @@ class Footprint:
     """Headers of its files; one that is not ASCII counts four times."""
     document_bytes: int
     """Memory that parsing index and configuration takes."""
+    files: int = 0
+    """Files that lie beside its weights, and are copied with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from .entry import shorten, show_name
 from .omission import IRREGULAR, find_omission
 from .sidefile import SideFile
 
-FILE_BYTES = 2048
+FILE_BYTES = 1536
 """Memory of a file that is copied: its entry, its names in lists, its line in the journal."""
 
 _WEIGHT_SUFFIXES = (

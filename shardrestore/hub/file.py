@@ -183,18 +183,18 @@ class HubSideFile:
     Parameters
     ----------
     place : Place
-    open_file : callable
-        Returns the file of a name.
+    bring : callable
+        Downloads a file, unless it is cached, and returns its path in the cache.
     """
 
-    __slots__ = ("_open_file", "_path", "_place")
+    __slots__ = ("_bring", "_path", "_place")
 
     is_regular = True
     leads_outside = False
 
-    def __init__(self, place: Place, open_file: Callable[[str], HubFile]) -> None:
+    def __init__(self, place: Place, bring: Callable[[Place, Progress], Path]) -> None:
         self._place = place
-        self._open_file = open_file
+        self._bring = bring
         self._path: Path | None = None
 
     @property
@@ -215,7 +215,7 @@ class HubSideFile:
     def fetch(self, advance: Progress = ignore_progress) -> Path:
         """Return the file's path in the cache; download it if it is not there."""
         if self._path is None:
-            self._path = self._open_file(self.name).fetch(advance)
+            self._path = self._bring(self._place, advance)
         return self._path
 
     def check_readable(self) -> None:

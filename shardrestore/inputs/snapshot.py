@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ from ..checkpoint.contents import Contents, by_folder
 from ..checkpoint.document import MAX_DOCUMENT_BYTES, read_document
 from ..checkpoint.location import LocalFolder, list_below
 from ..checkpoint.sidefile import SideFile, find_files
-from ..checkpoint.source import LocalFile, ShardFile
+from ..checkpoint.source import LocalFile, Progress, ShardFile
 from ..errors import CheckpointError
 from ..hub.cache import cache_folder
 from ..hub.file import CachedFile, CachedSideFile, HubFile, HubSideFile
 from ..hub.listing import Listing, find_cached_folder, list_files
+from ..hub.ranges import Place
 from ..hub.readahead import Connections
 from ..hub.repository import HUB_ADDRESS, Repository
 
@@ -77,7 +79,12 @@ class Snapshot:
 
     def files(self) -> Iterable[SideFile]:
         """Return all its files; nothing is downloaded yet."""
-        return (HubSideFile(place, self._open) for place in self._places.values())
+        return (HubSideFile(place, self._fetch) for place in self._places.values())
+
+    def _fetch(self, place: Place, advance: Progress) -> Path:
+        """Bring a side file to the cache; of thousands none stays open."""
+        with closing(HubFile(place, self._connections)) as file:
+            return file.fetch(advance)
 
     def check_unchanged(self) -> None:
         """Do nothing: a repository at a commit never changes."""

@@ -316,6 +316,7 @@ def _weigh_inputs(base: Model, target: Model) -> dict[str, int]:
         "tensors": sum(part.tensors for part in footprints),
         "header_bytes": sum(part.header_bytes for part in footprints),
         "document_bytes": sum(part.document_bytes for part in footprints),
+        "files": sum(part.files for part in footprints),
         "reader_bytes": base.reader.held_bytes + target.reader.held_bytes,
     }
 

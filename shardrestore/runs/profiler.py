@@ -57,6 +57,7 @@ def make_profile(
         Nothing is left behind then, and a profile that was there is kept.
     """
     limit = request.limits.max_memory_bytes
+    runtime_bytes = measure_runtime()  # before anything is opened: that is counted by itself
     policy = FilePolicy(follow_links=request.follow_links)
     limits: dict[str, Any] = {"max_memory_bytes": limit, "policy": policy}
     with (
@@ -71,7 +72,7 @@ def make_profile(
         device = find_device(request.devices, limit, request.scoring.score)
 
         def plan(ties: Ties) -> _Planned:
-            return _plan(opened_base, opened, request, ties, downloads, device)
+            return _plan(opened_base, opened, request, ties, downloads, device, runtime_bytes)
 
         planned = plan(find_ties(opened, admitted_by(request.filters)))
         spool_bytes = planned.work.spool_bytes
@@ -126,6 +127,7 @@ def _plan(
     ties: Ties,
     downloads: Downloads,
     device: Device,
+    runtime_bytes: int,
 ) -> _Planned:
     pairing, problems = _pair(base, target, request, ties)
     work = plan_scan(
@@ -136,7 +138,7 @@ def _plan(
         device=device,
         granularity=request.granularity,
         limits=request.limits,
-        runtime_bytes=measure_runtime(),
+        runtime_bytes=runtime_bytes,
     )
     job = Job(
         inputs=Inputs(base, target),

@@ -60,6 +60,8 @@ class ModelSession:
         device: Device | None = None,
     ) -> None:
         self.request = request
+        # Before anything is opened: that is counted by itself.
+        self._runtime_bytes = measure_runtime()
         with ExitStack() as stack:
             self.base = stack.enter_context(self._open(base, "base"))
             self.target = stack.enter_context(self._open(target, "target"))
@@ -121,7 +123,7 @@ class ModelSession:
             device=device,
             granularity=request.granularity,
             limits=request.limits,
-            runtime_bytes=measure_runtime(),
+            runtime_bytes=self._runtime_bytes,
         )
 
     def untie(self, differences: Mapping[str, int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from ..checkpoint.selection import FILE_BYTES
 from ..granularity import Granularity
 from ..plan.memory import (
     HEADER_FACTOR,
@@ -43,6 +44,8 @@ class Load:
     """Headers of all three; one that is not ASCII counts four times."""
     document_bytes: int
     """Memory of indexes and configurations while they are parsed."""
+    files: int
+    """Files beside the weights of base and target."""
     tasks: int
     """Segments of the region, and pieces of what lies outside."""
 
@@ -59,12 +62,12 @@ def project(load: Load, *, workers: int, block_bytes: int) -> int:
         Size of each of a worker's buffers.
     """
     texts = HEADER_FACTOR * load.header_bytes + load.document_bytes
-    tensors = load.tensors * TENSOR_BYTES
+    entries = load.tensors * TENSOR_BYTES + load.files * FILE_BYTES
     tasks = load.tasks * (SEGMENT_BYTES + DIFFERENCE_BYTES)
     sizes = load.granularity
     scratch = sizes.compared_elements * ELEMENT_SCRATCH_BYTES + sizes.turns * TURN_BYTES
     worker = WORKER_BYTES + INPUTS * block_bytes + scratch
-    return load.runtime_bytes + texts + tensors + tasks + workers * worker
+    return load.runtime_bytes + texts + entries + tasks + workers * worker
 
 
 def fit(load: Load, *, max_workers: int, max_memory_bytes: int) -> Sizing:

@@ -144,6 +144,7 @@ def verify_folder(
     """
     watch = Stopwatch()
     folder, findings = _folder(output), Findings()
+    runtime_bytes = measure_runtime()  # before anything is opened: that is counted by itself
     try:
         record = read_record(folder)
         refuse_other_score(folder, record.scoring.score, score)
@@ -161,7 +162,7 @@ def verify_folder(
         ):
             downloads = plan_downloads(opened_base, opened_target, streamed, side_files=True)
             watched = observer or SilentObserver()
-            free_bytes = max_memory_bytes - measure_runtime()
+            free_bytes = max_memory_bytes - runtime_bytes
             downloads.carry_out(count_downloads(len(downloads.files), free_bytes), watched, watch)
             hashed_input_bytes = None
             if hashes_inputs:
@@ -174,7 +175,9 @@ def verify_folder(
             verifier = _Verifier(
                 opened_base, opened_target, opened, record, findings, granularity, kernel_set
             )
-            verifier.carry_out(workers or _count_processors(), max_memory_bytes, watched)
+            verifier.carry_out(
+                workers or _count_processors(), runtime_bytes, max_memory_bytes, watched
+            )
     except MemoryError as error:
         raise MemoryBudgetError(
             "the system refused memory that was planned: lower --workers or --max-memory, or "
@@ -237,11 +240,13 @@ class _Verifier:
         self.segments = split_pairs(self.pairing.pairs, granularity.segment_elements)
         self.tally = TieTally(len(self.segments))
 
-    def carry_out(self, workers: int, max_memory_bytes: int, observer: Observer) -> None:
+    def carry_out(
+        self, workers: int, runtime_bytes: int, max_memory_bytes: int, observer: Observer
+    ) -> None:
         """Compare everything, then the counts."""
         tasks = self._plan_tasks()
         sizing = fit(
-            self._measure(len(tasks)),
+            self._measure(len(tasks), runtime_bytes),
             max_workers=max(min(workers, len(tasks)), 1),
             max_memory_bytes=max_memory_bytes,
         )
@@ -283,14 +288,15 @@ class _Verifier:
         compared = [twin for twin in twins if twin.pair.name in self.output.tensors]
         return [*self.segments, *compared, *pieces]
 
-    def _measure(self, tasks: int) -> Load:
+    def _measure(self, tasks: int, runtime_bytes: int) -> Load:
         parts = [self.base.footprint(), self.target.footprint(), self.output.footprint()]
         return Load(
             granularity=self.granularity,
-            runtime_bytes=measure_runtime(),
+            runtime_bytes=runtime_bytes,
             tensors=len(self.output.tensors) + sum(part.tensors for part in parts),
             header_bytes=sum(part.header_bytes for part in parts),
             document_bytes=sum(part.document_bytes for part in parts),
+            files=sum(part.files for part in parts),
             tasks=tasks,
         )
 

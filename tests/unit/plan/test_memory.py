@@ -26,6 +26,7 @@ LOAD = Workload(
     tensors=103,
     header_bytes=10_007,
     document_bytes=20_011,
+    files=109,
     profile_bytes=0,
     segments=107,
     regions=1,
@@ -45,6 +46,8 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every size another large prime: a term that is dropped or doubled shows."""
     for name, value in {
         "TENSOR_BYTES": 1_000_003,
+        "FILE_BYTES": 1_050_011,
+        "RENAME_BYTES": 1_070_003,
         "SEGMENT_BYTES": 1_100_009,
         "CUT_BYTES": 1_200_007,
         "STATISTICS": 19,
@@ -62,10 +65,11 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(memory, name, value)
 
 
-# Runtime; headers, documents and profile; segments; arrays over all bins of 8 bytes (describing
-# one distribution, two of each region, three of each random cut) and one over all low bits; then
-# for each worker: thread, a block of each input and output, scratch, counters of 4 bytes (scores
-# in lanes, their sum, those of each random cut), low bits of refined or of random cuts, twice.
+# Runtime; headers, documents and profile; files with their renames; segments; arrays over all
+# bins of 8 bytes (describing one distribution, two of each region, three of each random cut) and
+# one over all low bits; then for each worker: thread, a block of each input and output, scratch,
+# counters of 4 bytes (scores in lanes, their sum, those of each random cut), low bits of refined
+# or of random cuts, twice.
 @pytest.mark.parametrize(
     ("changes", "workers", "expected"),
     [
@@ -74,6 +78,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 1 * 1_070_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 3 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
@@ -83,6 +88,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             3,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 1 * 1_070_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + 3 * (11_000_027 + 3 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
@@ -92,6 +98,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             2,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 1 * 1_070_003)
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + 2 * (17_000_023 + 11_000_027 + 3 * 13_000_027 + 499 * 10_007)
@@ -102,6 +109,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             101 * MIB
             + (17 * 10_007 + 20_011 + 30_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 5 * 1_070_003)
             + 107 * (1_100_009 + 5 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 7 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4)
@@ -112,6 +120,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             2,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 3 * 1_070_003)
             + 107 * (1_100_009 + 3 * 1_200_007)
             + ((19 + 2 * 1 + 3 * 3) * 2_000_003 + 3_000_017) * 8
             + 2 * (11_000_027 + 5 * 13_000_027 + 499 * 10_007 + (7 + 1 + 3) * 2_000_003 * 4)
@@ -122,6 +131,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 12 * 1_070_003)
             + 107 * (1_100_009 + 12 * 1_200_007)
             + ((19 + 2 * 4 + 3 * 4) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 14 * 13_000_027 + 499 * 10_007 + (7 + 1 + 4) * 2_000_003 * 4)
@@ -132,6 +142,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             3,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 1 * 1_070_003)
             + 7_000_003
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
@@ -142,6 +153,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 1 * 1_070_003)
             + 6_000_011
             + 107 * (1_100_009 + 1 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
@@ -152,6 +164,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 16 * 1_070_003)
             + 107 * (1_100_009 + 16 * 1_200_007)
             + ((19 + 2 * 1) * 2_000_003 + 3_000_017) * 8
             + (11_000_027 + 18 * 13_000_027 + 499 * 10_007 + (7 + 1) * 2_000_003 * 4),
@@ -161,6 +174,7 @@ def primes(monkeypatch: pytest.MonkeyPatch) -> None:
             1,
             101 * MIB
             + (17 * 10_007 + 20_011 + 103 * 1_000_003)
+            + 109 * (1_050_011 + 2 * 1_070_003)
             + 107 * (1_100_009 + 2 * 1_200_007)
             + ((19 + 2 * 2) * 2_000_003 + 3_000_017) * 8
             + 2 * 4_000_037
@@ -196,6 +210,7 @@ def test_the_projection_is_the_sum_of_what_is_held(
         {"tensors": LOAD.tensors + 1},
         {"header_bytes": LOAD.header_bytes + 1},
         {"document_bytes": LOAD.document_bytes + 1},
+        {"files": LOAD.files + 1},
         {"profile_bytes": LOAD.profile_bytes + 1},
         {"segments": LOAD.segments + 1},
         {"regions": LOAD.regions + 1},
@@ -220,6 +235,7 @@ def test_the_size_of_a_tensor_or_of_a_shard_is_no_part_of_it() -> None:
         "tensors",
         "header_bytes",
         "document_bytes",
+        "files",
         "profile_bytes",
         "segments",
         "regions",
@@ -243,6 +259,7 @@ LOADS = st.builds(
     tensors=st.integers(1, 50_000),
     header_bytes=st.integers(100, 20 * MIB),
     document_bytes=st.integers(0, MIB),
+    files=st.integers(0, 10_000),
     profile_bytes=st.integers(0, 20 * MIB),
     segments=st.integers(1, 50_000),
     regions=st.integers(1, 5),

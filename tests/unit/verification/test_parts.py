@@ -80,6 +80,7 @@ LOAD = Load(
     tensors=101,
     header_bytes=1_009,
     document_bytes=10_007,
+    files=0,
     tasks=103,
 )
 
@@ -91,6 +92,7 @@ LOAD = Load(
         ({"tensors": 102}, sizing.TENSOR_BYTES),
         ({"header_bytes": 1_010}, sizing.HEADER_FACTOR),
         ({"document_bytes": 10_008}, 1),
+        ({"files": 1}, sizing.FILE_BYTES),
         ({"tasks": 104}, sizing.SEGMENT_BYTES + sizing.DIFFERENCE_BYTES),
     ],
 )
