@@ -25,7 +25,7 @@ from .selection import DEFAULT_POLICY, FilePolicy, SideFiles, select_side_files
 from .shard import Shard
 from .source import ByteSource
 from .tensor import Tensor
-from .weights import find_weights, index_beside
+from .weights import find_numbered, find_weights, index_beside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,12 +240,20 @@ class _Documents:
 
 
 def _refuse_missing(location: Location, names: Sequence[str], index: str) -> None:
-    for name in names:
-        if not location.has(name):
-            raise CheckpointError(
-                f"{index}: names the shard {show_name(name)}, which is missing: "
-                f"{location.explain_missing(name)}"
-            )
+    missing = [name for name in names if not location.has(name)]
+    if not missing:
+        return
+    advice = location.explain_missing(missing[0])
+    others = [one for one in find_numbered(location.names()) if not one.missing]
+    if len(others) == 1 and not set(others[0].shards).intersection(names):
+        advice = (
+            f"{others[0].count} shards of another count are here, all of them: if they are the "
+            f"model, remove {index}"
+        )
+    which = f"{len(missing)} of its {len(names)} shards are" if len(missing) > 1 else "which is"
+    raise CheckpointError(
+        f"{index}: names the shard {show_name(missing[0])}, {which} missing: {advice}"
+    )
 
 
 def _leave_out(shard: Shard, copies: Sequence[Copy]) -> Shard:

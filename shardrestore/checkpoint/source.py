@@ -111,7 +111,7 @@ class LocalFile:
             raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
         self.nbytes = self._opened.st_size
         regular = stat.S_ISREG(self._opened.st_mode)
-        self._stays_open = regular and descriptor < _spare_files()
+        self._stays_open = regular and descriptor < spare_files()
         if self._stays_open:
             self._descriptor = descriptor
             return
@@ -130,7 +130,7 @@ class LocalFile:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             full = isinstance(error, OSError) and error.errno == errno.EMFILE
-            advice = ": raise the limit, for example with `ulimit -n 4096`" if full else ""
+            advice = f": {advise_files()}" if full else ""
             raise CheckpointError(f"{path}: cannot be opened: {reason}{advice}") from error
 
     @property
@@ -211,7 +211,16 @@ class LocalFile:
             self._descriptor = -1
 
 
-def _spare_files() -> int:
+def advise_files() -> str:
+    """Return the next step where no more files can be opened."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most > limit:
+        more = 4096 if most == resource.RLIM_INFINITY else most
+        return f"raise the limit of {limit:,} open files by `ulimit -n {more}`"
+    return f"have the limit of {limit:,} open files raised, or run from a shell with a higher one"
+
+
+def spare_files() -> int:
     """Return how many files may be kept open: half of the limit, the rest is for all else."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit // 2

@@ -8,8 +8,8 @@ from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
 from ..granularity import Granularity
 from ..inputs.opened import Inputs
-from ..kernels import load_kernels
 from ..kernels.interface import Kernels
+from ..machine.compiler import compile_kernels
 from ..machine.device import Device
 from ..plan.memory import Sizing
 from ..scores import SCORES
@@ -40,7 +40,7 @@ class Job:
 
     def __post_init__(self) -> None:
         # Here, with one thread and no buffers yet: a compiler's libraries take memory.
-        load_kernels(self.kernel_set, self.score)
+        compile_kernels(self.kernel_set, self.score)
 
     @property
     def score(self) -> Score:
@@ -67,4 +67,4 @@ class Job:
     @property
     def kernels(self) -> Kernels:
         """The kernels of processors, loaded."""
-        return load_kernels(self.kernel_set, self.score)
+        return compile_kernels(self.kernel_set, self.score)

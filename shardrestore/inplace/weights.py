@@ -11,8 +11,9 @@ import torch
 
 from ..errors import InputChangedError
 from ..formats import TORCH_FORMATS
-from ..kernels import gpu, load_kernels
+from ..kernels import gpu
 from ..kernels.interface import Codes, Flags
+from ..machine.compiler import compile_kernels
 from ..machine.device import is_out_of_memory
 
 
@@ -33,7 +34,7 @@ class Weights:
         self._parameter = parameter
         self._dtype, self._shape = parameter.dtype, parameter.shape
         self._format = name_format(parameter.dtype) or ""
-        self._kernels = load_kernels(kernel_set)
+        self._kernels = compile_kernels(kernel_set)
         self.item = np.dtype(f"u{parameter.element_size()}")
         """Type of the integers in NumPy; torch has signed ones."""
         self.locate()

@@ -28,6 +28,11 @@ def load_kernels(name: str = "cpu", score: Score | None = None) -> Kernels:
     name : {"cpu", "reference"}
     score : Score, optional
         Compiled at once: a worker that compiles may lack the memory.
+
+    Raises
+    ------
+    ValueError
+        If numba's own settings keep it from compiling.
     """
     if name == "reference":
         from . import reference
@@ -35,6 +40,8 @@ def load_kernels(name: str = "cpu", score: Score | None = None) -> Kernels:
         return reference
     from . import cpu
 
+    if not cpu.is_compiled():
+        raise ValueError("Compilation is turned off.")
     if score is not None:
         cpu.compile_score(score)
     return cpu

@@ -127,6 +127,11 @@ def score_keys(score: Score, base: Patterns | Floats, target: Patterns | Floats,
     return zeros
 
 
+def is_compiled() -> bool:
+    """Return whether numba compiles these functions, and does not leave them to Python."""
+    return not vars(numba.config)["DISABLE_JIT"]
+
+
 @cache
 def compile_score(score: Score) -> tuple[Callable[..., int], Callable[..., int]]:
     """Return the loops over bfloat16 patterns and over float32 values of a score.

@@ -42,6 +42,12 @@ class SyncThread:
         """Call a function once everything asked for so far has been done."""
         self._waiting.append(self._thread.submit(self._run, function, *arguments))
 
+    def make_room(self, most: int) -> None:
+        """Wait until no more than `most` of what was asked for are still to be done."""
+        waiting = [future for future in self._waiting if not future.done()]
+        for future in waiting[: max(len(waiting) - most, 0)]:
+            future.result()
+
     def _run(self, function: Callable[..., None], *arguments: object) -> None:
         try:
             function(*arguments)

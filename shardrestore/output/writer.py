@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from ..checkpoint.source import advise_files
 from ..errors import OutputError
 from .filesystem import size_file, sync_data, sync_file
 
@@ -103,7 +104,7 @@ def explain_write_error(path: Path, nbytes: int, error: OSError) -> OutputError:
                 "or choose another file system for --output"
             )
         case errno.EMFILE | errno.ENFILE:
-            advice = ": raise the limit on open files, for example with `ulimit -n 4096`"
+            advice = f": {advise_files()}"
         case _:
             advice = ": look at that disk, or choose another --output"
     return OutputError(reason + advice)

@@ -122,7 +122,8 @@ def _prefix_changes(base_names: Collection[str], name: str) -> list[tuple[str, s
             parts[-1 - common] == other_parts[-1 - common]
         ):
             common += 1
-        if common:
+        # A leaf alone (weight, bias) says nothing: a head is no other head under a new prefix.
+        if common >= min(2, len(parts), len(other_parts)):
             suffix = ".".join(parts[-common:])
             changes[other.removesuffix(suffix), name.removesuffix(suffix)] = common
     return sorted(changes, key=lambda change: (-changes[change], change))

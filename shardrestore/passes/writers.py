@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+from ..checkpoint.source import spare_files
 from ..output.files import ShardFiles
 from ..output.staging import Staging
 from ..plan.layout import OutputShard
@@ -73,7 +74,11 @@ class Writers(Generic[Result]):
         return self._left[shard] == 0
 
     def complete(self, shard: int, result: Result) -> None:
-        """Complete a shard to which nothing more will be written, once the disk has it."""
+        """Complete a shard to which nothing more will be written, once the disk has it.
+
+        Its files are open until then: small shards are written faster than the disk takes them.
+        """
+        self.files.sync.make_room(max(1, spare_files() // 4 // len(self._outputs)))
         self.files.sync.submit(self._complete, shard, result)
 
     def _complete(self, shard: int, result: Result) -> None:

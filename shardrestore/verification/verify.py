@@ -15,8 +15,8 @@ from ..errors import CheckpointError, MemoryBudgetError
 from ..granularity import DEFAULT_GRANULARITY, Granularity
 from ..inputs.download import plan_downloads
 from ..inputs.reference import Reference
-from ..kernels import load_kernels
 from ..kernels.interface import Kernels
+from ..machine.compiler import compile_kernels
 from ..machine.executor import Control, Stage, running
 from ..machine.meter import measure_runtime, peak_resident_bytes
 from ..machine.progress import Observer, SilentObserver
@@ -258,7 +258,7 @@ class _Verifier:
         _check_counts(self.record, self.pairing, self.tally, self.findings)
 
     def _compare(self, tasks: Sequence[Task], sizing: Sizing, observer: Observer) -> None:
-        kernels = load_kernels(self.kernel_set, self.score)
+        kernels = compile_kernels(self.kernel_set, self.score)
         stage = Stage(
             name="verify",
             open_worker=partial(_Checker, self, kernels, sizing),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,20 @@ from safetensors.torch import load_file
 import shardrestore
 from tests.support.hub import Hub
 from tests.support.hub.client import HubClient
-from tests.support.scene import INDEX, SINGLE, Scene, read_tensors, shard_names, write_shard
+from tests.support.scene import (
+    INDEX,
+    SINGLE,
+    Scene,
+    Tensor,
+    edit,
+    read_tensors,
+    shard_names,
+    write_shard,
+    zeros,
+)
 
+Options = dict[str, Any]
+"""Keywords of ``restore``."""
 Make = Callable[[Path, Path], object]
 """Turns the folder that is named, the second, into what it is; the first holds a good model."""
 Follow = Callable[[str], str]
@@ -120,6 +133,13 @@ def pickled(name: str, *, config: bool = False) -> Make:
             shutil.copy(model / "config.json", given)
 
     return make
+
+
+def of_other_count(model: Path, given: Path) -> None:
+    """Let the index speak of thirty shards, where three others are."""
+    whole(model, given)
+    text = (given / INDEX).read_text().replace("-of-00003", "-of-00030")
+    (given / INDEX).write_text(text)
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 99\n"
@@ -252,6 +272,9 @@ FOLDERS = (
     Row("a_missing_shard", without("model-00002-of-00003.safetensors"),
         "names the shard model-00002-of-00003.safetensors, which is missing",
         repair("download it again")),
+    Row("an_index_of_other_shards", of_other_count,
+        "3 of its 3 shards are missing: 3 shards of another count are here, all of them",
+        lambda message: (Path("given", INDEX).unlink(), "given")[1]),
     Row("a_mistyped_path", lambda model, given: model.parent.joinpath("givne").mkdir(),
         "target given: no such folder .is it givne", repair("is it")),
 )  # fmt: skip
@@ -311,3 +334,105 @@ def test_a_repository_that_is_no_model(
         open_and_restore(f"acme/given{revision}")
     assert re.search(row.says, str(refused.value)), refused.value
     follow(row, str(refused.value))
+
+
+# Requests --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that is refused, and the one that its message leads to."""
+
+    claim: str
+    spoil: Callable[[Scene], object]
+    options: Options
+    says: str
+    advised: Callable[[re.Match[str]], Options]
+    """What is asked for then, besides the options, by what the message says."""
+    then: str = ""
+
+
+def change(
+    pattern: str, new: Callable[[str, Tensor], dict[str, Tensor]], side: str = "base"
+) -> Any:
+    """Change the tensors whose names contain a pattern."""
+    return lambda scene: edit(
+        scene.root / side, lambda n, old: new(n, old) if re.search(pattern, n) else {n: old}
+    )
+
+
+def nothing(scene: Scene) -> None:
+    """Leave the pair as it is."""
+
+
+def leave_in_output(name: str) -> Callable[[Scene], object]:
+    def spoil(scene: Scene) -> None:
+        scene.output.mkdir()
+        (scene.output / name).write_text("mine")
+
+    return spoil
+
+
+def poison(name: str, old: Tensor) -> dict[str, Tensor]:
+    return {name: (old[0], old[1], b"\xff\x7f" + old[2][2:])}
+
+
+def exclude(*names: str) -> Callable[[re.Match[str]], Options]:
+    return lambda message: {"exclude": list(names)}
+
+
+Q = r"layers\.1\.self_attn\.q_proj"
+REQUESTS = (
+    Request("a_tensor_only_the_target_has", change(Q, lambda n, old: {}), {},
+            "only the target has it\\nnext step: leave .* out with --exclude",
+            exclude(Q)),
+    Request("another_shape", change(Q, lambda n, old: {n: zeros("BF16", 4, 4)}), {},
+            "next step: leave tensors of another shape out with --exclude", exclude(Q)),
+    Request("codes", change(Q, lambda n, old: {n: zeros("I8", 32, 32)}), {},
+            "or leave those tensors out with --exclude", exclude(Q)),
+    Request("another_prefix", change("^model", lambda n, old: {f"x.{n}": old}), {},
+            "--rename '(.*)' pairs all of them", lambda m: {"rename": [m[1]]}),
+    Request("two_mismatches",
+            change(Q + "|down", lambda n, old: {} if "down" in n else {n: zeros("BF16", 4, 4)}), {},
+            "without a partner out with --exclude(?s:.*)another shape out", exclude(Q, "down")),
+    Request("two_mismatches_of_which_one_is_left_out",
+            change(Q + "|down", lambda n, old: {} if "down" in n else {n: zeros("BF16", 4, 4)}), {},
+            "another shape out", exclude(Q), "down_proj.*only the target has it"),
+    Request("a_region_without_tensors",
+            change("self_attn", lambda n, old: {}, "target"), {"region": "attention"},
+            r"these would: (\w+)", lambda m: {"region": m[1]}),
+    Request("too_small_a_share", nothing, {"percent": 0.001}, r"choose at least ([\d.]+) %",
+            lambda m: {"percent": float(m[1])}),
+    Request("weights_that_are_not_finite", change(Q, poison), {}, "allow-nonfinite",
+            lambda m: {"allow_nonfinite": True}),
+    Request("an_output_that_is_not_empty", leave_in_output("notes.txt"), {},
+            "choose another --output, or pass --overwrite", lambda m: {"overwrite": True}),
+    Request("a_file_for_a_folder", nothing, {"base": "base/config.json"},
+            r"a file, not a folder: name (\S+)$", lambda m: {"base": m[1]}),
+    Request("a_pattern_to_keep_that_matches_nothing", nothing, {"keep": ["*.nothing"]},
+            "matches none of the files", lambda m: {"keep": []}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=[one.claim for one in REQUESTS])
+def test_a_request_that_is_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, request_: Request
+) -> None:
+    monkeypatch.chdir(scene.root)
+    request_.spoil(scene)
+    options = {"base": "base", "target": "target", "percent": 10, "max_memory": "16GiB"}
+    options |= request_.options
+
+    def carry_out_request(**more: Any) -> None:
+        asked = {**options, **more}
+        shardrestore.restore(asked.pop("base"), asked.pop("target"), "out", **asked)
+
+    with pytest.raises(shardrestore.ShardRestoreError) as refused:
+        carry_out_request()
+    found = re.search(request_.says, str(refused.value))
+    assert found, refused.value
+    if request_.then:
+        with pytest.raises(shardrestore.ShardRestoreError, match=request_.then):
+            carry_out_request(**request_.advised(found))
+    else:
+        carry_out_request(**request_.advised(found))

@@ -10,7 +10,7 @@ import pytest
 
 import shardrestore
 from shardrestore.errors import PairingError, RequestError
-from shardrestore.pairing.rename import parse_rename, rename_all
+from shardrestore.pairing.rename import parse_rename, rename_all, suggest_prefix
 from tests.support import oracle
 from tests.support.checkpoints import Stored, store, write_checkpoint
 
@@ -117,3 +117,11 @@ def test_flags_and_groups_mean_what_they_mean_in_python(text: str, name: str, ne
 def test_flags_do_not_hide_a_replacement_that_is_none(text: str) -> None:
     with pytest.raises(RequestError, match="--rename"):
         parse_rename(text)
+
+
+def test_a_head_is_no_other_head_under_a_new_prefix() -> None:
+    base = {"bert.encoder.w", "cls.seq_relationship.weight", "cls.seq_relationship.bias"}
+    wanted = ["classifier.weight", "classifier.bias"]
+    assert suggest_prefix(base, wanted, lambda *_: True) is None
+    assert suggest_prefix(base | {"a.classifier.weight", "a.classifier.bias"}, wanted,
+                          lambda *_: True) == r"^a\.="  # fmt: skip
