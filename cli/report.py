@@ -16,6 +16,7 @@ def report(
     region: list[str] | None,
     strategy: list[str] | None,
     score: str | None,
+    max_memory: str,
     png: bool,
     overwrite: bool,
 ) -> None:
@@ -29,6 +30,7 @@ def report(
         region=region,
         strategy=strategy,
         score=score,
+        max_memory=max_memory,
         png=png,
         overwrite=overwrite,
     )

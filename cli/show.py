@@ -23,13 +23,19 @@ def show(
     region: list[str] | None,
     strategy: list[str] | None,
     score: str | None,
+    max_memory: str,
     as_json: bool,
 ) -> None:
     """Show how much each layer changed, and what a restoration takes from it."""
     import shardrestore
 
     overview = shardrestore.show(
-        path, percents=percents, region=region, strategy=strategy, score=score
+        path,
+        percents=percents,
+        region=region,
+        strategy=strategy,
+        score=score,
+        max_memory=max_memory,
     )
     if as_json:
         print_result(json.dumps(shardrestore.summarize(overview), indent=2))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .checkpoint.allowance import Allowance
 from .checkpoint.selection import FilePolicy
 from .errors import RequestError
 from .formats import CASTS
 from .granularity import DEFAULT_GRANULARITY, Granularity
-from .machine.meter import measure_excess
+from .machine.meter import measure_excess, measure_runtime
 from .options.checks import check_percents, one_of, parse_size
 from .options.table import (
     DEFAULT_MAX_MEMORY,
@@ -28,6 +29,8 @@ from .plan.memory import Limits
 from .scores import SCORES
 from .scoring import Scoring
 from .selection.cut import Strategy
+
+_SMALL_DOCUMENTS_BYTES = 16 << 20
 
 _UNLIMITED_BYTES = sys.maxsize  # a process that holds models in memory has no budget
 
@@ -207,6 +210,15 @@ def refuse_other_score(where: Path, found: str, asked: str | None) -> None:
             f"{where}: was made with --score {found}, but {asked} is asked for: name one that was "
             "made with it, or leave out the score"
         )
+
+
+def allow_documents(max_memory_bytes: int) -> Allowance:
+    """Return what record and reports of a finished model, or a profile's text, may take.
+
+    It is what the process itself leaves of a budget, and in any case enough for those of a
+    model of some thousand tensors.
+    """
+    return Allowance(max(max_memory_bytes - measure_runtime(), _SMALL_DOCUMENTS_BYTES))
 
 
 def find_budget(max_memory: int | None) -> int:

@@ -11,11 +11,11 @@ from ..figures.path_overview import overview_of
 from ..figures.profile_overview import overview_of_profile
 from ..inputs.reference import Reference
 from ..machine.progress import Observer
-from ..options.checks import check_output
+from ..options.checks import check_budget, check_output
 from ..options.documented import documents_options
 from ..options.table import ScanOptions
 from ..profile.file import Profile
-from ..request import make_scan_request
+from ..request import find_budget, make_scan_request
 from ..runs.profiler import make_profile
 from ..runs.reporter import make_report
 
@@ -66,6 +66,7 @@ def show(
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
     score: str | None = None,
+    max_memory: int | str | None = None,
 ) -> Overview:
     """Describe a profile or a finished model; no weight is read.
 
@@ -79,6 +80,8 @@ def show(
         Where and how, of a profile: ``transformer``, ``top``.
     score : str, optional
         What its weights must be ranked by; whatever they are if left out.
+    max_memory : int or str, optional
+        Memory budget of the whole process, such as ``1GiB``: as for ``restore``.
 
     Returns
     -------
@@ -89,7 +92,14 @@ def show(
     ShardRestoreError
         If it is neither, or damaged, or the request makes no sense for it.
     """
-    return overview_of(path, percents=percents, region=region, strategy=strategy, score=score)
+    return overview_of(
+        path,
+        percents=percents,
+        region=region,
+        strategy=strategy,
+        score=score,
+        max_memory_bytes=find_budget(check_budget("max_memory", max_memory)),
+    )
 
 
 def write_report(
@@ -100,6 +110,7 @@ def write_report(
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
     score: str | None = None,
+    max_memory: int | str | None = None,
     png: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
@@ -111,7 +122,7 @@ def write_report(
         As for ``show``.
     output : str or path-like
         The page: an HTML file.
-    percents, region, strategy, score
+    percents, region, strategy, score, max_memory
         As for ``show``. The page's slider goes over all percents; these are marked.
     png : bool
         Whether to write its main pictures beside it too, as ``NAME.distribution.png``
@@ -136,6 +147,7 @@ def write_report(
         region=region,
         strategy=strategy,
         score=score,
+        max_memory_bytes=find_budget(check_budget("max_memory", max_memory)),
         png=png,
         overwrite=overwrite,
     )

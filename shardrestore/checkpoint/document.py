@@ -70,6 +70,12 @@ def weigh_document(text: bytes) -> int:
     return len(text) * (1 + 2 * character_bytes(text)) + values * VALUE_BYTES
 
 
+def weigh_table(text: bytes) -> int:
+    """Return the memory that splitting a table takes at most, in bytes: see ``weigh_document``."""
+    cells = text.count(b"\t") + text.count(b"\n") + 1
+    return len(text) * (1 + 2 * character_bytes(text)) + cells * VALUE_BYTES
+
+
 def character_bytes(text: bytes) -> int:
     """Return the bytes that each character of a text takes in memory, at most."""
     return 1 if text.isascii() else 4

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import CheckpointError, MemoryBudgetError
 from ..names import CONFIG_FILE
 from .accepted import note_accepted
+from .allowance import Allowance
 from .config import parse_config
 from .contents import explain_absence
 from .copies import check_copies
@@ -98,30 +99,6 @@ def weigh_headers(headers: Sequence[Header], document_bytes: int) -> Footprint:
     )
 
 
-class _Allowance:
-    """Memory that headers, index and configuration may take; asked before each is parsed.
-
-    A header of 100 MB can hold a million tensors, or 50 million brackets.
-    """
-
-    def __init__(self, nbytes: int) -> None:
-        self._nbytes = nbytes
-        self._taken = 0
-
-    @property
-    def left(self) -> int:
-        return max(self._nbytes - self._taken, 0)
-
-    def take(self, nbytes: int, where: str) -> None:
-        self._taken += nbytes
-        if self._taken > self._nbytes:
-            raise MemoryBudgetError(
-                f"{where}: to parse index, configuration and headers up to this file takes about "
-                f"{self._taken >> 20:,} MiB of memory, --max-memory allows "
-                f"{self._nbytes >> 20:,} MiB in all: raise it, if this is the right file"
-            )
-
-
 def read_checkpoint(
     location: Location,
     role: str,
@@ -153,7 +130,9 @@ def read_checkpoint(
         If a pattern of `policy` matches nothing, or what must stay.
     """
     try:
-        return _read(location, role, _Allowance(max_memory_bytes), policy)
+        return _read(
+            location, role, Allowance(max_memory_bytes, "index, configuration and headers"), policy
+        )
     except OSError as error:
         location.close()
         where = show_name(str(error.filename or location.where))
@@ -169,7 +148,7 @@ def read_checkpoint(
         raise
 
 
-def _read(location: Location, role: str, allowance: _Allowance, policy: FilePolicy) -> Checkpoint:
+def _read(location: Location, role: str, allowance: Allowance, policy: FilePolicy) -> Checkpoint:
     documents = _Documents(location, allowance)
     text = documents.read(CONFIG_FILE) if location.has(CONFIG_FILE) else b"{}"
     config = parse_config(text, documents.name(CONFIG_FILE))
@@ -222,7 +201,7 @@ def _read(location: Location, role: str, allowance: _Allowance, policy: FilePoli
 class _Documents:
     """Index and configuration: read, and weighed before they are parsed."""
 
-    def __init__(self, location: Location, allowance: _Allowance) -> None:
+    def __init__(self, location: Location, allowance: Allowance) -> None:
         self._location = location
         self._allowance = allowance
         self.nbytes = 0
@@ -262,7 +241,7 @@ def _leave_out(shard: Shard, copies: Sequence[Copy]) -> Shard:
     return replace(shard, header=shard.header.without(names)) if names else shard
 
 
-def read_header(source: ByteSource, allowance: _Allowance | None = None) -> Header:
+def read_header(source: ByteSource, allowance: Allowance | None = None) -> Header:
     """Read and check the header of a safetensors file.
 
     Raises

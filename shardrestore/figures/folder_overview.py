@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.document import read_document
+from ..checkpoint.allowance import Allowance
+from ..checkpoint.document import weigh_table
 from ..checkpoint.entry import show
 from ..errors import CheckpointError
 from ..names import RECORD_FILE, SHARES_FILE, SUMMARY_FILE
 from ..pairing.regions import locate
 from ..pairing.towers import Towers, find_towers
-from ..verification.record import Record, read_record
+from ..verification.record import Record, parse_record, read_values
 from .model import Choice, CutFigures
 from .overview import Overview, OverviewCut, TensorOverview, make_cells
 
@@ -23,32 +24,61 @@ _STATS_HEAD = ["param_name", "layer_name", "restored_numel", "numel", "restored_
 _COPY_AGAIN = "copy it again from where the model was written, or restore again"
 
 
-def overview_of_folder(folder: Path) -> Overview:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """What a finished model's folder says of it."""
+
+    record: Record
+    values: Mapping[str, Any]
+    """All that the record holds."""
+    overview: Overview
+
+
+def overview_of_folder(folder: Path, allowance: Allowance | None = None) -> Overview:
     """Return what the reports in a finished model's folder say of it.
 
     It has no quantiles, and no tensors but those of the region.
+
+    Parameters
+    ----------
+    folder : Path
+    allowance : Allowance, optional
+        What parsing them may take.
 
     Raises
     ------
     CheckpointError
         If a report is missing or damaged.
+    MemoryBudgetError
+        If one is too large to be parsed.
     """
+    return read_reports(folder, allowance or Allowance()).overview
+
+
+def read_reports(folder: Path, allowance: Allowance) -> Reports:
+    """Read record and tables of a finished model; see ``overview_of_folder``."""
     if not (os.path.lexists(folder / RECORD_FILE) or any(folder.glob(f"*/{RECORD_FILE}"))):
         raise CheckpointError(
             f"{folder}: not a finished model, there is no {RECORD_FILE} in it: name a folder that "
             "`shardrestore run` has written, or a profile that `shardrestore scan` has"
         )
-    record = read_record(folder)
-    path = folder / RECORD_FILE
-    document = json.loads(read_document(path))
-    cut = _Facts(document["cut"], path)
-    tensors = _read_tensors(folder)
+    values = read_values(folder, allowance)
+    record = parse_record(values, folder)
+    tensors = _read_tensors(folder, allowance)
     _compare_sums(folder, tensors, record)
+    overview = _describe(folder, record, values, tensors)
+    return Reports(record=record, values=values, overview=overview)
+
+
+def _describe(
+    folder: Path, record: Record, values: Mapping[str, Any], tensors: tuple[TensorOverview, ...]
+) -> Overview:
+    cut = _Facts(values["cut"], folder / RECORD_FILE)
     return Overview(
         source=folder,
         origin="model",
-        inputs={role: document[role] for role in ("base", "target")},
-        options=document["options"],
+        inputs={role: values[role] for role in ("base", "target")},
+        options=values["options"],
         elements=record.region_elements,
         unchanged_share=cut.share("unchanged_share"),
         zero_base_share=cut.share("zero_base_share"),
@@ -124,10 +154,10 @@ class _Facts:
         )
 
 
-def _read_tensors(folder: Path) -> tuple[TensorOverview, ...]:
+def _read_tensors(folder: Path, allowance: Allowance) -> tuple[TensorOverview, ...]:
     """Read both tables of tensors, which have the same rows."""
-    means = _read_table(folder / SUMMARY_FILE, _SUMMARY_HEAD)
-    stats = _read_table(folder / SHARES_FILE, _STATS_HEAD)
+    means = _read_table(folder / SUMMARY_FILE, _SUMMARY_HEAD, allowance)
+    stats = _read_table(folder / SHARES_FILE, _STATS_HEAD, allowance)
     if [(row[0], row[3]) for row in means] != [(row[0], row[3]) for row in stats]:
         raise CheckpointError(
             f"{folder / SHARES_FILE}: its tensors are not those of {SUMMARY_FILE}: one of the two "
@@ -146,9 +176,9 @@ def _read_tensors(folder: Path) -> tuple[TensorOverview, ...]:
     return tuple(tensors)
 
 
-def _read_table(path: Path, head: Sequence[str]) -> list[list[str]]:
+def _read_table(path: Path, head: Sequence[str], allowance: Allowance) -> list[list[str]]:
     try:
-        text = read_document(path).decode("utf-8", "surrogatepass")
+        text = allowance.read(path, weigh_table).decode("utf-8", "surrogatepass")
     except CheckpointError as error:
         raise CheckpointError(f"{error}; {_COPY_AGAIN}") from error
     except UnicodeDecodeError as error:

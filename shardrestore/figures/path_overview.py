@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import CheckpointError, RequestError
 from ..options.table import DEFAULT_PERCENT, Options
 from ..profile.file import Profile
-from ..request import Request, make_request, refuse_other_score
+from ..request import Request, allow_documents, make_request, refuse_other_score
 from .detail import Detail
 from .folder_overview import overview_of_folder
 from .overview import Overview
@@ -23,6 +24,7 @@ def overview_of(
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
     score: str | None = None,
+    max_memory_bytes: int = sys.maxsize,
 ) -> Overview:
     """Return the overview of a profile or of a finished model.
 
@@ -38,6 +40,8 @@ def overview_of(
         ``top`` or ``bottom``, or both; ``top`` if left out.
     score : str, optional
         What its weights must be ranked by; whatever they are if left out.
+    max_memory_bytes : int
+        Budget of the process: what it leaves is for documents.
 
     Raises
     ------
@@ -47,15 +51,17 @@ def overview_of(
         If there is no such path, or the folder is no finished model or a damaged one.
     ProfileError
         If the file is no profile or a damaged one.
+    MemoryBudgetError
+        If what is to be parsed is too large.
     """
     place = _find(path)
     if os.path.isdir(place):
         _refuse_cuts(place, percents, region, strategy)
-        overview = overview_of_folder(place)
+        overview = overview_of_folder(place, allow_documents(max_memory_bytes))
         refuse_other_score(place, overview.score, score)
         return overview
     request = _make_request(percents, region, strategy)
-    with Profile(place) as profile:
+    with Profile(place, allowance=allow_documents(max_memory_bytes)) as profile:
         refuse_other_score(place, profile.contents.scoring.score, score)
         return overview_of_profile(
             profile,
@@ -72,6 +78,7 @@ def detail_of(
     region: str | Sequence[str] | None = None,
     strategy: str | Sequence[str] | None = None,
     score: str | None = None,
+    max_memory_bytes: int = sys.maxsize,
 ) -> tuple[Overview, Detail | None]:
     """Return the overview of a profile or of a finished model, and what a page shows beside it.
 
@@ -80,11 +87,11 @@ def detail_of(
     place = _find(path)
     if os.path.isdir(place):
         _refuse_cuts(place, percents, region, strategy)
-        overview = overview_of_folder(place)
+        overview = overview_of_folder(place, allow_documents(max_memory_bytes))
         refuse_other_score(place, overview.score, score)
         return overview, None
     request = _make_request(percents, region, strategy)
-    with Profile(place) as profile:
+    with Profile(place, allowance=allow_documents(max_memory_bytes)) as profile:
         refuse_other_score(place, profile.contents.scoring.score, score)
         return detail_of_profile(
             profile,

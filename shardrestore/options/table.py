@@ -388,7 +388,7 @@ class VerifyOptions(InputOptions, total=False):
             more=f"None means {DEFAULT_MAX_MEMORY}, plus what the process holds already and the "
             "command line does not.",
         ),
-        Argument(commands=READS, metavar="SIZE", default=DEFAULT_MAX_MEMORY),
+        Argument(commands=(*READS, *SHOWS), metavar="SIZE", default=DEFAULT_MAX_MEMORY),
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.document import read_document
+from ..checkpoint.allowance import Allowance
 from ..documents import encode_json, key, to_json
 from ..errors import CheckpointError
 from ..names import UPLOADED_FILE
@@ -67,19 +67,21 @@ class Uploaded:
         )
 
 
-def read_uploaded(folder: Path) -> Uploaded | None:
+def read_uploaded(folder: Path, allowance: Allowance | None = None) -> Uploaded | None:
     """Return the note of a folder; None if there is none.
 
     Raises
     ------
     CheckpointError
         If it is damaged.
+    MemoryBudgetError
+        If parsing it takes more than `allowance` has left.
     """
     path = folder / UPLOADED_FILE
     if not os.path.lexists(path):
         return None
     try:
-        document = json.loads(read_document(path))
+        document = json.loads((allowance or Allowance()).read(path))
         if document["format"] != UPLOADED_FORMAT:
             raise ValueError("another format")
         return Uploaded(

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..checkpoint.allowance import Allowance
+from ..checkpoint.document import weigh_document
 from ..checkpoint.folder import read_header
 from ..checkpoint.header import Header, encode_header
 from ..checkpoint.source import LocalFile
@@ -102,23 +104,34 @@ class Profile:
     path : Path
     granularity : Granularity
         Whose segments it must be of.
+    allowance : Allowance, optional
+        What parsing its header and its text may take.
 
     Raises
     ------
     ProfileError
         If the file is missing, damaged, edited, of other segments, or no profile.
+    MemoryBudgetError
+        If it is too large to be parsed.
     """
 
-    def __init__(self, path: Path, granularity: Granularity = DEFAULT_GRANULARITY) -> None:
+    def __init__(
+        self,
+        path: Path,
+        granularity: Granularity = DEFAULT_GRANULARITY,
+        allowance: Allowance | None = None,
+    ) -> None:
         self.path = path
+        allowance = allowance or Allowance()
         try:
             self._source = LocalFile(path)
         except CheckpointError as error:
             raise ProfileError(f"profile {error}") from error
         try:
-            header = self._read_header()
+            header = self._read_header(allowance)
             text = (header.metadata or {}).get(_TEXT, "")
             self._check_bytes(header, text)
+            allowance.take(weigh_document(text.encode("utf-8", "surrogatepass")), str(path))
             self.contents = self._decode(text, granularity.segment_elements)
             self.memory_bytes = 4 * len(header.raw) + _TENSOR_BYTES * len(self.contents.tensors)
             arrays = [self._read_array(header, name) for name in _PER_SEGMENT]
@@ -177,8 +190,8 @@ class Profile:
     def _damaged(self, why: str) -> str:
         return f"profile {self.path}: {why}: scan again"
 
-    def _read_header(self) -> Header:
-        header = read_header(self._source)
+    def _read_header(self, allowance: Allowance) -> Header:
+        header = read_header(self._source, allowance)
         found = [(name, entry.dtype) for name, entry in header.tensors.items()]
         if _TEXT not in (header.metadata or {}) or sorted(found) != sorted(_ARRAYS):
             raise ProfileError(

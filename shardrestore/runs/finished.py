@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..checkpoint.document import read_document
+from ..checkpoint.allowance import Allowance
 from ..errors import CheckpointError
-from ..figures.folder_overview import overview_of_folder
+from ..figures.folder_overview import read_reports
 from ..figures.model import (
     ChangeFigures,
     Choice,
-    CutFigures,
     KeyRange,
     ModelFigures,
-    ScoreFigures,
     TensorResult,
     TieFigures,
 )
-from ..names import CHECKSUM_FILE, RECORD_FILE, STAGING_FOLDER, STATISTICS_FILE
+from ..figures.score_report import read_scores
+from ..names import CHECKSUM_FILE, RECORD_FILE, STAGING_FOLDER
 from ..output.staging import Staging
 from ..output.uploaded import read_uploaded
 from ..plan.goal import Goal
-from ..selection.histogram import ScoreStatistics
+from ..request import allow_documents
 from .session import Session
 from .sink import ShardSink
 from .workspace import take_up
@@ -82,20 +80,20 @@ def read_figures(session: Session, outputs: Sequence[Path]) -> tuple[ModelFigure
 
 
 def _read(session: Session, goal: Goal, output: Path) -> ModelFigures:
-    overview = overview_of_folder(output)
-    record = json.loads(read_document(output / RECORD_FILE))
     request = session.request
+    allowance = allow_documents(request.limits.max_memory_bytes)
+    reports = read_reports(output, allowance)
     asked = {
         "base": session.base.identity(),
         "target": session.target.identity(),
         "options": request.record(goal.region.name, goal.strategy, goal.percent),
     }
-    if {key: record.get(key) for key in asked} != asked:
+    if {key: reports.values.get(key) for key in asked} != asked:
         raise CheckpointError(f"{output}: holds another restoration")
     _check_age(session, output)
-    _check_complete(session, output)
-    cut = record["cut"]
-    statistics = json.loads(read_document(output / STATISTICS_FILE))
+    _check_complete(session, output, allowance)
+    scores = read_scores(output, allowance)
+    record, overview = reports.record, reports.overview
     return ModelFigures(
         choice=Choice(
             region=goal.region.name,
@@ -103,23 +101,15 @@ def _read(session: Session, goal: Goal, output: Path) -> ModelFigures:
             percent=goal.percent,
             score=request.scoring.score,
         ),
-        cut=CutFigures(
-            region_elements=cut["region_elements"],
-            selected_elements=cut["selected_elements"],
-            threshold=cut["threshold"],
-            exact=cut["exact"],
-        ),
-        tie_keys=KeyRange(first=cut["tie_first_key"], count=cut["tie_keys"]),
-        ties=TieFigures(count=cut["ties"], taken=cut["ties_taken"]),
+        cut=overview.cuts[0].figures,
+        tie_keys=KeyRange(first=record.tie_first_key, count=record.tie_keys),
+        ties=TieFigures(count=record.ties, taken=record.ties_taken),
         changes=ChangeFigures(
-            unchanged_share=cut["unchanged_share"],
-            zero_base_share=cut["zero_base_share"],
-            nonfinite=cut["nonfinite_weights"],
+            unchanged_share=overview.unchanged_share,
+            zero_base_share=overview.zero_base_share,
+            nonfinite=overview.nonfinite,
         ),
-        scores=ScoreFigures(
-            total=_statistics(statistics["total_rel_diffs"]),
-            selected=_statistics(statistics["selected_rel_diffs"]),
-        ),
+        scores=scores,
         tensors=tuple(
             TensorResult(
                 name=tensor.name,
@@ -146,9 +136,9 @@ def _check_age(session: Session, output: Path) -> None:
                 raise CheckpointError(f"{output}: older than {shard.source.where}")
 
 
-def _check_complete(session: Session, output: Path) -> None:
+def _check_complete(session: Session, output: Path, allowance: Allowance) -> None:
     """Refuse a folder that lacks one of the shards; what is in them is for ``verify``."""
-    uploaded = read_uploaded(output)
+    uploaded = read_uploaded(output, allowance)
     for shard in session.work.shards:
         path = output / shard.filename
         if uploaded and uploaded.nbytes.get(shard.filename) == shard.nbytes:
@@ -160,8 +150,3 @@ def _check_complete(session: Session, output: Path) -> None:
     for name in names:
         if not (output / name).is_file():
             raise CheckpointError(f"{output / name}: missing")
-
-
-def _statistics(values: dict[str, float | None]) -> ScoreStatistics:
-    """Return statistics; what JSON could not hold was no finite number."""
-    return ScoreStatistics(**{key: float("nan") if v is None else v for key, v in values.items()})

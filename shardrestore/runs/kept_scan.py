@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from ..checkpoint.allowance import Allowance
 from ..errors import ProfileError
 from ..names import SCAN_FILE
 from ..output.admission import exists
@@ -34,5 +35,6 @@ def open_kept_scan(session: Session, staging: Staging) -> Profile | None:
     path = staging.folder / SCAN_FILE
     if exists(path):
         with suppress(ProfileError):
-            return Profile(path, session.request.granularity)
+            allowance = Allowance(session.request.limits.max_memory_bytes)
+            return Profile(path, session.request.granularity, allowance)
     return None

@@ -24,6 +24,7 @@ def make_report(
     region: str | Sequence[str] | None,
     strategy: str | Sequence[str] | None,
     score: str | None,
+    max_memory_bytes: int,
     png: bool,
     overwrite: bool,
 ) -> tuple[Path, ...]:
@@ -34,7 +35,7 @@ def make_report(
     source : str or path-like
     output : Path
         The page to write; pictures lie beside it.
-    percents, region, strategy, score
+    percents, region, strategy, score, max_memory_bytes
         As for ``overview_of``.
     png, overwrite : bool
 
@@ -51,7 +52,12 @@ def make_report(
     if png:
         check_renderer()
     overview, detail = detail_of(
-        source, percents=percents, region=region, strategy=strategy, score=score
+        source,
+        percents=percents,
+        region=region,
+        strategy=strategy,
+        score=score,
+        max_memory_bytes=max_memory_bytes,
     )
     if output.suffix not in (".html", ".htm"):
         raise OutputError(f"{output}: a report is an HTML file: name it {output.name}.html")

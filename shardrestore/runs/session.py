@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
+from ..checkpoint.allowance import Allowance
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
 from ..engine.job import Job
@@ -69,7 +70,13 @@ class ModelSession:
             refuse_same(self.base, self.target)
             self.profile = None
             if request.profile is not None:
-                self.profile = stack.enter_context(Profile(request.profile, request.granularity))
+                self.profile = stack.enter_context(
+                    Profile(
+                        request.profile,
+                        request.granularity,
+                        Allowance(request.limits.max_memory_bytes),
+                    )
+                )
             device = device or find_device(
                 request.devices, request.max_memory_bytes, request.scoring.score
             )

@@ -6,7 +6,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from ..checkpoint.document import read_document
+from ..checkpoint.allowance import Allowance
+from ..checkpoint.document import weigh_table
 from ..checkpoint.entry import show_name
 from ..errors import CheckpointError
 from ..names import CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE
@@ -15,7 +16,12 @@ from .findings import Findings
 
 
 def check_checksums(
-    folder: Path, expected: Collection[str], findings: Findings, *, promised: bool
+    folder: Path,
+    expected: Collection[str],
+    findings: Findings,
+    allowance: Allowance,
+    *,
+    promised: bool,
 ) -> None:
     """Compare every file of an output with its checksum in ``SHA256SUMS``.
 
@@ -25,6 +31,8 @@ def check_checksums(
     expected : collection of str
         Names of its files.
     findings : Findings
+    allowance : Allowance
+        What parsing them may take.
     promised : bool
         Whether the record says that there are checksums.
     """
@@ -34,7 +42,7 @@ def check_checksums(
             findings.add(f"{path}: missing, though the model was written with --checksum")
         return
     try:
-        recorded = parse_checksums(read_document(path), str(path))
+        recorded = parse_checksums(allowance.read(path, weigh_table), str(path))
     except CheckpointError as error:
         findings.add(str(error))
         return

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..checkpoint.document import read_document, weigh_document
+from ..checkpoint.allowance import Allowance
+from ..checkpoint.document import weigh_document
 from ..checkpoint.entry import show_name
 from ..checkpoint.folder import Checkpoint, weigh_headers
 from ..checkpoint.header import Header, header_length, parse_header
@@ -64,7 +65,7 @@ class OutputFolder:
 
 
 def open_output(
-    folder: Path, target: Checkpoint, cast: str | None, findings: Findings
+    folder: Path, target: Checkpoint, cast: str | None, findings: Findings, allowance: Allowance
 ) -> OutputFolder:
     """Open an output's shards, and note in what its files differ from what they must be.
 
@@ -77,18 +78,22 @@ def open_output(
         Format that floating tensors must have; None: headers must be the
         target's, byte for byte.
     findings : Findings
+    allowance : Allowance
+        What parsing its index may take.
 
     Raises
     ------
     CheckpointError
         If a file cannot be opened or read. One that is missing or damaged is a
         finding.
+    MemoryBudgetError
+        If its index is too large to be parsed.
     """
     opened = OutputFolder()
     try:
         for shard in target.shards:
             _open_shard(opened, folder, shard, cast, findings)
-        opened.document_bytes = _check_index(folder, target, cast, findings)
+        opened.document_bytes = _check_index(folder, target, cast, findings, allowance)
     except BaseException:
         opened.__exit__()
         raise
@@ -190,7 +195,9 @@ def _place(
         findings.add(f"{source.where}: tensor {show_name(name)}: the target's shard has none")
 
 
-def _check_index(folder: Path, target: Checkpoint, cast: str | None, findings: Findings) -> int:
+def _check_index(
+    folder: Path, target: Checkpoint, cast: str | None, findings: Findings, allowance: Allowance
+) -> int:
     """Compare what an index says; return the memory that reading it took.
 
     Its meaning counts, not its bytes: white space and escapes may differ.
@@ -201,7 +208,7 @@ def _check_index(folder: Path, target: Checkpoint, cast: str | None, findings: F
     if not path.is_file():
         findings.add(f"{path}: missing: the target has one")
         return 0
-    text = read_document(path)
+    text = allowance.read(path)
     try:
         weight_map = parse_index(text, str(path))
     except CheckpointError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from ..checkpoint.document import read_document
+from ..checkpoint.allowance import Allowance
 from ..checkpoint.entry import show
 from ..errors import CheckpointError
 from ..formats import CASTS
@@ -90,17 +90,34 @@ class Record:
     notes: tuple[Note, ...]
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path, allowance: Allowance | None = None) -> Record:
     """Read the record of a finished model folder.
 
     Parameters
     ----------
     folder : Path
+    allowance : Allowance, optional
+        What parsing it may take.
 
     Raises
     ------
     CheckpointError
         If there is none, or none that this version can read.
+    MemoryBudgetError
+        If it is too large to be parsed.
+    """
+    return parse_record(read_values(folder, allowance), folder)
+
+
+def parse_record(values: Mapping[str, Any], folder: Path) -> Record:
+    """Return the record that ``read_values`` has read; errors are those of ``read_record``."""
+    return _parse(values, str(folder / RECORD_FILE))
+
+
+def read_values(folder: Path, allowance: Allowance | None = None) -> Mapping[str, Any]:
+    """Read all that a record holds, of which only the format has been checked.
+
+    Parameters and errors are those of ``read_record``.
     """
     path = folder / RECORD_FILE
     if not folder.is_dir():
@@ -108,10 +125,10 @@ def read_record(folder: Path) -> Record:
     if not path.is_file():
         raise CheckpointError(f"{path}: missing: {_explain_absence(folder)}")
     try:
-        document = json.loads(read_document(path))
+        document = json.loads((allowance or Allowance()).read(path))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged, not JSON: {error}; {_ADVICE}") from error
-    return _parse(_check_format(document, path), str(path))
+    return _check_format(document, path)
 
 
 def _explain_absence(folder: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ..checkpoint.allowance import Allowance
 from ..checkpoint.folder import Checkpoint
 from ..documents import rounded, unless
 from ..errors import CheckpointError, MemoryBudgetError
@@ -26,7 +27,7 @@ from ..output.uploaded import read_uploaded
 from ..pairing.pairs import Pairing
 from ..plan.memory import Sizing, count_downloads
 from ..plan.segment import Segment, split_pairs, twin_segments
-from ..request import refuse_other_score
+from ..request import allow_documents, refuse_other_score
 from ..scores import DEFAULT_SCORE, SCORES
 from ..selection.score import score_of_key
 from .blocks import Blocks
@@ -146,10 +147,11 @@ def verify_folder(
     folder, findings = _folder(output), Findings()
     runtime_bytes = measure_runtime()  # before anything is opened: that is counted by itself
     try:
-        record = read_record(folder)
+        allowance = allow_documents(max_memory_bytes)
+        record = read_record(folder, allowance)
         refuse_other_score(folder, record.scoring.score, score)
         _check_record(record, findings)
-        _refuse_uploaded(folder, record)
+        _refuse_uploaded(folder, record, allowance)
         with (
             open_inputs(
                 record,
@@ -158,7 +160,7 @@ def verify_folder(
                 max_memory_bytes=max_memory_bytes,
                 follow_links=follow_links,
             ) as (opened_base, opened_target),
-            open_output(folder, opened_target, record.scoring.cast, findings) as opened,
+            open_output(folder, opened_target, record.scoring.cast, findings, allowance) as opened,
         ):
             downloads = plan_downloads(opened_base, opened_target, streamed, side_files=True)
             watched = observer or SilentObserver()
@@ -171,7 +173,7 @@ def verify_folder(
                 with downloads.checking() as content:
                     content.finish()
             expected = check_side_files(folder, opened_target, record.scoring.cast, findings)
-            check_checksums(folder, expected, findings, promised=record.checksum)
+            check_checksums(folder, expected, findings, allowance, promised=record.checksum)
             verifier = _Verifier(
                 opened_base, opened_target, opened, record, findings, granularity, kernel_set
             )
@@ -352,9 +354,9 @@ class _Checker:
         return self._region.compare(segment, placed, first_tie)
 
 
-def _refuse_uploaded(folder: Path, record: Record) -> None:
+def _refuse_uploaded(folder: Path, record: Record, allowance: Allowance) -> None:
     """Refuse a folder whose weights were deleted after their upload; say where they are."""
-    uploaded = read_uploaded(folder)
+    uploaded = read_uploaded(folder, allowance)
     names = [shard.name for shard in record.target.shards]
     if uploaded is not None and not all((folder / name).is_file() for name in names):
         raise CheckpointError(uploaded.describe(folder))
