@@ -16,8 +16,8 @@ from ..names import INDEX_FILE, SINGLE_FILE
 from .entry import show_name
 from .weights import find_numbered, find_weights
 
-MAX_LISTED_DEPTH = 4
-"""How deep a folder is looked into: snapshots lie so deep below the root of a cache."""
+MAX_LISTED_DEPTH = 5
+"""How deep a folder is looked into: files of snapshots lie so deep below HF_HOME."""
 MAX_LISTED_FILES = 10_000
 """How many names are looked at: any folder of a disk may be named by mistake."""
 

@@ -19,7 +19,7 @@ _METHODS = {
     "GPTQ or AWQ": re.compile(r".*\.(?:qweight|qzeros|g_idx)"),
     "MXFP4": re.compile(r".*_proj_blocks"),
     "compressed-tensors": re.compile(r".*\.weight_packed"),
-    "FP8": re.compile(r".*\.?weight_scale(?:_inv)?"),
+    "FP8 or FP4": re.compile(r".*\.?weight_scale(?:_inv)?"),
 }
 """Names that a method stores beside its codes, or its codes under; checked in this order."""
 

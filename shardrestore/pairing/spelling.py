@@ -20,7 +20,8 @@ from ..checkpoint.entry import show_name
 from ..notes import Note
 
 _WRAPPER = re.compile(
-    r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\."
+    r"(?:(?<=\.)|^)"
+    r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module|_?module)\."
 )
 _OLD_LEAVES = {
     "gamma": "weight",

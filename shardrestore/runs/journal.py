@@ -111,7 +111,7 @@ class Journal:
         for line in text.splitlines(keepends=True):
             try:
                 document = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 document = None
             if not isinstance(document, dict):
                 if line.endswith(b"\n"):

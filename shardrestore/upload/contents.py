@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import read_document
+from ..checkpoint.sidefile import MAX_DEPTH
 from ..documents import encode_json
+from ..errors import CheckpointError
 from ..names import CHECKSUM_FILE, RECORD_FILE, UPLOADED_FILE
 from ..output.checksum import encode_checksums, parse_checksums
 from ..report.card import name_input
@@ -52,14 +54,19 @@ def make_public(files: Mapping[str, Path]) -> Contents:
     return contents
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, depth: int = 0) -> Iterator[Path]:
     """Yield regular files; links to files are followed, links to folders are not."""
+    if depth > MAX_DEPTH:
+        raise CheckpointError(
+            f"{folder.parents[depth - 1]}: holds folders more than {MAX_DEPTH} deep, which no "
+            "model has: move them elsewhere"
+        )
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
+                yield from _walk(Path(entry.path), depth + 1)
             elif entry.is_file():
                 yield Path(entry.path)
 

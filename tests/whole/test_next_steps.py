@@ -200,6 +200,8 @@ def repair(*needed: str) -> Follow:
 FOLDERS = (
     Row("a_cache_of_the_hub", within("models--acme--sft/snapshots/0123abc"),
         "a folder of the Hub's cache", named),
+    Row("the_home_of_the_hub", within("hub/models--acme--sft/snapshots/0123abc"),
+        "a folder of the Hub's cache", named),
     Row("a_repository_in_the_cache",
         all_of(within("snapshots/0123abc"), files("refs/main", "blobs/aaaa")),
         "a folder of the Hub's cache; models lie in snapshots/0123abc", named),

@@ -78,7 +78,7 @@ QUANTISED = {
     "bitsandbytes_without_config": (bitsandbytes, None, "bitsandbytes, 4 bits"),
     "eight_bits_without_config": (eight_bits, None, "bitsandbytes, 8 bits"),
     "gptq_without_config": (gptq, None, "GPTQ or AWQ"),
-    "fp8_without_config": (fp8, None, "FP8"),
+    "fp8_without_config": (fp8, None, "FP8 or FP4"),
 }  # fmt: skip
 
 

@@ -29,7 +29,10 @@ NAMES = [
     "model.norm.weight",
     "lm_head.weight",
 ]
-WRAPPERS = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"]
+WRAPPERS = [
+    *("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"),
+    *("_forward_module", "_module"),  # of Lightning around DeepSpeed, of Opacus
+]
 
 
 def wrap(name: str, places: list[tuple[int, str]]) -> str:

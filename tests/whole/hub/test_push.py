@@ -798,6 +798,16 @@ def test_a_run_whose_weights_were_deleted_names_no_push_that_would_fail(
     assert "the model is complete" not in stderr
 
 
+def test_a_trap_of_folders_ends_in_one_message(alice: HubClient, scene: Scene) -> None:
+    restore(scene)
+    place = scene.output
+    for _ in range(40):
+        place /= "a"
+    place.mkdir(parents=True)
+    with pytest.raises(shardrestore.CheckpointError, match=r"out: holds folders more than 32 deep"):
+        shardrestore.push(scene.output, ID)
+
+
 def test_an_interrupted_push_can_be_repeated(hub: Hub, alice: HubClient, scene: Scene) -> None:
     restore(scene)
     hub.fail(Fault(path=".", method="PUT", server="storage", after=1, delay_seconds=60))
