@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoint.entry import show_name
 from ..errors import OutputError
 from ..inputs.download import Downloads, Need
 from ..names import (
@@ -18,9 +19,12 @@ from ..names import (
     REPORT_FILES,
     STAGING_FOLDER,
     UNFINISHED_FOLDER,
+    UPLOADED_FILE,
 )
 from ..output.admission import check_output, check_places
 from ..output.card import output_name
+from ..output.foreign import find_foreign_files
+from ..output.publication import find_old_weights
 from ..output.writer import existing_parent, free_bytes
 from ..plan.work import Work
 from .journal import Journal
@@ -47,10 +51,7 @@ def check_outputs(outputs: Sequence[Path], session: Session, *, one_by_one: bool
     CheckpointError
         If a side file of the target cannot be read.
     """
-    target, work = session.target, session.work
-    names = [output_name(file.name) for file in target.side_files.copied]
-    names += [*REPORT_FILES, PAGE_FILE, CARD_FILE, CHECKSUM_FILE, *filter(None, [target.index])]
-    names += [shard.filename for shard in work.shards]
+    target, names = session.target, list_files(session)
     for output in outputs:
         for role, checkpoint in (("base", session.base), ("target", target)):
             refuse_overlap(output, role, checkpoint, names)
@@ -61,6 +62,35 @@ def check_outputs(outputs: Sequence[Path], session: Session, *, one_by_one: bool
     resumes = session.request.resume
     needs = find_needs(outputs, session, one_by_one=one_by_one, resumes=resumes)
     check_disk(outputs[0], needs, session.downloads)
+
+
+def list_files(session: Session) -> list[str]:
+    """Return the names of all files that a run may write into an output."""
+    target = session.target
+    return [
+        *(output_name(file.name) for file in target.side_files.copied),
+        *(*REPORT_FILES, PAGE_FILE, CARD_FILE, CHECKSUM_FILE),
+        *filter(None, [target.index]),
+        *(shard.filename for shard in session.work.shards),
+    ]
+
+
+def remark_on_foreign_files(output: Path, session: Session) -> Iterator[str]:
+    """Say that files will stay beside a model that are no part of it, if there are any.
+
+    An adapter of the model that it replaces, for example, would be applied to it.
+    """
+    if not session.request.overwrite:
+        return
+    leaving = [*find_old_weights(output), CHECKSUM_FILE, PAGE_FILE, UPLOADED_FILE]
+    foreign = find_foreign_files(output, {*list_files(session), *leaving})
+    if foreign:
+        listed = ", ".join(map(show_name, foreign[:3]))
+        more = f" and {len(foreign) - 3:,} more" if len(foreign) > 3 else ""
+        yield (
+            f"{output}: {listed}{more}: no part of the new model, and not replaced by it: move "
+            "elsewhere what does not belong beside it"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ from .folder import FolderWriter
 from .identity import describe_run
 from .journal import Prepared, ShardFinished
 from .kept_scan import keep_scan, open_kept_scan
-from .outputs import check_outputs
+from .outputs import check_outputs, remark_on_foreign_files
 from .pages import detail_regions
 from .preparation import prepare
 from .session import Session
@@ -185,6 +185,9 @@ class Runner:
 
     def carry_out(self) -> tuple[Restoration, ...]:
         """Do all that an earlier run has not done already, in order."""
+        for staging in self.workspace.stagings:
+            for remark in remark_on_foreign_files(staging.output, self.session):
+                self.context.observer.note(remark)
         moves = self.workspace.moves
         models: Sequence[ModelFigures] = ()
         if moves is None:

@@ -61,9 +61,11 @@ class Workspace:
         numbers = {shard.filename: number for number, shard in enumerate(self.shards)}
         with self.journal.reading():
             return {
-                numbers[step.name]: step.result()
+                number: step.result()
                 for step in self.journal.steps()
-                if isinstance(step, ShardFinished) and (step.name in held or self._is_staged(step))
+                if isinstance(step, ShardFinished)
+                for number in [numbers[step.name]]  # a whole journal names no other shard
+                if step.name in held or self._is_staged(step)
             }
 
     def _is_staged(self, step: ShardFinished) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.document import read_document
+from ..checkpoint.links import find_homes
 from ..checkpoint.sidefile import MAX_DEPTH
 from ..documents import encode_json
 from ..errors import CheckpointError
@@ -27,12 +28,30 @@ def find_contents(output: Path) -> Contents:
 
 
 def list_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder by their name in it, except hidden ones and the note."""
-    return {
+    """Return the files of a folder by their name in it, except hidden ones and the note.
+
+    Raises
+    ------
+    CheckpointError
+        If one of them is a link that leads out of the folder: what is there is not the model's.
+    """
+    files = {
         path.relative_to(folder).as_posix(): path
         for path in sorted(_walk(folder))
         if path != folder / UPLOADED_FILE
     }
+    _refuse_links(folder, files)
+    return files
+
+
+def _refuse_links(folder: Path, files: Mapping[str, Path]) -> None:
+    links = find_homes(folder, follow=False)
+    leading = [path for path in files.values() if path.is_symlink() and not links.allows(path)]
+    if leading:
+        raise CheckpointError(
+            f"{leading[0]}: leads out of the model's folder, to {os.path.realpath(leading[0])}, "
+            "and would be uploaded: put a copy in its place, or remove the link"
+        )
 
 
 def make_public(files: Mapping[str, Path]) -> Contents:

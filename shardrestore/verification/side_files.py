@@ -9,12 +9,12 @@ from pathlib import Path
 from ..checkpoint.config import recast_config
 from ..checkpoint.entry import show_name
 from ..checkpoint.folder import Checkpoint
-from ..checkpoint.links import LinkRule
-from ..checkpoint.sidefile import SideFile, find_files
+from ..checkpoint.sidefile import SideFile
 from ..checkpoint.source import LocalFile
 from ..errors import CheckpointError
 from ..names import CARD_FILE, CONFIG_FILE, OWN_FILES
 from ..output.card import output_name
+from ..output.foreign import find_foreign_files
 from .findings import Findings
 
 _BLOCK_BYTES = 1 << 20
@@ -50,7 +50,11 @@ def check_side_files(
     own |= set() if target.index is None else {target.index}
     own |= {CONFIG_FILE} if config is not None else set()
     expected = frozenset({*own, *copies})
-    _find_others(folder, expected, findings)
+    for name in find_foreign_files(folder, expected):
+        findings.add(
+            f"{folder / name}: put there by neither the target nor the restoration: move it "
+            "elsewhere, or copy it into the target and restore again"
+        )
     return expected
 
 
@@ -97,14 +101,3 @@ def _compare_config(path: Path, config: bytes, findings: Findings) -> None:
         source.read_into(0, memoryview(found))
     if found != config:
         findings.add(f"{path}: not the target's, with the format that the weights were cast to")
-
-
-def _find_others(folder: Path, expected: frozenset[str], findings: Findings) -> None:
-    """Note files that are neither the target's nor ours; hidden ones are nobody's."""
-    names = (file.name for file in find_files(folder, LinkRule(homes=None)))
-    for name in sorted(set(names) - expected):
-        if not any(part.startswith(".") for part in name.split("/")):
-            findings.add(
-                f"{folder / name}: put there by neither the target nor the restoration: move it "
-                "elsewhere, or copy it into the target and restore again"
-            )

@@ -292,3 +292,59 @@ def test_the_configuration_of_a_cast_model_is_compared_with_what_it_must_say(
     path.write_text(path.read_text().replace("float16", "float32"))
     (found,) = problems(scene)
     assert f"{path}: not the target's, with the format" in found
+
+
+def test_a_model_in_a_folder_of_its_own_is_no_part_of_the_one_above(finished: Scene) -> None:
+    restore(finished, output=finished.output / "sweep" / "restore_mlp_top_1pct", region="mlp")
+    (finished.output / "sweep" / "restore_mlp_top_1pct" / "more.txt").write_text("x")
+    assert problems(finished) == []
+
+
+# What stays in an output ------------------------------------------------------------------
+
+
+class Notes:
+    """An observer that remembers remarks."""
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+
+    def note(self, remark: str) -> None:
+        self.remarks.append(remark)
+
+    def begin(self, stage: str, total_bytes: int) -> None:
+        pass
+
+    def advance(self, nbytes: int) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+def test_files_of_a_former_model_that_stay_are_said(scene: Scene) -> None:
+    notes = Notes()
+    restore(scene, checksum=True, observer=notes)
+    restore(scene, checksum=True, overwrite=True, observer=notes)
+    assert notes.remarks == []
+    fill(scene.output)
+    restore(scene, overwrite=True, observer=notes)
+    (remark,) = notes.remarks
+    assert "2_Dense/model.safetensors, 2_Dense/pytorch_model.bin, adapter_config.json" in remark
+    assert "no part of the new model" in remark
+
+
+def test_a_link_out_of_a_finished_model_is_not_pushed(
+    scene: Scene, hub: Hub, hub_client: HubClient
+) -> None:
+    hub.tokens = {"hf_alice": "alice"}
+    hub_client.log_in("hf_alice")
+    restore(scene)
+    (scene.output / "notes.txt").symlink_to("../base/config.json")
+    with pytest.raises(CheckpointError, match=r"notes\.txt: leads out of the model's folder"):
+        shardrestore.push(scene.output, "alice/restored")
+    assert not hub.repositories
+    (scene.output / "notes.txt").unlink()
+    (scene.output / "notes.txt").symlink_to("config.json")
+    shardrestore.push(scene.output, "alice/restored")
+    assert "notes.txt" in hub.repositories["alice/restored"].files()

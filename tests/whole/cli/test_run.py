@@ -388,7 +388,9 @@ def test_overwrite_leaves_no_stale_shard_or_index(scene: Scene) -> None:
     write_index(scene.output)
     write_shard(scene.output / SINGLE, {"old": ("F32", (1,), bytes(4))})
     (scene.output / "notes.txt").write_text("mine")
-    scene.run("--overwrite")
+    done = scene.cli("--overwrite")
+    assert done.returncode == 0
+    assert re.search(r"out: notes.txt: no part of the new\s+model", done.stderr)
     assert set(data_of(scene.output)) == {*shard_names(scene.target), INDEX}
     assert (scene.output / "notes.txt").read_text() == "mine"
 
