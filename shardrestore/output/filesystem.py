@@ -20,7 +20,8 @@ _UNSUPPORTED = frozenset(
 )
 """What a file system says that knows no such operation."""
 
-_FAR_BYTES = 1 << 16
+_BEYOND = 8
+"""An offset beyond the end of an empty file; a limit on file sizes may be low."""
 _PROBE, _OTHER_PROBE = ".probe", ".probe.renamed"
 
 
@@ -62,7 +63,7 @@ def try_out(folder: Path) -> None:
     Raises
     ------
     OutputError
-        If the file system cannot write far from a file's end, or rename over a file.
+        If the file system cannot write beyond a file's end, or rename over a file.
     """
     what = "written at any offset"
     try:
@@ -86,7 +87,7 @@ def try_out(folder: Path) -> None:
 def _write_backwards(path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        for offset in (_FAR_BYTES, 0):
+        for offset in (_BEYOND, 0):
             os.pwrite(descriptor, b"x", offset)
     finally:
         os.close(descriptor)
