@@ -61,7 +61,10 @@ GRANULARITIES = st.builds(
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Functions of ``shardrestore``; each takes what its namesake takes."""
+    """Functions of ``shardrestore``; each takes what its namesake takes.
+
+    Except ``verify``: no request says what to verify; it takes what ``verify_folder`` does.
+    """
 
     granularity: Granularity = DEFAULT_GRANULARITY
     kernel_set: str = "cpu"

@@ -273,7 +273,7 @@ def test_a_read_that_fails_in_a_verification_is_one_error_or_finding_that_names_
     folder = pair / "reference-restore"
 
     def verify() -> shardrestore.Verification:
-        return FINE.verify(folder, workers=1, max_memory=BUDGET)
+        return FINE.verify(folder, workers=1, max_memory_bytes=16 << 30)
 
     assert verify().ok
     with counting(FUNCTIONS) as calls:
