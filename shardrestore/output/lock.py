@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError
+from .filesystem import sync_file
 
 
 @contextmanager
@@ -98,6 +99,11 @@ class HeldFolder:
         """Remove a folder within it, with all that it holds, as far as that is possible."""
         with suppress(OSError):  # CPython 3.11 raises some in spite of ignore_errors
             shutil.rmtree(name, ignore_errors=True, dir_fd=self._descriptor)
+
+    def sync(self) -> None:
+        """Wait until the names in it are on disk, as far as the disk can."""
+        with suppress(OSError):
+            sync_file(self._descriptor)
 
     def release(self) -> None:
         """Unlock the folder."""

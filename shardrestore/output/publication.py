@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..checkpoint.config import read_config
 from ..checkpoint.document import read_document
@@ -105,14 +105,14 @@ class Publication:
         """
         self._held.check()
         try:
-            for source, destination in moves:
+            for number, (source, destination) in enumerate(moves):
                 if self._is_done(source, destination):
                     continue
                 if destination == SINGLE_FILE or is_index(destination):
-                    sync_folder(self._output)
+                    self._sync_names(moves[:number])
                 self._rename(source, destination)
             self._check_published(moves)
-            sync_folder(self._output)
+            self._sync_names(moves)
         except BaseException as error:
             self.undo()
             if isinstance(error, OSError):
@@ -127,14 +127,34 @@ class Publication:
         left = destination.startswith(STAGING_FOLDER) and exists(self._output / destination)
         return left or not exists(self._output / source)
 
+    def _sync_names(self, moves: Sequence[Move]) -> None:
+        """Wait until the names that renames have given are on disk, those in subfolders first.
+
+        With a journal the file system does so for all folders at once; ext2 has none.
+        """
+        folders = {folder for _, name in moves for folder in PurePath(name).parents}
+        for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+            if exists(self._output / folder):
+                sync_folder(self._output / folder)
+
+    def is_carried_out(self, moves: Sequence[Move]) -> bool:
+        """Return whether all renames of ``plan_moves`` are done."""
+        return next(self._find_missing(moves), None) is None
+
+    def _find_missing(self, moves: Sequence[Move]) -> Iterator[Path]:
+        """Yield what has not got its name."""
+        for source, destination in moves:
+            place = self._output / destination
+            if source.startswith(STAGING_FOLDER) and not exists(place):
+                yield place
+
     def _check_published(self, moves: Sequence[Move]) -> None:
         """Refuse to end with a file that is neither here nor there."""
-        for source, destination in moves:
-            if source.startswith(STAGING_FOLDER) and not exists(self._output / destination):
-                raise OutputError(
-                    f"{self._output / destination}: was complete in {STAGING_FOLDER} and has "
-                    "vanished from it: start anew with --overwrite"
-                )
+        for place in self._find_missing(moves):
+            raise OutputError(
+                f"{place}: was complete in {STAGING_FOLDER} and has vanished from it: start anew "
+                "with --overwrite"
+            )
 
     def _rename(self, source: str, destination: str) -> None:
         place = self._output / destination

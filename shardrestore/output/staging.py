@@ -229,6 +229,14 @@ class Staging:
     def publish(self, moves: Sequence[Move]) -> None:
         """Carry out renames; until ``finish`` they can be undone. See ``Publication``."""
         self._publication.carry_out(moves)
+        for path in self._created:
+            if path != self.folder:
+                with suppress(PermissionError):  # a folder in which one may write, and not look
+                    sync_folder(path.parent)
+
+    def has_published(self, moves: Sequence[Move]) -> bool:
+        """Return whether everything has the name that `moves` give it."""
+        return self._publication.is_carried_out(moves)
 
     def undo(self) -> None:
         """Take back every rename of ``publish``; see ``Publication``."""
@@ -250,6 +258,7 @@ class Staging:
         if not self._discarded:
             if not self._publication.is_pending:  # otherwise what was moved aside is in there
                 self._held.remove(STAGING_FOLDER)
+                self._held.sync()  # or a power cut brings it back
             self.leave()
 
     def leave(self) -> None:

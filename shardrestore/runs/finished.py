@@ -20,6 +20,7 @@ from ..figures.model import (
 )
 from ..figures.score_report import read_scores
 from ..names import CHECKSUM_FILE, RECORD_FILE, STAGING_FOLDER
+from ..output.card import output_name
 from ..output.staging import Staging
 from ..output.uploaded import read_uploaded
 from ..plan.goal import Goal
@@ -51,7 +52,7 @@ def _clean_up(session: Session, outputs: Sequence[Path], sink: ShardSink) -> boo
         ]
         if stagings:
             workspace = take_up(session, stagings, sink.identity)
-            complete = workspace.moves is not None and sink.is_committed(workspace)
+            complete = workspace.is_published and sink.is_committed(workspace)
             if workspace.journal.begun and not complete:
                 return False
         for staging in reversed(stagings):
@@ -145,8 +146,16 @@ def _check_complete(session: Session, output: Path, allowance: Allowance) -> Non
             continue  # on the Hub, and perhaps deleted here
         if not path.is_file() or path.stat().st_size != shard.nbytes:
             raise CheckpointError(f"{path}: missing, or not of {shard.nbytes:,} bytes")
+    for name in _list_copies(session):
+        if not os.path.lexists(output / name):
+            raise CheckpointError(f"{output / name}: missing, the target has it")
     names = [] if session.target.index is None else [session.target.index]
     names += [CHECKSUM_FILE] if session.request.checksum else []
     for name in names:
         if not (output / name).is_file():
             raise CheckpointError(f"{output / name}: missing")
+
+
+def _list_copies(session: Session) -> list[str]:
+    """Return the names that the target's other files have in an output."""
+    return [output_name(file.name) for file in session.target.side_files.copied]

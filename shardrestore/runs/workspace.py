@@ -50,6 +50,15 @@ class Workspace:
                 raise ValueError("an output is missing")
         return prepared.moves
 
+    @property
+    def is_published(self) -> bool:
+        """Whether all files have got their names: what is hidden is not needed any more."""
+        moves = self.moves
+        return moves is not None and all(
+            staging.has_published(planned)
+            for planned, staging in zip(moves, self.stagings, strict=False)
+        )
+
     def finished(self, held: Collection[str] = ()) -> dict[int, ShardResult]:
         """Return what was done in each shard that is complete, by its number.
 
