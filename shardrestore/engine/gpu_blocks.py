@@ -110,15 +110,14 @@ class BlockLoader:
 
 def split(pair: Pair, block: Block, chunk_elements: int) -> Iterator[Chunk]:
     """Yield a block in chunks, with what is scored and what may be written."""
-    dtypes = (pair.out_dtype,) * 2 if pair.cast else (pair.base.dtype, pair.target.dtype)
     for low in range(0, block.elements, chunk_elements):
         high = low + chunk_elements
         base, target = block.base[low:high], block.target[low:high]
         base_codes = _cast(base, pair.base.dtype, pair.out_dtype)
         target_codes = _cast(target, pair.target.dtype, pair.out_dtype)
-        scored = (base_codes, target_codes) if pair.cast else (base, target)
+        scored = base_codes, target_codes
         if not pair.exact:
-            scored = gpu.widen(scored[0], dtypes[0]), gpu.widen(scored[1], dtypes[1])
+            scored = gpu.widen(base_codes, pair.out_dtype), gpu.widen(target_codes, pair.out_dtype)
         yield Chunk(low, base, target, *scored, base_codes, target_codes)
 
 

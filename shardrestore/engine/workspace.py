@@ -137,18 +137,15 @@ class Workspace:
                 view_codes(self.base_buffer, pair.base.dtype, low, high),
                 view_codes(self.target_buffer, pair.target.dtype, low, high),
             )
-            dtypes = pair.base.dtype, pair.target.dtype
             codes = (
-                self.cast(raw[0], dtypes[0], pair.out_dtype, 0),
-                self.cast(raw[1], dtypes[1], pair.out_dtype, 1),
+                self.cast(raw[0], pair.base.dtype, pair.out_dtype, 0),
+                self.cast(raw[1], pair.target.dtype, pair.out_dtype, 1),
             )
-            if pair.cast:
-                dtypes = pair.out_dtype, pair.out_dtype
-            scored: tuple[Any, Any] = codes if pair.cast else raw
+            scored: tuple[Any, Any] = codes
             if not pair.exact:
                 scored = (
-                    self._caster.values(scored[0], dtypes[0], 0),
-                    self._caster.values(scored[1], dtypes[1], 1),
+                    self._caster.values(codes[0], pair.out_dtype, 0),
+                    self._caster.values(codes[1], pair.out_dtype, 1),
                 )
             yield Chunk(start + low, low, *raw, *scored, *codes)
 

@@ -155,6 +155,8 @@ class ModelFigures:
     """Tensors of the region, in canonical order."""
     notes: tuple[Note, ...]
     """What must not be missed."""
+    is_rounded: bool = field(default=False, metadata=OMITTED)
+    """Whether the base was rounded to the target's format, not both cast as was asked for."""
 
     def module_kinds(self) -> tuple[ModuleKind, ...]:
         """Return what was restored per kind of module, the largest kind first."""

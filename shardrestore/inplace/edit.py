@@ -181,7 +181,7 @@ class _Editor:
         with watch.phase("restore"):
             done = self._restore(placed)
         (goal,) = self._work.goals
-        figures = describe(goal, placed, gathered, done, self._context.job.scoring.score)
+        figures = describe(goal, placed, gathered, done, self._context.job.scoring)
         costs = Costs(
             read_bytes=self._work.read_bytes - self._work.outside_bytes,
             written_bytes=self._changes.nbytes,

@@ -98,9 +98,7 @@ class Pair:
     target: Tensor
     place: Place
     out_dtype: str
-    """Format in the output: the target's, or that of a cast."""
-    cast: bool
-    """Whether both sides are cast to `out_dtype`, and scored in it."""
+    """Format in the output, and in which both sides are scored: the target's, or a cast's."""
     twin: str | None = None
     """For one of several names of the same weights: the name whose selection it repeats."""
 
@@ -110,11 +108,14 @@ class Pair:
         return self.target.name
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether base and target have two formats."""
+        return self.base.dtype != self.target.dtype
+
+    @property
     def exact(self) -> bool:
         """Whether scores are bfloat16, so that a histogram holds them exactly."""
-        if self.cast:
-            return self.out_dtype == "BF16"
-        return self.base.dtype == self.target.dtype == "BF16"
+        return self.out_dtype == "BF16"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +226,6 @@ def survey(
             target=tensor,
             place=locate(tensor.name, tensor.shape, towers),
             out_dtype=scoring.cast or tensor.dtype,
-            cast=scoring.cast is not None,
             twin=None if leader == tensor.name else leader,
         )
         (twins if pair.twin else pairs).append(pair)

@@ -79,6 +79,11 @@ class Work:
         return unite_notes(*(region.notes for region in self.regions))
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether base and target have two formats somewhere in the regions."""
+        return any(pair.is_mixed for region in self.regions for pair in region.pairs)
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of the weight files of one output."""
         return sum(shard.nbytes for shard in self.shards)

@@ -72,11 +72,18 @@ class Contents:
             for start in range(0, tensor.elements, self.segment_elements):
                 yield tensor, min(self.segment_elements, tensor.elements - start)
 
+    @property
+    def is_rounded(self) -> bool:
+        """Whether a base was rounded to its target's format, not both cast as was asked for."""
+        mixed = any(tensor.dtypes[0] != tensor.dtypes[1] for tensor in self.tensors)
+        return mixed and self.scoring.cast is None
+
     def encode(self) -> str:
         """Return the contents as JSON."""
         default = self.scoring.score == DEFAULT_SCORE
         document = {
             "format": FORMAT if default else SCORED_FORMAT,
+            **({"rounded": True} if self.is_rounded else {}),
             **to_json(self),
         }
         return json.dumps(document, separators=(",", ":"))
@@ -122,6 +129,11 @@ def decode_contents(text: str, segment_elements: int) -> Contents:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError("its contents are incomplete or of another kind") from error
+    if contents.is_rounded and document.get("rounded") is not True:
+        raise ValueError(
+            "it scores pairs of two formats in float32, this version of shardrestore in the "
+            "target's format: scan again"
+        )
     names = [tensor.name for tensor in contents.tensors]
     if any(name >= following for name, following in pairwise(names)):
         raise ValueError("its tensors are not in canonical order")

@@ -141,6 +141,7 @@ def _record(
 ) -> dict[str, object]:
     return {
         "format": RECORD_FORMAT if figures.choice.score == DEFAULT_SCORE else SCORED_FORMAT,
+        **({"rounded": True} if figures.is_rounded else {}),
         **inputs,
         "options": options,
         "cut": _RecordedCut(

@@ -21,13 +21,14 @@ from ..passes.cut import PlacedCut
 from ..passes.gather import Gathered
 from ..passes.restore import Restored
 from ..plan.goal import Goal
+from ..scoring import Scoring
 from ..selection.cut import selected_histogram
 from ..selection.histogram import describe_scores
 from .session import ModelSession
 
 
 def describe(
-    goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored, score: str
+    goal: Goal, placed: PlacedCut, gathered: Gathered, done: Restored, scoring: Scoring
 ) -> ModelFigures:
     """Return the figures of one goal.
 
@@ -40,14 +41,16 @@ def describe(
         What pass 1 found.
     done : Restored
         What pass 2 did.
-    score : str
-        What weights were ranked by.
+    scoring : Scoring
+        How weights were scored.
     """
     region, cut = goal.region, placed.cut
     found = gathered.regions[region.name]
     # Counted for random cuts; the others' follow from the region's.
     chosen = done.scores or selected_histogram(found.scores, cut)
-    choice = Choice(region=region.name, strategy=goal.strategy, percent=goal.percent, score=score)
+    choice = Choice(
+        region=region.name, strategy=goal.strategy, percent=goal.percent, score=scoring.score
+    )
     figures = CutFigures(
         region_elements=region.elements,
         selected_elements=cut.selected,
@@ -69,6 +72,7 @@ def describe(
         scores=scores,
         tensors=_describe_tensors(goal, gathered, done),
         notes=(*region.notes, *note_changes(choice, figures, changes, scores)),
+        is_rounded=scoring.cast is None and any(pair.is_mixed for pair in region.pairs),
     )
 
 

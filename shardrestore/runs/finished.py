@@ -125,6 +125,7 @@ def _read(session: Session, goal: Goal, output: Path) -> ModelFigures:
             for tensor in overview.tensors
         ),
         notes=overview.notes,
+        is_rounded=record.is_rounded,
     )
 
 

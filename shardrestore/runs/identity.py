@@ -30,6 +30,8 @@ def describe_run(session: Session, sink: Mapping[str, object]) -> dict[str, Any]
             for goal in session.work.goals
         ],
         "checksum": request.checksum,
+        # What was begun before pairs of two formats were scored in the target's scores otherwise.
+        **({"rounded": True} if session.rounds_base else {}),
         **sink,
     }
 

@@ -270,7 +270,7 @@ class Runner:
             )
             self.session.check_counts(found.cuts, restored)
         return [
-            describe(goal, placed, found.gathered, done, self.request.scoring.score)
+            describe(goal, placed, found.gathered, done, self.request.scoring)
             for goal, placed, done in zip(self.work.goals, found.cuts, restored, strict=True)
         ]
 

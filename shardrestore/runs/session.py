@@ -133,6 +133,11 @@ class ModelSession:
             runtime_bytes=self._runtime_bytes,
         )
 
+    @property
+    def rounds_base(self) -> bool:
+        """Whether base weights are rounded to the target's format, without ``--dtype``."""
+        return self.request.scoring.cast is None and self.work.is_mixed
+
     def untie(self, differences: Mapping[str, int]) -> None:
         """Plan anew where tensors differ that a sample found tied: see ``Ties.split``.
 

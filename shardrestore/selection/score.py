@@ -3,8 +3,8 @@
 A score (see ``scores``) is never negative, so its bit pattern, read as an unsigned
 integer, orders as the score itself. Every score becomes one 31-bit key:
 
-- both weights bfloat16: each step is rounded to bfloat16, as torch does on the
-  CPU; the key is the 16-bit pattern of the score, shifted left by 16;
+- both weights bfloat16, as they are or rounded to it: each step is rounded to bfloat16, as
+  torch does on the CPU; the key is the 16-bit pattern of the score, shifted left by 16;
 - anything else: float32 arithmetic on the exact values; the key is the 31-bit
   pattern of the score.
 

@@ -173,12 +173,11 @@ class Blocks:
         for number, (buffer, dtype) in enumerate(
             ((self._base_buffer, pair.base.dtype), (self._target_buffer, pair.target.dtype))
         ):
+            # Scores are those of what would be written.
             codes: Any = view_codes(buffer, dtype, low, high)
-            if pair.cast:  # scores are those of the cast weights
-                codes = self._caster.cast(codes, dtype, pair.out_dtype, number)
-                dtype = pair.out_dtype
+            codes = self._caster.cast(codes, dtype, pair.out_dtype, number)
             if not pair.exact:
-                codes = self._caster.values(codes, dtype, number)
+                codes = self._caster.values(codes, pair.out_dtype, number)
             sides.append(codes)
         keys = self._keys[: high - low]
         self._kernels.score_keys(self._score, sides[0], sides[1], keys)

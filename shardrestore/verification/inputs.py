@@ -80,7 +80,14 @@ def pair_inputs(record: Record, base: Checkpoint, target: Checkpoint, block_byte
     except RequestError as error:
         raise CheckpointError(f"{record.where}: damaged: {error}") from error
     ties = find_equal(target, admitted, block_bytes, lambda: None)
-    return match(base, target, admitted, record.scoring, ties)
+    pairing = match(base, target, admitted, record.scoring, ties)
+    mixed = record.scoring.cast is None and any(pair.is_mixed for pair in pairing.pairs)
+    if mixed and not record.is_rounded:
+        raise CheckpointError(
+            f"{record.where}: was made by a version that scored pairs of two formats in float32, "
+            "this one scores them in the target's: verify it with the version that wrote it"
+        )
+    return pairing
 
 
 def _open_input(

@@ -62,6 +62,8 @@ class Record:
 
     where: str
     """Name of the file, for messages."""
+    is_rounded: bool
+    """Whether the base was rounded to the target's format before it was scored."""
     base: InputIdentity
     target: InputIdentity
     percent: float
@@ -164,6 +166,7 @@ def _parse(document: Mapping[str, Any], where: str) -> Record:
     strategy = options.take("strategy", _one_of(STRATEGIES))
     record = Record(
         where=where,
+        is_rounded=root.take("rounded", _flag_if_any),
         base=_parse_input(root.open("base")),
         target=_parse_input(root.open("target")),
         percent=options.take("percent", _number),

@@ -122,7 +122,7 @@ def expect(
         for name in sorted(target, key=lambda name: [ord(c) for c in name])
         if in_region(name, region) and name not in twins and not name.startswith(tuple(exclude))
     ]
-    sides = {name: _cast_pair(_partner(base, name), target[name], cast) for name in names}
+    sides = {name: _as_written(_partner(base, name), target[name], cast) for name in names}
     scores = {name: _score(*pair, score) for name, pair in sides.items()}
     empty = [np.empty(0, np.float32)]
     if strategy == "random":
@@ -189,15 +189,10 @@ def _partner(base: Mapping[str, Stored], name: str) -> Stored:
     return base[name]
 
 
-def _cast_pair(base: Stored, target: Stored, cast: str | None) -> tuple[torch.Tensor, torch.Tensor]:
-    if cast is None:
-        return base.values(), target.values()
-    return base.values().to(TORCH_DTYPES[cast]), target.values().to(TORCH_DTYPES[cast])
-
-
 def _as_written(
     base: Stored, target: Stored, cast: str | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both sides in the output's format, in which they are scored, too."""
     dtype = TORCH_DTYPES[cast or target.dtype]
     return base.values().to(dtype), target.values().to(dtype)
 

@@ -365,7 +365,9 @@ def test_a_survey_says_what_can_be_paired_and_why_the_rest_cannot(pair: Pair) ->
     [
         ("BF16", "BF16", "auto", "BF16", True),
         ("BF16", "F32", "auto", "F32", False),
-        ("F32", "BF16", "auto", "BF16", False),
+        ("F32", "BF16", "auto", "BF16", True),
+        ("F16", "BF16", "auto", "BF16", True),
+        ("F32", "F16", "auto", "F16", False),
         ("F16", "F16", "auto", "F16", False),
         ("F32", "F32", "bf16", "BF16", True),
         ("F16", "BF16", "bf16", "BF16", True),
