@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Unpack
 
 import typer
@@ -23,6 +24,8 @@ from .text import (
 
 if TYPE_CHECKING:
     from shardrestore import Options, Plan
+
+_SHOWN_MODULES = 3
 
 
 @takes_options()
@@ -88,6 +91,7 @@ def describe(plan: Plan, repository: str | None = None, *, one_by_one: bool = Fa
         ("base", f"{plan.base} ({format_bytes(plan.base_bytes)})"),
         ("target", f"{plan.target} ({format_bytes(plan.target_bytes)})"),
         *_describe_models(plan),
+        *_describe_stacks(plan),
         *describe_score(plan.models[0].choice),
         ("reads", _describe_reads(plan)),
         ("writes", f"{format_bytes(plan.written_bytes)} of weights"),
@@ -127,6 +131,27 @@ def _describe_models(plan: Plan) -> list[tuple[str, str]]:
         )
         for number, model in enumerate(plan.models)
     ]
+
+
+def _describe_stacks(plan: Plan) -> list[tuple[str, str]]:
+    """Return the blocks that the chosen regions hold, and what of them has no region of its own."""
+    chosen = {model.choice.region for model in plan.models}
+    facts = []
+    for survey in plan.regions:
+        if survey.region not in chosen:
+            continue
+        label = "blocks" if len(chosen) == 1 else survey.region
+        of_tower = Counter(stack.tower for stack in survey.stacks)
+        for stack in survey.stacks:
+            name = f" {stack.name}" if of_tower[stack.tower] > 1 else ""
+            facts.append((label, f"{stack.tower}:{name} {stack.describe()}"))
+        if survey.others:
+            shown = ", ".join([*survey.others][:_SHOWN_MODULES])
+            more = len(survey.others) - _SHOWN_MODULES
+            rest = f" and {more} more" if more > 0 else ""
+            facts.append(("", f"{sum(survey.others.values()):,} neither attention nor mlp:"))
+            facts.append(("", f"{shown}{rest}"))
+    return facts
 
 
 def _describe_download(plan: Plan) -> list[tuple[str, str]]:

@@ -47,6 +47,7 @@ from ..notes import Note
 from ..options.checks import parse_size
 from ..options.option import CommandArgument, Required
 from ..options.table import ModuleOptions, Options, ScanOptions, VerifyOptions, command_arguments
+from ..pairing.layers import Stack
 from ..plan.work import RegionSurvey
 from ..runs.targets import TargetOutcome
 from ..scores import SCORES
@@ -111,6 +112,7 @@ __all__ = [
     "ScoreStatistics",
     "ShardRestoreError",
     "SideFileFigures",
+    "Stack",
     "TargetOutcome",
     "TensorOverview",
     "TensorResult",

@@ -8,15 +8,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from ..checkpoint.config import count_layers
 from ..checkpoint.entry import show_name
 from ..checkpoint.model import Model
 from .problems import Problem, list_indices
-from .towers import BLOCK, NO_TOWERS
+from .towers import BLOCK, NO_TOWERS, TOWERS
 
 # Of a block for multi-token prediction, which many tools leave out: DeepSeek, GLM, Qwen.
 _PREDICTION = re.compile(r"\.(?:eh_proj|enorm|hnorm|shared_head|embed_tokens)\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A numbered run of blocks."""
+
+    tower: str
+    """One of ``TOWERS``."""
+    name: str
+    """What comes before the number: ``model.layers``."""
+    layers: tuple[int, ...]
+    """The numbers, ascending."""
+
+    def describe(self) -> str:
+        """Return the numbers as people write them: ``layers 0-31``."""
+        return f"layers {list_indices(self.layers)}"
+
+
+def list_stacks(places: Iterable[tuple[str, str]]) -> tuple[Stack, ...]:
+    """Return the stacks of tensors, given by name and tower."""
+    stacks: dict[tuple[int, str], set[int]] = {}
+    for name, tower in places:
+        block = BLOCK.search(name)
+        if block is not None:
+            place = TOWERS.index(tower), name[: block.end(1)]
+            stacks.setdefault(place, set()).add(int(block[2]))
+    return tuple(
+        Stack(tower=TOWERS[tower], name=name, layers=tuple(sorted(numbers)))
+        for (tower, name), numbers in sorted(stacks.items())
+    )
+
 
 Stacks = Mapping[str, frozenset[int]]
 """The numbers of the blocks in each stack, by what comes before the number."""

@@ -14,6 +14,7 @@ from ..errors import PairingError, RequestError
 from ..formats import FORMATS
 from ..notes import Note
 from ..scoring import Scoring
+from .constants import is_constant, note_constants
 from .diagnosis import diagnose, find_emptied, note_adapter
 from .layers import compare_layers
 from .problems import NEXT_STEPS, Problem, explain, list_tensors
@@ -208,6 +209,7 @@ def survey(
     pairs: list[Pair] = []
     twins: list[Pair] = []
     problems: list[Problem] = []
+    constants: list[str] = []
     for tensor in target.tensors.values():
         # Tied weights are one tensor with several names: all of it takes part if and
         # only if the first name does, and its elements count once.
@@ -217,6 +219,9 @@ def survey(
         partner = base_by_name.get(leader)
         if partner is None and is_output_head(leader):
             partner = base_head_twin
+        if is_constant(base, partner, target, tensor):
+            constants.append(tensor.name)
+            continue
         problem = refused.get(tensor.name) or _find_problem(partner, tensor)
         if partner is None or problem:
             problems.append(problem or _missing(tensor))
@@ -240,6 +245,7 @@ def survey(
             *_note_apart(target, ties, taken),
             *_note_patterns(leaders, admitted, taken),
             *_note_silence(target, twins),
+            *note_constants(constants),
         ),
     )
     return pairing, tuple(problems)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from ..checkpoint.config import says_tied
 from ..checkpoint.model import Model
 from ..checkpoint.tensor import Tensor
 from ..formats import FORMATS
@@ -105,6 +106,18 @@ def find_ties(target: Model, concerns: Callable[[Tensor, Towers], bool]) -> Ties
         groups += [tuple(names) for names in equal.values() if len(names) > 1]
         apart += _find_apart(ordered, partial(_differ_in_samples, samples, ordered[0]))
     return Ties(groups=tuple(groups), apart=tuple(apart))
+
+
+def suppose_ties(target: Model) -> Ties:
+    """Return what is tied if names and configuration are right; nothing is read."""
+    head_is_tied = says_tied(target.config)
+    groups: dict[object, list[Tensor]] = {}
+    for number, tensors in enumerate(_list_candidates(target, find_towers(target.tensors))):
+        for tensor in tensors:
+            is_head = _table(tensor).is_head and not head_is_tied
+            groups.setdefault((number, is_head), []).append(tensor)
+    names = [tuple(tensor.name for tensor in _order(group)) for group in groups.values()]
+    return Ties(groups=tuple(group for group in names if len(group) > 1))
 
 
 def _list_candidates(target: Model, towers: Towers) -> list[list[Tensor]]:

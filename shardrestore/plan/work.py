@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..granularity import Granularity
 from ..inputs.download import Downloads
 from ..machine.device import Device
 from ..notes import Note, unite_notes
+from ..pairing.layers import Stack, list_stacks
 from ..pairing.pairs import Filter, Pair, Pairing, match, survey
 from ..pairing.problems import Problem
 from ..pairing.regions import REGIONS
@@ -375,6 +376,10 @@ class RegionSurvey:
     elements: int
     problems: tuple[Problem, ...] = field(metadata=key("unpaired"))
     """Tensors of the region that cannot be paired."""
+    stacks: tuple[Stack, ...]
+    """The blocks that it takes weights of."""
+    others: Mapping[str, int]
+    """Elements of its blocks that are neither attention, MLP nor norm, by module."""
 
 
 def survey_regions(
@@ -395,6 +400,18 @@ def survey_regions(
                 tensors=len(pairing.pairs),
                 elements=pairing.elements,
                 problems=problems,
+                stacks=list_stacks((pair.name, pair.place.tower) for pair in pairing.pairs),
+                others=_sum_others(pairing.pairs),
             )
         )
     return tuple(surveys)
+
+
+def _sum_others(pairs: Sequence[Pair]) -> dict[str, int]:
+    """Return elements of mixers and their like by module, the largest first."""
+    elements: dict[str, int] = {}
+    for pair in pairs:
+        if pair.place.layer is not None and pair.place.kind == "other":
+            module = pair.place.module
+            elements[module] = elements.get(module, 0) + pair.target.elements
+    return dict(sorted(elements.items(), key=lambda item: -item[1]))

@@ -15,7 +15,7 @@ from ..figures.side_files import describe_side_files
 from ..inputs.reference import Reference
 from ..output.writer import free_bytes
 from ..pairing.pairs import admitted_by
-from ..pairing.ties import find_ties
+from ..pairing.ties import find_ties, suppose_ties
 from ..plan.work import RegionSurvey, survey_regions
 from ..request import Request
 from .outputs import check_outputs, find_needs
@@ -110,7 +110,9 @@ def _list_models(session: Session, outputs: Sequence[Path]) -> tuple[PlannedMode
 
 def _survey(session: Session) -> tuple[RegionSurvey, ...]:
     admitted, target = session.request.filters[0], session.target
-    ties = find_ties(target, admitted_by([replace(admitted, region="all")]))
+    # Of what is on the Hub, plans read headers alone; what the request needs is known already.
+    wanted = admitted_by([replace(admitted, region="all")])
+    ties = find_ties(target, wanted) if target.on_disk else suppose_ties(target)
     return survey_regions(session.base, target, admitted, session.request.scoring, ties)
 
 

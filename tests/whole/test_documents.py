@@ -144,7 +144,7 @@ def test_a_run_prints_and_records_these_keys(sides: tuple[Path, Path], tmp_path:
 def test_a_plan_prints_these_keys(sides: tuple[Path, Path]) -> None:
     planned = shardrestore.summarize(shardrestore.plan(*sides))
     assert keys(planned) == PLAN
-    assert keys(planned["regions"][0]) == "region tensors elements unpaired"
+    assert keys(planned["regions"][0]) == "region tensors elements unpaired stacks others"
     assert keys(planned["models"][0]) == f"output {CHOICE} region_elements selected_elements"
 
 

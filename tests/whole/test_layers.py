@@ -13,6 +13,7 @@ import pytest
 import shardrestore
 from shardrestore.pairing.layers import find_stacks
 from shardrestore.pairing.problems import list_indices
+from shardrestore_cli.plan import describe
 from tests.support.checkpoints import Layout, store, write_checkpoint
 from tests.support.oracle import Stored, load
 
@@ -142,6 +143,23 @@ def test_blocks_for_multi_token_prediction_are_no_layers(base: Path, tmp_path: P
     assert names == {"model.layers": frozenset(range(8))}
     pruned = write(tmp_path, "with", layers([*BASE, BASE[0]]) | block, num_hidden_layers=8)
     assert shardrestore.plan(pruned, write(tmp_path, "without", layers(TUNED))).notes == ()
+
+
+def test_a_plan_names_the_blocks_and_what_of_them_is_neither_attention_nor_mlp(
+    tmp_path: Path,
+) -> None:
+    mixer = {"model.layers.0.mamba.in_proj.weight": store(BASE[0], "F32")}
+    tower = layers(BASE[:3], "vision_tower.layers")
+    base, target = (
+        write(tmp_path, role, layers(BASE) | mixer | tower) for role in ("base", "target")
+    )
+    planned = shardrestore.plan(base, target)
+    assert [stack.describe() for stack in planned.regions[0].stacks] == ["layers 0-7"]
+    assert planned.regions[0].others == {"in_proj": 64}
+    assert [stack.tower for stack in planned.regions[-1].stacks] == ["language", "vision"]
+    text = describe(planned)
+    assert "language: layers 0-7" in text
+    assert "64 neither attention nor mlp:" in text
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,7 @@ def test_plan_writes_nothing_and_shows_every_region(scene: Scene) -> None:
         "embedding 2 6,144 614",
         "all 21 24,736 2,473",
         "1,843 (10 %) of 18,432",
+        "blocks language: layers 0, 1",
     ):
         assert row in text
     assert re.search(r"disk [\d.]+ MB needed, [\d.]+ [TGM]B free", text)
