@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import RequestError
+from .endpoint import show_endpoint, without_password
 
 HUB_ADDRESS = "hf://"
 """Beginning of the path that names a repository at a commit in records."""
@@ -62,12 +63,14 @@ def parse_repository(text: str) -> Repository | None:
     except ValueError as error:  # ``HfUriError``, and what urllib says of "http://[x"
         if not address:
             return None
-        raise RequestError(f"{text}: not an address on the Hub: {error}") from error
+        shown = without_password(text)
+        reason = str(error).replace(text, shown).replace(constants.ENDPOINT, show_endpoint())
+        raise RequestError(f"{shown}: not an address on the Hub: {reason}") from error
     if uri.type != "model":
-        raise RequestError(f"{text}: a {uri.type} on the Hub, not a model")
+        raise RequestError(f"{without_password(text)}: a {uri.type} on the Hub, not a model")
     if uri.path_in_repo:
         raise RequestError(
-            f"{text}: names {uri.path_in_repo!r} inside {uri.id}: name the repository alone; in a "
-            "revision write %2F for a slash"
+            f"{without_password(text)}: names {uri.path_in_repo!r} inside {uri.id}: name the "
+            "repository alone; in a revision write %2F for a slash"
         )
     return Repository(id=uri.id, revision=uri.revision)

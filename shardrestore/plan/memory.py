@@ -275,7 +275,7 @@ def choose(
     least = projection(workers=1, block_bytes=smallest_block_bytes)
     raise MemoryBudgetError(
         f"{what} at least {format_mib(least)} of memory (one worker, blocks of "
-        f"{smallest_block_bytes >> 10} KiB; {format_mib(runtime_bytes)} of it is Python with "
-        f"its libraries), --max-memory allows {format_mib(limits.max_memory_bytes)}: "
-        f"raise it to {-(-least // MIB)}MiB"
+        f"{smallest_block_bytes >> 10} KiB; {format_mib(runtime_bytes)} of it for Python, "
+        f"its libraries and the lists of files), --max-memory allows "
+        f"{format_mib(limits.max_memory_bytes)}: raise it to {-(-least // MIB)}MiB"
     )

@@ -17,8 +17,10 @@ import huggingface_hub
 import pytest
 
 import shardrestore
-from shardrestore import HubError
+from shardrestore import HubError, RequestError
 from shardrestore.hub import limits
+from shardrestore.hub.endpoint import show_endpoint, show_host, without_password
+from shardrestore.hub.repository import parse_repository
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.support.hub import Fault, Hub
 from tests.support.hub.client import PUSHES, HubClient
@@ -135,15 +137,15 @@ def test_what_is_no_web_address_is_refused_at_once(
     assert time.monotonic() - started < 5
 
 
-def test_a_password_in_the_endpoint_is_written_nowhere(
-    tmp_path: Path, pair: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from shardrestore.hub.endpoint import show_endpoint, show_host, without_password
-
+def test_a_password_in_an_address_is_not_quoted(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = hub.url.replace("http://", "http://alice:hf_pass@")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     assert show_endpoint() == without_password(endpoint) == hub.url
     assert show_host(f"{endpoint}/acme?signature") == hub.url
+    for address in (f"{endpoint}/acme/base/a/b/c", f"{endpoint}/datasets/acme/base", endpoint):
+        with pytest.raises(RequestError) as raised:
+            parse_repository(address)
+        assert "hf_pass" not in str(raised.value)
 
 
 # What does not end
