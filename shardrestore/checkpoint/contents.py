@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from ..names import INDEX_FILE, SINGLE_FILE
 from .entry import show_name
+from .omission import TRAINING
 from .weights import find_numbered, find_weights
 
 MAX_LISTED_DEPTH = 5
@@ -21,11 +22,6 @@ MAX_LISTED_DEPTH = 5
 MAX_LISTED_FILES = 10_000
 """How many names are looked at: any folder of a disk may be named by mistake."""
 
-_STATE = re.compile(
-    r"training_args\.bin|trainer_state\.json|(?:optimizer|scheduler|scaler)\w*\.(?:bin|pt|pth)"
-    r"|rng_state\w*\.pth|random_states_\d+\.pkl|\w+_optim_states\.pt|latest"
-)
-"""What a training keeps beside a model, to go on."""
 _SHARDED_STATE = re.compile(r".+\.distcp|(?:mp|zero_pp)_rank_\w+_states\.pt|zero_to_fp32\.py")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _OTHER_FORMATS = (".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".ot", ".tflite", ".npz", ".nemo")
@@ -102,6 +98,10 @@ def _is_model(names: Sequence[str]) -> bool:
 
 def _is_adapter(names: Sequence[str]) -> bool:
     return any(name.startswith("adapter_model.") or name == "adapter_config.json" for name in names)
+
+
+def _is_state(name: str) -> bool:
+    return TRAINING.applies_to(name, at_top=True)
 
 
 def _has_safetensors(names: Sequence[str]) -> bool:
@@ -209,7 +209,7 @@ def _explain_sharded_state(contents: Contents) -> str | None:
 
 def _explain_pickles(contents: Contents) -> str | None:
     found = [name for name in contents.top if name.endswith(_PICKLES)]
-    found = [name for name in found if not _STATE.fullmatch(name)]
+    found = [name for name in found if not _is_state(name)]
     if not found:
         return None
     usual = [name for name in found if _TRANSFORMERS_PICKLE.fullmatch(name)]
@@ -253,7 +253,7 @@ def _explain_other_format(contents: Contents) -> str | None:
 
 
 def _explain_state(contents: Contents) -> str | None:
-    found = [name for name in contents.top if _STATE.fullmatch(name)]
+    found = [name for name in contents.top if _is_state(name)]
     if not found:
         return None
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from .selection import DEFAULT_POLICY, FilePolicy, SideFiles, select_side_files
 from .shard import Shard
 from .source import ByteSource
 from .tensor import Tensor
-from .weights import find_numbered, find_weights, index_beside
+from .weights import NAMED_WEIGHTS, find_numbered, find_weights, index_beside, read_named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,7 @@ def _read(location: Location, role: str, allowance: Allowance, policy: FilePolic
     found = find_weights(location.names(), config, documents.name(CONFIG_FILE))
     if found is None:
         raise CheckpointError(explain_absence(location.contents()))
+    _check_named(location, config, documents.name(CONFIG_FILE))
     weight_map: dict[str, str] = {}
     if found.index is not None:
         weight_map = parse_index(documents.read(found.index), documents.name(found.index))
@@ -218,13 +219,24 @@ class _Documents:
         return text
 
 
+def _check_named(location: Location, config: Mapping[str, Any], where: str) -> None:
+    """Refuse a configuration whose weights are not there."""
+    named = read_named(config)
+    if named is not None and not location.has(named):
+        raise CheckpointError(
+            f"{where}: {NAMED_WEIGHTS} names {show_name(named)}, which is missing: "
+            f"{location.explain_missing(named)}"
+        )
+
+
 def _refuse_missing(location: Location, names: Sequence[str], index: str) -> None:
     missing = [name for name in names if not location.has(name)]
     if not missing:
         return
     advice = location.explain_missing(missing[0])
     others = [one for one in find_numbered(location.names()) if not one.missing]
-    if len(others) == 1 and not set(others[0].shards).intersection(names):
+    local = location.contents().repository is None
+    if local and len(others) == 1 and not set(others[0].shards).intersection(names):
         advice = (
             f"{others[0].count} shards of another count are here, all of them: if they are the "
             f"model, remove {index}"

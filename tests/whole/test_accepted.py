@@ -12,6 +12,8 @@ import pytest
 
 import shardrestore
 from tests.support import oracle
+from tests.support.hub import Hub
+from tests.support.hub.client import PUSHES, HubClient
 from tests.support.scene import (
     INDEX,
     SINGLE,
@@ -23,6 +25,7 @@ from tests.support.scene import (
 )
 
 FIRST, SECOND, THIRD = (f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3))
+OTHER = "transformers.safetensors"
 Q0 = "model.layers.0.self_attn.q_proj.weight"
 
 
@@ -126,20 +129,25 @@ def test_a_shard_of_another_model_is_refused(scene: Scene) -> None:
         restore(scene)
 
 
+def name_weights(folder: Path, named: str) -> None:
+    """Give the model's file or index another name, which the configuration says."""
+    if named.endswith(".json"):
+        (folder / INDEX).rename(folder / named)
+    else:
+        write_shard(folder / named, read_tensors(folder))
+        for name in (INDEX, *shard_names(folder)):
+            (folder / name).unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": named}))
+
+
 @pytest.mark.parametrize("sharded", [False, True], ids=["file", "index"])
 def test_the_configuration_says_which_file_holds_the_weights(scene: Scene, sharded: bool) -> None:
     restore(scene)
     expected = read_tensors(scene.output)
     shutil.rmtree(scene.output)
     named = f"transformers.safetensors{'.index.json' if sharded else ''}"
-    if sharded:
-        (scene.target / INDEX).rename(scene.target / named)
-    else:
-        write_shard(scene.target / named, read_tensors(scene.target))
-        for name in (INDEX, *shard_names(scene.target)):
-            (scene.target / name).unlink()
-    config = json.loads((scene.target / "config.json").read_text())
-    (scene.target / "config.json").write_text(json.dumps(config | {"transformers_weights": named}))
+    name_weights(scene.target, named)
     # What stands under the usual name is another model.
     other = {name: (d, s, bytes(len(b))) for name, (d, s, b) in expected.items()}
     write_shard(scene.target / SINGLE, other)
@@ -150,3 +158,18 @@ def test_the_configuration_says_which_file_holds_the_weights(scene: Scene, shard
     assert found == expected
     assert made.exists()
     assert not (scene.output / INDEX).exists()
+
+
+@PUSHES
+@pytest.mark.parametrize("spoil", [put_twice, lose_index, lambda f: name_weights(f, OTHER)])
+def test_what_is_made_of_it_can_be_pushed(
+    scene: Scene, hub: Hub, hub_client: HubClient, spoil: Callable[[Path], object]
+) -> None:
+    hub.tokens = {"hf_alice": "alice"}
+    hub_client.log_in("hf_alice")
+    spoil(scene.target)
+    restore(scene)
+    shardrestore.push(scene.output, "alice/restored")
+    pushed = hub.repositories["alice/restored"].files("main")
+    here = {path.name: path.read_bytes() for path in scene.output.glob("*.safetensors*")}
+    assert {name: data for name, data in pushed.items() if ".safetensors" in name} == here
