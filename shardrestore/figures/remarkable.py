@@ -42,3 +42,11 @@ def note_changes(
             f"base and target: the output is the target. {changes.unchanged_share:.2%} of region "
             f"{region} are unchanged.",
         )
+    elif choice.strategy == "top" and choice.percent < 100 and scores.selected.min == 0:
+        changed = round(count * (1 - changes.unchanged_share))
+        yield Note(
+            kind="unchanged",
+            text=f"Only {changed:,} weights of region {region} differ between base and target: all "
+            f"of them are restored, and the rest of the {cut.selected_elements:,} that were chosen "
+            "change nothing. A larger percentage gives the same weights.",
+        )

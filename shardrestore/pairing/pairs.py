@@ -340,8 +340,10 @@ def _note_patterns(
 
 def _note_silence(target: Model, twins: Sequence[Pair]) -> Iterator[Note]:
     """Say that weights are taken for tied against the configuration's word."""
-    if says_tied(target.config) is False:
-        for pair in twins:
+    if says_tied(target.config) is not False:
+        return
+    for pair in twins:
+        if is_output_head(pair.name) and is_input_embedding(pair.twin or ""):
             yield Note(
                 kind="tied",
                 text=f"{show_name(pair.name)} is equal to {show_name(pair.twin or '')} in every "

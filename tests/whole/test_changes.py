@@ -46,6 +46,8 @@ def sides(tmp_path: Path) -> Path:
         ("identical", {}, ["identical"]),
         ("identical", {"strategy": "random"}, ["identical"]),
         ("partly", {}, []),
+        ("partly", {"percent": 80}, ["unchanged"]),
+        ("partly", {"percent": 100}, []),  # all of them were asked for
         ("partly", {"strategy": "bottom"}, ["unchanged"]),
     ],
 )

@@ -52,12 +52,13 @@ def make_pair(
 ) -> dict[str, Stored]:
     """Write a pair in which the base holds each name, too; return the target."""
     rng = np.random.default_rng(seed)
-    base = {UP: store(rng.normal(0, 0.02, (16, 16)), "BF16")}
-    target = {UP: store(rng.normal(0, 0.02, (16, 16)), "BF16")}
-    for group in groups:
-        weights, tuned = (store(rng.normal(0, 0.02, SHAPE), "BF16") for _ in range(2))
-        base |= dict.fromkeys(group, weights)
-        target |= dict.fromkeys(group, tuned)
+    base: dict[str, Stored] = {}
+    target: dict[str, Stored] = {}
+    for names, shape in (([UP], (16, 16)), *((group, SHAPE) for group in groups)):
+        weights = rng.normal(0, 0.02, shape)
+        tuned = weights * (1 + 0.05 * rng.normal(size=shape))
+        base |= dict.fromkeys(names, store(weights, "BF16"))
+        target |= dict.fromkeys(names, store(tuned, "BF16"))
     write_checkpoint(folder / "base", base, Layout(1, 1))
     documents = {"config.json": json.dumps(config).encode()}
     write_checkpoint(folder / "target", target, Layout(2, 2), documents)
@@ -208,6 +209,11 @@ def test_a_pattern_cannot_part_what_is_tied_and_a_note_says_so(
     (note,) = result.notes
     assert note.kind == "tied"
     assert f"{HEAD} is tied to {EMBED}" in note.text or f"{EMBED}" in note.text
+
+
+def test_copies_for_token_prediction_need_no_word_of_the_configuration(tmp_path: Path) -> None:
+    make_pair(tmp_path, GROUPS["deepseek"], {"tie_word_embeddings": False})
+    assert shardrestore.plan(*sides(tmp_path), region="embedding").notes == ()
 
 
 def test_a_configuration_that_denies_what_the_bytes_say_is_noted(tmp_path: Path) -> None:
