@@ -17,7 +17,7 @@ import huggingface_hub
 import pytest
 
 import shardrestore
-from shardrestore import HubError, RequestError
+from shardrestore import HubError, RequestError, ShardRestoreError
 from shardrestore.hub import limits
 from shardrestore.hub.endpoint import show_endpoint, show_host, without_password
 from shardrestore.hub.repository import parse_repository
@@ -284,3 +284,41 @@ def test_others_use_the_same_session_as_before(hub: Hub, tmp_path: Path) -> None
     assert huggingface_hub.get_session() is session
     hub.fail(Fault(path="/mine", body=gzip.compress(b"{}"), adds={"Content-Encoding": "gzip"}))
     assert session.get(f"{hub.url}/mine").json() == {}
+
+
+HEADERS = {
+    "no size": {"X-Linked-Size": "many"},
+    "a huge size": {"X-Linked-Size": "9" * 5000},
+    "no ETag": {"X-Linked-Etag": "", "ETag": ""},
+    "another commit": {"X-Repo-Commit": "../../evil"},
+    "a link that is none": {"Link": "<<<>>>; rel=next; ,,,"},
+    "a page at no address": {"Link": '<http://[>; rel="next"'},
+    "a pause that is none": {"Retry-After": "soon", "ratelimit": "r=;t=-1"},
+    "an encoding of its own": {"Content-Encoding": "zstd, br, gzip"},
+}
+PLACES = ["http://[::1", "//", "", "http://127.0.0.1:99999/", "http:", "\\\\host\\share", "?"]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_that_make_no_sense_end_in_one_message_or_do_not_matter(
+    tmp_path: Path, hub: Hub, name: str, stream: str | None
+) -> None:
+    for number, path in enumerate((API, TREE, WEIGHTS, "resolve/")):
+        hub.heal()
+        hub.fail(Fault(path=path, adds=HEADERS[name]))
+        options: Any = {"percent": 10, "max_memory": "16GiB", "stream": stream}
+        with suppress(ShardRestoreError):
+            shardrestore.restore("acme/base", "acme/sft", tmp_path / f"out-{number}", **options)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("place", PLACES)
+def test_redirections_to_nowhere_end_in_one_message(
+    tmp_path: Path, hub: Hub, place: str, stream: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardrestore.hub.ranges.WAITS_SECONDS", (0.0,) * 5)
+    for path in (API, WEIGHTS):
+        hub.heal()
+        hub.fail(Fault(path=path, status=302, headers={"Location": place}))
+        refuse(tmp_path, ".", stream)
