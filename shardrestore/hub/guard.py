@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from .endpoint import is_hub, show_endpoint, show_host
-from .limits import Refused, current_limits
+from .limits import Refused, current_limits, say_pause
 
 if TYPE_CHECKING:
     import httpx2
 
 LONGEST_WAIT_SECONDS = 300
 """What a server may ask to wait: the Hub counts requests over five minutes."""
+
+NOTED_WAIT_SECONDS = 10
+"""From here on a pause is worth a note: nothing moves meanwhile."""
 
 _ANSWER_SECONDS = {"GET": 60.0, "HEAD": 60.0}
 """How long a server may be silent, where huggingface_hub would wait forever."""
@@ -140,12 +143,12 @@ def _check_response(response: httpx2.Response) -> None:
             f"the list of files goes on at {show_host(page)}, not at {show_endpoint()}: "
             f"{_advise_on_endpoint()}"
         )
-    _refuse_long_wait(response, host)
+    _look_at_wait(response, host)
     response.stream = BoundedStream(response.stream, current_limits(), host)  # type: ignore[arg-type]
 
 
-def _refuse_long_wait(response: httpx2.Response, host: str) -> None:
-    """Refuse to wait as long as a server asks, by either of the headers that are obeyed."""
+def _look_at_wait(response: httpx2.Response, host: str) -> None:
+    """Say that a server asks to wait, by either of the headers that are obeyed; refuse hours."""
     from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
     if response.status_code < 400:
@@ -160,6 +163,8 @@ def _refuse_long_wait(response: httpx2.Response, host: str) -> None:
             f"{host} answers {response.status_code} and asks to wait {asked:,} seconds, longer "
             f"than the {LONGEST_WAIT_SECONDS} that are waited: try again after that time"
         )
+    if asked >= NOTED_WAIT_SECONDS:
+        say_pause(f"{host} answers {response.status_code} and asks to wait {asked} seconds")
 
 
 def _advise_on_endpoint() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -92,3 +92,26 @@ def limited(*, file_bytes: int | None = None, seconds: float = float("inf")) -> 
 def current_limits() -> Limits:
     """Return what limits this thread's answers; new ones on a thread of huggingface_hub's own."""
     return _limits.get() or Limits()
+
+
+Say = Callable[[str], None]
+"""Takes what the user should know."""
+
+_say: ContextVar[Say | None] = ContextVar("say", default=None)
+
+
+@contextmanager
+def saying(say: Say) -> Iterator[None]:
+    """Have `say` told of pauses that this thread makes because a server asks for them."""
+    token = _say.set(say)
+    try:
+        yield
+    finally:
+        _say.reset(token)
+
+
+def say_pause(remark: str) -> None:
+    """Tell whoever listens on this thread of a pause."""
+    say = _say.get()
+    if say is not None:
+        say(remark)

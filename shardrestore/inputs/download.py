@@ -9,6 +9,7 @@ from pathlib import Path
 from ..checkpoint.folder import Checkpoint
 from ..checkpoint.model import Model
 from ..checkpoint.source import Fetchable
+from ..hub.limits import saying
 from ..machine.executor import Control, Stage, running
 from ..machine.progress import Observer
 from ..machine.stopwatch import Stopwatch
@@ -94,7 +95,8 @@ class _Fetcher:
 
     def fetch(self, file: Fetchable) -> None:
         """Bring a file to disk."""
-        file.fetch(self._control.advance)
+        with saying(self._control.note):
+            file.fetch(self._control.advance)
 
 
 def plan_downloads(

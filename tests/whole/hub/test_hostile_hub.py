@@ -21,6 +21,7 @@ from shardrestore import HubError, RequestError, ShardRestoreError
 from shardrestore.hub import limits
 from shardrestore.hub.endpoint import show_endpoint, show_host, without_password
 from shardrestore.hub.repository import parse_repository
+from shardrestore.machine.progress import SilentObserver
 from shardrestore.synthetic import LlamaShape, write_pair
 from tests.support.hub import Fault, Hub
 from tests.support.hub.client import PUSHES, HubClient
@@ -225,6 +226,24 @@ def test_to_wait_for_a_day_is_refused(
     started = time.monotonic()
     refuse(tmp_path, r"asks to wait 86,400 seconds, longer than the 300 that are waited", stream)
     assert time.monotonic() - started < 5
+
+
+def test_a_pause_that_a_server_asks_for_is_said(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Notes(SilentObserver):
+        def note(self, remark: str) -> None:
+            remarks.append(remark)
+
+    remarks: list[str] = []
+    monkeypatch.setattr("shardrestore.hub.guard.NOTED_WAIT_SECONDS", 1)
+    headers = 4  # of two shards each, read by ranges first
+    patience = {"Retry-After": "1"}
+    hub.fail(
+        Fault(path=WEIGHTS, method="GET", after=headers, times=1, status=429, headers=patience)
+    )
+    shardrestore.restore("acme/base", "acme/sft", tmp_path / "out", percent=10, observer=Notes())
+    assert f"{hub.url} answers 429 and asks to wait 1 seconds" in remarks
 
 
 # What makes no sense
