@@ -15,6 +15,7 @@ from .text import (
     format_mib,
     format_share,
     format_table,
+    mark_note,
 )
 
 if TYPE_CHECKING:
@@ -92,9 +93,7 @@ def describe_notes(results: Sequence[Restoration]) -> str:
         for note in result.notes:
             models.setdefault(note, []).append(os.path.relpath(result.output, above))
     return "\n".join(
-        f"NOTE: {note.text}"
-        if len(names) == len(results)
-        else f"NOTE ({', '.join(names)}): {note.text}"
+        mark_note(note, () if len(names) == len(results) else names)
         for note, names in models.items()
     )
 

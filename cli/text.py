@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -83,5 +84,17 @@ def format_facts(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def format_notes(notes: Sequence[Note]) -> str:
-    """Return what must not be missed, marked, one a line."""
-    return "\n".join(f"NOTE: {note.text}" for note in notes)
+    """Return what must not be missed, marked."""
+    return "\n".join(mark_note(note) for note in notes)
+
+
+def mark_note(note: Note, models: Sequence[str] = ()) -> str:
+    """Return a note in lines of 80 columns, with the models that it is of if they are given."""
+    label = f"NOTE ({', '.join(models)})" if models else "NOTE"
+    return textwrap.fill(
+        f"{label}: {note.text}",
+        80,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

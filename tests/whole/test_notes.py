@@ -89,7 +89,7 @@ def test_each_model_of_a_sweep_has_its_own_notes(
     regions = ["transformer", "embedding"]
     results = shardrestore.sweep(*sides, tmp_path / "output", percents=[10], region=regions)
     assert [result.notes for result in results] == [expected(region) for region in regions]
-    assert summary.describe_notes(results).split("\n") == [
+    assert summary.describe_notes(results).replace("\n  ", " ").split("\n") == [
         f"NOTE (restore_{region}_top_10pct): {expected(region)[0].text}" for region in regions
     ]
 
