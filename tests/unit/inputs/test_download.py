@@ -13,6 +13,7 @@ def downloads(**needs: int) -> Downloads:
         files=(),
         needs={address: (Path("cache"), nbytes) for address, nbytes in needs.items()},
         streams=False,
+        hashed=(),
         remarks=(),
     )
 
