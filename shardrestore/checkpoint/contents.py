@@ -6,6 +6,7 @@ Everything is read off names: nothing is opened. The kinds are looked for in the
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,7 +65,7 @@ class Contents:
         words = ["hf", "download", self.repository]
         words += ["--revision", self.revision] if self.revision else []
         words += ["--include", include] if include else []
-        return f"download it by `{shlex.join([*words, '--local-dir', self.copy])}`, then "
+        return f"download it by `{_command(*words, '--local-dir', self.copy)}`, then "
 
 
 def by_folder(files: Iterable[str]) -> dict[str, list[str]]:
@@ -85,6 +86,12 @@ def explain_absence(contents: Contents) -> str:
     """Say what is there instead of a model, and the next step."""
     said = (explain(contents) for explain in _KINDS)
     return f"{contents.where}: {next(text for text in said if text is not None)}"
+
+
+def _command(*words: str) -> str:
+    """Return a command for a shell; names in it are not its own, and may hold anything."""
+    safe = (one if one.isprintable() and len(one) <= 1000 else show_name(one) for one in words)
+    return shlex.join(safe)
 
 
 def _by_number(path: str) -> tuple[list[tuple[str, int]], str]:
@@ -116,7 +123,7 @@ def _list(names: Sequence[str]) -> str:
 def _name_part(contents: Contents, folders: Sequence[str], chosen: str) -> str:
     """Return the next step where models lie in folders below."""
     what = "it" if len(folders) == 1 else "one of them"
-    part = shlex.quote(f"{contents.copy}/{chosen}")
+    part = _command(f"{contents.copy}/{chosen}")
     return f"{_list(folders)}: {contents.download(f'{chosen}/*')}name {what}: {part}"
 
 
@@ -186,7 +193,7 @@ def _explain_misnamed(contents: Contents) -> str | None:
     if not found:
         return None
     usual = INDEX_FILE if indexes else SINGLE_FILE
-    link = shlex.join(["ln", "-s", found[0], f"{contents.copy}/{usual}"])
+    link = _command("ln", "-s", found[0], f"{contents.copy}/{usual}")
     which = "the one that is the model" if len(found) > 1 else "it"
     return (
         f"neither {SINGLE_FILE} nor {INDEX_FILE}; it holds only {_list(found)}: "
@@ -220,26 +227,28 @@ def _explain_pickles(contents: Contents) -> str | None:
 
 
 def _convert_model(contents: Contents) -> str:
-    source = repr(contents.where)
+    source = json.dumps(contents.where)
     if contents.repository is not None:
-        revision = f", revision={contents.revision!r}" if contents.revision else ""
-        source = f"{contents.repository!r}{revision}"
+        revision = f", revision={json.dumps(contents.revision)}" if contents.revision else ""
+        source = f"{json.dumps(contents.repository)}{revision}"
     code = (
         "from transformers import AutoModelForCausalLM as M; "
-        f"M.from_pretrained({source}).save_pretrained({f'{contents.copy}-safetensors'!r})"
+        f"M.from_pretrained({source}).save_pretrained({json.dumps(f'{contents.copy}-safetensors')})"
     )
-    return f'python -c "{code}" and copy the tokenizer files along'
+    return f"{_command('python', '-c', code)} and copy the tokenizer files along"
 
 
 def _convert_file(contents: Contents, name: str) -> str:
     copy = f"{contents.copy}-safetensors"
     code = (
         "import os, torch; from safetensors.torch import save_file; "
-        f"weights = torch.load({f'{contents.copy}/{name}'!r}, 'cpu', weights_only=True); "
-        f"os.makedirs({copy!r}, exist_ok=True); "
-        f"save_file({{name: weights[name].clone() for name in weights}}, '{copy}/{SINGLE_FILE}')"
+        f'weights = torch.load({json.dumps(f"{contents.copy}/{name}")}, "cpu", weights_only=True); '
+        f"os.makedirs({json.dumps(copy)}, exist_ok=True); "
+        "save_file({name: weights[name].clone() for name in weights}, "
+        f"{json.dumps(f'{copy}/{SINGLE_FILE}')})"
     )
-    return f'{contents.download(name)}python -c "{code}" and copy configuration and tokenizer along'
+    command = _command("python", "-c", code)
+    return f"{contents.download(name)}{command} and copy configuration and tokenizer along"
 
 
 def _explain_other_format(contents: Contents) -> str | None:

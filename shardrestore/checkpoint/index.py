@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import CheckpointError
@@ -42,7 +43,8 @@ def parse_index(text: bytes, where: str) -> dict[str, str]:
                 f"{where}: tensor {show(name)} is said to be in {show(found)}: "
                 "a shard must be a .safetensors file inside the checkpoint's folder"
             )
-    return weight_map
+    # "./a" and "a" are one file, which must not be written by two.
+    return {name: str(PurePosixPath(filename)) for name, filename in weight_map.items()}
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from .towers import BLOCK, NO_TOWERS, TOWERS
 # Of a block for multi-token prediction, which many tools leave out: DeepSeek, GLM, Qwen.
 _PREDICTION = re.compile(r"\.(?:eh_proj|enorm|hnorm|shared_head|embed_tokens)\.")
 
+_MOST_DIGITS = 9
+"""Of a layer's number; a hostile name of thousands is no layer's, and no integer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
@@ -36,11 +39,16 @@ class Stack:
         return f"layers {list_indices(self.layers)}"
 
 
+def _find_block(name: str) -> re.Match[str] | None:
+    block = BLOCK.search(name)
+    return block if block is not None and len(block[2]) <= _MOST_DIGITS else None
+
+
 def list_stacks(places: Iterable[tuple[str, str]]) -> tuple[Stack, ...]:
     """Return the stacks of tensors, given by name and tower."""
     stacks: dict[tuple[int, str], set[int]] = {}
     for name, tower in places:
-        block = BLOCK.search(name)
+        block = _find_block(name)
         if block is not None:
             place = TOWERS.index(tower), name[: block.end(1)]
             stacks.setdefault(place, set()).add(int(block[2]))
@@ -66,7 +74,7 @@ def find_stacks(names: Iterable[str], limit: int | None = None) -> Stacks:
     stacks: dict[str, set[int]] = {}
     others: dict[str, set[int]] = {}
     for name in names:
-        block = BLOCK.search(name)
+        block = _find_block(name)
         if block is not None:
             stack, number = name[: block.end(1)], int(block[2])
             stacks.setdefault(stack, set()).add(number)

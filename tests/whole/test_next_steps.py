@@ -178,7 +178,7 @@ def carry_out(message: str) -> str:
 
 def convert(message: str) -> str:
     """Run the line of Python, and copy the rest along."""
-    line = re.search(r"(python -c \".*\") and copy", message)[1]
+    line = re.search(r"(python -c '.*') and copy", message)[1]
     command = line.replace("python", shutil.which(sys.executable) or sys.executable, 1)
     subprocess.run(command, shell=True, check=True, capture_output=True)
     return "given-safetensors"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shardrestore.checkpoint.index import parse_index
 from shardrestore.checkpoint.placement import Copy, place_tensors
 from shardrestore.errors import CheckpointError
 
@@ -11,6 +12,14 @@ from shardrestore.errors import CheckpointError
 def test_an_index_that_is_right_needs_no_word() -> None:
     placement = place_tensors({"a": "1", "b": "2"}, {"1": ["a"], "2": ["b"]}, "index")
     assert (placement.copies, placement.absent, placement.moved) == ((), (), ())
+
+
+def test_a_shard_that_is_named_in_two_ways_is_one() -> None:
+    text = (
+        b'{"weight_map": {"a": "s.safetensors", "b": "./s.safetensors", "c": "x//y.safetensors"}}'
+    )
+    found = parse_index(text, "index")
+    assert found == {"a": "s.safetensors", "b": "s.safetensors", "c": "x/y.safetensors"}
 
 
 def test_names_that_no_shard_has_and_names_in_other_shards_are_told_apart() -> None:

@@ -239,7 +239,7 @@ NARROW = "F8_E4M3", (32, 32), bytes(1024)
     Bad("folder_is_empty", [f"base: neither {SINGLE} nor {INDEX}", "no safetensors file"],
         empty("base")),
     Bad("only_bin", ["base", "pytorch_model.bin", "no safetensors", "Convert it",
-                     "torch.load('base/pytorch_model.bin'", "'base-safetensors/model.safetensors'"],
+                     'torch.load("base/pytorch_model.bin"', '"base-safetensors/model.safetensors"'],
         replace_weights("pytorch_model.bin")),
     Bad("only_pt", ["consolidated.00.pth", "Convert it"], replace_weights("consolidated.00.pth")),
     Bad("only_an_adapter", ["adapter_model.safetensors", "merge"],
