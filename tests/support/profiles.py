@@ -102,8 +102,11 @@ def profiled(
         path = write_scores(
             Path(folder, "p.profile.safetensors"),
             everything.scores,
-            exact={name: {one.dtype for one in pair} == {"BF16"} for name, pair in sides.items()},
-            zero_base={name: (base.values() == 0).numpy() for name, (base, _) in sides.items()},
+            exact={name: target.dtype == "BF16" for name, (_, target) in sides.items()},
+            zero_base={
+                name: (base.values().to(oracle.TORCH_DTYPES[target.dtype]) == 0).numpy()
+                for name, (base, target) in sides.items()
+            },
             nonfinite=everything.nonfinite,
             granularity=granularity,
         )

@@ -117,8 +117,9 @@ def test_a_quantised_model_is_called_so_before_its_shapes_are_compared(
 
 
 def test_both_sides_may_be_quantised(tmp_path: Path) -> None:
+    other = gptq() | {f"{name}.qweight": Stored("I32", (1, 8), bytes([1] * 32)) for name in LINEAR}
     write(tmp_path / "base", gptq(), {"quant_method": "gptq", "bits": 4})
-    write(tmp_path / "target", gptq(), {"quant_method": "gptq", "bits": 4})
+    write(tmp_path / "target", other, {"quant_method": "gptq", "bits": 4})
     causes = refusal(tmp_path).splitlines()[1:3]
     assert [cause.split()[0] for cause in causes] == ["base", "target"]
 
