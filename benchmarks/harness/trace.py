@@ -125,7 +125,7 @@ def tracing(trace: Trace) -> Iterator[None]:
         stack.enter_context(patch.object(SyncThread, "wait", wait_last))
         stack.enter_context(patch.object(context, "running", run_stage))
         kernels = _time_kernels(trace)
-        stack.enter_context(patch.object(job, "load_kernels", lambda *_: kernels))
+        stack.enter_context(patch.object(job, "compile_kernels", lambda *_: kernels))
         yield
 
 

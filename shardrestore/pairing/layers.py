@@ -14,6 +14,7 @@ from ..checkpoint.config import count_layers
 from ..checkpoint.entry import show_name
 from ..checkpoint.model import Model
 from .problems import Problem, list_indices
+from .regions import is_buffer
 from .towers import BLOCK, NO_TOWERS, TOWERS
 
 # Of a block for multi-token prediction, which many tools leave out: DeepSeek, GLM, Qwen.
@@ -65,6 +66,8 @@ Stacks = Mapping[str, frozenset[int]]
 def find_stacks(names: Iterable[str], limit: int | None = None) -> Stacks:
     """Return the stacks of layers that names show; blocks for multi-token prediction are none.
 
+    A buffer shows no layer: rotary tables were stored by old versions of libraries alone.
+
     Parameters
     ----------
     names : iterable of str
@@ -75,7 +78,7 @@ def find_stacks(names: Iterable[str], limit: int | None = None) -> Stacks:
     others: dict[str, set[int]] = {}
     for name in names:
         block = _find_block(name)
-        if block is not None:
+        if block is not None and not is_buffer(name):
             stack, number = name[: block.end(1)], int(block[2])
             stacks.setdefault(stack, set()).add(number)
             is_beyond = limit is not None and number >= limit and _is_language(stack)

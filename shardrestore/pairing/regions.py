@@ -164,7 +164,7 @@ def locate(name: str, shape: tuple[int, ...], towers: Towers = NO_TOWERS) -> Pla
         tower=towers.locate(head),
         layer=layer,
         module=module,
-        buffer=_is_buffer(name, shape),
+        buffer=is_buffer(name, shape),
     )
 
 
@@ -189,7 +189,7 @@ def in_region(name: str, shape: tuple[int, ...], region: str, towers: Towers = N
     if region not in REGIONS:
         raise RequestError(f"region {region!r}: choose one of {', '.join(REGIONS)}")
     name = unwrap(name[-_LONGEST_NAME:])
-    if _is_buffer(name, shape):
+    if is_buffer(name, shape):
         return False
     if region == "all":
         return True
@@ -304,7 +304,8 @@ def _owner(name: str, in_block: bool, path: list[str]) -> str:
     return "other" if is_norm and role == "embedding" else role
 
 
-def _is_buffer(name: str, shape: tuple[int, ...]) -> bool:
+def is_buffer(name: str, shape: tuple[int, ...] = ()) -> bool:
+    """Whether a tensor is no parameter: a table, a mask, a count."""
     if len(shape) == _CAUSAL_MASK_DIMENSIONS and name.endswith(".bias"):
         return True
     tail = name[name.rfind(".", 0, name.rfind(".")) + 1 :]  # nothing in the table is longer
