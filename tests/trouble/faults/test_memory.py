@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ Measured (CPython 3.11, numba 0.68, glibc 2.x on x86-64): 601 to 638 MiB at the 
 241 to 253 MiB were projected and 166 to 178 MiB were resident. The rest is reserved, never
 touched: libraries, 64 MiB for the allocator of each thread (twice that for a moment), stacks.
 """
+
+SCIPY_BYTES = (96 << 20) if find_spec("scipy") else 0
+"""Numba imports SciPy where it is installed, and that brings another BLAS: its buffers are 85 MB
+of private memory, measured, of which 14 are ever used."""
 
 DATA_MARGIN = 0
 """Private writable memory, stacks included, beyond the projected: 176 to 188 MiB measured."""
@@ -91,7 +96,7 @@ def test_a_run_succeeds_inside_its_projection_and_the_stated_margin(
     pairs: Path, output: Path, case: str, kind: str, margin: int
 ) -> None:
     arguments = words(pairs, case)
-    prelude = limit(kind, project(arguments) + margin)
+    prelude = limit(kind, project(arguments) + margin + SCIPY_BYTES)
     done = run_cli("run", *arguments, "--output", output, "--quiet", prelude=prelude)
     assert (done.returncode, done.stderr) == (0, "")
 
