@@ -23,7 +23,7 @@ from .options.table import (
     ScanOptions,
     check_options,
 )
-from .pairing.pairs import Filter, make_filter
+from .pairing.filter import Filter, make_filter
 from .pairing.rename import parse_rename
 from .plan.memory import Limits
 from .scores import SCORES

@@ -48,7 +48,7 @@ from ..options.checks import parse_size
 from ..options.option import CommandArgument, Required
 from ..options.table import ModuleOptions, Options, ScanOptions, VerifyOptions, command_arguments
 from ..pairing.layers import Stack
-from ..plan.work import RegionSurvey
+from ..pairing.region_survey import RegionSurvey
 from ..runs.targets import TargetOutcome
 from ..scores import SCORES
 from ..scores.score import Score

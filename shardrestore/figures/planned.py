@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..documents import INLINE, OMITTED
 from ..notes import Note
-from ..plan.work import RegionSurvey
+from ..pairing.region_survey import RegionSurvey
 from .costs import DeviceFigures
 from .model import Choice
 from .side_files import SideFileFigures

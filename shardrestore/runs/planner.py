@@ -14,9 +14,9 @@ from ..figures.planned import Plan, PlannedMemory, PlannedModel
 from ..figures.side_files import describe_side_files
 from ..inputs.reference import Reference
 from ..output.writer import free_bytes
-from ..pairing.pairs import admitted_by
+from ..pairing.filter import admitted_by
+from ..pairing.region_survey import RegionSurvey, survey_regions
 from ..pairing.ties import find_ties, suppose_ties
-from ..plan.work import RegionSurvey, survey_regions
 from ..request import Request
 from .outputs import check_outputs, find_needs
 from .session import Session

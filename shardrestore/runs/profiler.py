@@ -18,7 +18,9 @@ from ..machine.meter import measure_runtime
 from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
-from ..pairing.pairs import Pairing, admitted_by, find_other_layers, match, survey
+from ..pairing.filter import admitted_by
+from ..pairing.matching import find_other_layers, match
+from ..pairing.pairs import Pairing, survey
 from ..pairing.problems import Problem
 from ..pairing.ties import Ties, find_ties
 from ..passes.compare import find_differences

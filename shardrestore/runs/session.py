@@ -16,7 +16,7 @@ from ..inputs.opened import Inputs, refuse_same
 from ..inputs.reference import Reference, open_checkpoint
 from ..machine.device import Device, find_device
 from ..machine.meter import measure_runtime
-from ..pairing.pairs import admitted_by
+from ..pairing.filter import admitted_by
 from ..pairing.ties import Ties, find_ties
 from ..passes.cut import PlacedCut
 from ..passes.restore import Restored

@@ -14,7 +14,9 @@ from ..checkpoint.selection import FilePolicy
 from ..errors import CheckpointError, RequestError
 from ..hub.repository import HUB_ADDRESS
 from ..inputs.reference import Reference, open_checkpoint
-from ..pairing.pairs import Pairing, make_filter, match
+from ..pairing.filter import make_filter
+from ..pairing.matching import match
+from ..pairing.pairs import Pairing
 from ..pairing.rename import parse_rename
 from .record import InputIdentity, Record
 from .ties import find_equal

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..checkpoint.model import Model
 from ..checkpoint.tensor import Tensor
-from ..pairing.pairs import Filter, admitted_by
+from ..pairing.filter import Filter, admitted_by
 from ..pairing.ties import Ties, find_ties
 
 

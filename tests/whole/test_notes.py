@@ -37,7 +37,7 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every pairing has a note that names its region."""
-    from shardrestore.pairing.pairs import match
+    from shardrestore.pairing.matching import match
 
     def match_with_note(base: Any, target: Any, admitted: Any, *more: Any) -> Any:
         note = Note(kind="trial", text=f"region {admitted.region} <b>is</b> one of a trial.")

@@ -14,7 +14,9 @@ from shardrestore.checkpoint.config import says_tied
 from shardrestore.errors import PairingError, RequestError
 from shardrestore.formats import CASTS
 from shardrestore.inputs.reference import open_checkpoint
-from shardrestore.pairing.pairs import Pairing, admitted_by, make_filter, match, survey
+from shardrestore.pairing.filter import admitted_by, make_filter
+from shardrestore.pairing.matching import match
+from shardrestore.pairing.pairs import Pairing, survey
 from shardrestore.pairing.regions import REGIONS
 from shardrestore.pairing.rename import parse_rename, rename_all, suggest_prefix
 from shardrestore.pairing.ties import NO_TIES, find_ties
