@@ -55,7 +55,7 @@ from ..scores.score import Score
 from ..selection.histogram import ScoreStatistics
 from ..synthetic import make_demo_pair
 from ..upload.pushed import Pushed
-from ..verification.verify import Verification
+from ..verification.result import Verification
 from ..version import __version__
 from .describing import scan, show, write_report
 from .finishing import check_push, push, verify

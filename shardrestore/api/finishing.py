@@ -13,7 +13,8 @@ from ..options.table import VerifyOptions, check_options
 from ..request import find_budget
 from ..upload.pushed import Pushed
 from ..upload.pushing import push_folder
-from ..verification.verify import Verification, verify_folder
+from ..verification.result import Verification
+from ..verification.verify import verify_folder
 
 
 @documents_options(VerifyOptions)

@@ -9,7 +9,7 @@ from ..figures.overview import Overview
 from ..figures.planned import Plan
 from ..figures.restoration import RestorationReport
 from ..upload.pushed import Pushed
-from ..verification.verify import Verification
+from ..verification.result import Verification
 
 Result = RestorationReport | Plan | Overview | Verification | Pushed
 

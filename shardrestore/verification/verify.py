@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from ..checkpoint.allowance import Allowance
 from ..checkpoint.folder import Checkpoint
-from ..documents import rounded, unless
 from ..errors import CheckpointError, MemoryBudgetError
 from ..granularity import DEFAULT_GRANULARITY, Granularity
 from ..inputs.download import plan_downloads
@@ -24,14 +21,13 @@ from ..machine.progress import Observer, SilentObserver
 from ..machine.stopwatch import Stopwatch
 from ..machine.threads import ThreadExecutor
 from ..output.uploaded import read_uploaded
-from ..pairing.pairs import Pairing
 from ..plan.memory import Sizing, count_downloads
 from ..plan.segment import Segment, split_pairs, twin_segments
 from ..request import allow_documents, refuse_other_score
-from ..scores import DEFAULT_SCORE, SCORES
-from ..selection.score import score_of_key
+from ..scores import SCORES
 from .blocks import Blocks
 from .checksums import check_checksums
+from .counts import check_counts, check_record
 from .elements import ElementCheck
 from .findings import Difference, Findings
 from .hashing import hash_inputs
@@ -39,49 +35,13 @@ from .inputs import open_inputs, pair_inputs
 from .layout import OutputFolder, open_output
 from .outside import OutsideCheck, Piece, split_tensor
 from .record import Record, read_record
+from .result import Verification
 from .rule import Rule
 from .side_files import check_side_files
 from .sizing import Load, fit
 from .tally import TieTally
 
 Task = Segment | Piece
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """What was found out about a model folder."""
-
-    output: Path
-    score: str = field(metadata=unless(DEFAULT_SCORE))
-    """What weights are ranked by: a key of ``SCORES``."""
-    ok: bool = field(init=False)
-    """Whether the folder is what its record says, in everything that is checked."""
-    problems: tuple[str, ...]
-    """Sentences that name file, tensor and element; at most 20, and how many more."""
-    differing_elements: int
-    """Elements, of the region and outside, that are not what they must be."""
-    region_elements: int
-    """Elements of the region, counted."""
-    selected_elements: int
-    """Elements that had to be restored, counted by their keys."""
-    threshold: float | None
-    """As recorded; None for random."""
-    ties: int
-    """Elements that tie at the cut, counted."""
-    ties_taken: int
-    """As recorded."""
-    tensors: int
-    """Tensors of the output that were compared, of the region and outside."""
-    compared_bytes: int
-    """Bytes of the output's tensors that were compared."""
-    hashed_input_bytes: int | None = field(metadata=unless(None))
-    """Bytes of inputs on the Hub that have the listed SHA-256; None if that was not asked for."""
-    seconds: float = field(metadata=rounded(3))
-    peak_rss_bytes: int
-    """Peak resident memory of the process so far."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ok", not self.problems)
 
 
 def verify_folder(
@@ -150,7 +110,7 @@ def verify_folder(
         allowance = allow_documents(max_memory_bytes)
         record = read_record(folder, allowance)
         refuse_other_score(folder, record.scoring.score, score)
-        _check_record(record, findings)
+        check_record(record, findings)
         _refuse_uploaded(folder, record, allowance)
         with (
             open_inputs(
@@ -257,7 +217,7 @@ class _Verifier:
             self._compare(tasks, sizing, observer)
         finally:
             observer.end()
-        _check_counts(self.record, self.pairing, self.tally, self.findings)
+        check_counts(self.record, self.pairing, self.tally, self.findings)
 
     def _compare(self, tasks: Sequence[Task], sizing: Sizing, observer: Observer) -> None:
         kernels = compile_kernels(self.kernel_set, self.score)
@@ -360,51 +320,6 @@ def _refuse_uploaded(folder: Path, record: Record, allowance: Allowance) -> None
     names = [shard.name for shard in record.target.shards]
     if uploaded is not None and not all((folder / name).is_file() for name in names):
         raise CheckpointError(uploaded.describe(folder))
-
-
-def _check_record(record: Record, findings: Findings) -> None:
-    """Check that a record does not contradict itself."""
-    where = record.where
-    selected = int(record.region_elements * record.percent / 100.0)
-    if record.selected_elements != selected:
-        findings.add(
-            f"{where}: selected_elements is {record.selected_elements}, but {record.percent:.15g} "
-            f"% of {record.region_elements} elements is {selected}"
-        )
-    if not 0 < record.ties_taken <= record.ties:
-        findings.add(
-            f"{where}: ties_taken is {record.ties_taken}, expected a number from 1 to ties, "
-            f"{record.ties}"
-        )
-    threshold = _threshold(record)
-    if record.threshold != threshold:
-        findings.add(
-            f"{where}: threshold is {record.threshold}, but tie_first_key {record.tie_first_key} "
-            f"means {threshold}"
-        )
-
-
-def _threshold(record: Record) -> float | None:
-    """Return the threshold that a record's first tying key means; JSON has no infinity."""
-    score = score_of_key(record.tie_first_key)
-    return score if record.strategy != "random" and math.isfinite(score) else None
-
-
-def _check_counts(record: Record, pairing: Pairing, tally: TieTally, findings: Findings) -> None:
-    """Compare what a record counts with what base and target hold."""
-    where = record.where
-    if record.region_elements != pairing.elements:
-        findings.add(
-            f"{where}: region_elements is {record.region_elements}, the region has "
-            f"{pairing.elements}"
-        )
-    if record.ties != tally.ties:
-        findings.add(f"{where}: ties is {record.ties}, base and target have {tally.ties}")
-    if record.selected_elements != tally.beyond + record.ties_taken:
-        findings.add(
-            f"{where}: selected_elements is {record.selected_elements}, but {tally.beyond} "
-            f"elements lie beyond the cut and {record.ties_taken} ties are taken"
-        )
 
 
 def _count_processors() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shardrestore.verification.verify import Verification
+from shardrestore.verification.result import Verification
 from tests.support import oracle
 from tests.support.checkpoints import ITEM_TYPES, Layout, Stored, store, write_checkpoint
 from tests.support.library import Library

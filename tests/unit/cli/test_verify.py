@@ -13,7 +13,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import shardrestore
-from shardrestore.verification.verify import Verification
+from shardrestore.verification.result import Verification
 from shardrestore_cli.verify import verify
 
 GOOD: dict[str, Any] = {
