@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import CheckpointError, InputChangedError
+from ..errors import CheckpointError
 from .document import read_file
 from .lfs import POINTER_BYTES
 from .links import LinkRule
 from .omission import find_omission
 from .source import Fetchable, Progress, Versioned, ignore_progress
+from .state import FileState
 
 MAX_DEPTH = 32
 """Folders within each other; a model has two or three, a trap has a thousand."""
@@ -50,12 +51,15 @@ class LocalSideFile:
     """Path relative to the folder, with forward slashes."""
     folder: Path
     """The checkpoint's."""
-    nbytes: int
-    """Size in bytes; of a link that is not followed, 0."""
-    mtime_ns: int
-    inode: int
+    state: FileState
+    """When it was found; the size of a link that is not followed is 0."""
     is_regular: bool = True
     leads_outside: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.state.nbytes
 
     @property
     def source(self) -> Path:
@@ -80,26 +84,11 @@ class LocalSideFile:
 
     def identity(self) -> dict[str, Any]:
         """Return size in bytes and time of the last change in nanoseconds."""
-        return {"bytes": self.nbytes, "mtime_ns": self.mtime_ns}
+        return self.state.identity()
 
     def check_unchanged(self) -> None:
         """Raise ``InputChangedError`` if it was written, replaced or removed since it was found."""
-        try:
-            now = os.stat(self.source)
-        except OSError as error:
-            raise InputChangedError(
-                f"{self.source}: vanished during the run: {error.strerror}"
-            ) from error
-        for what, was, is_now in (
-            ("bytes", self.nbytes, now.st_size),
-            ("modification time", self.mtime_ns, now.st_mtime_ns),
-            ("inode", self.inode, now.st_ino),
-        ):
-            if was != is_now:
-                raise InputChangedError(
-                    f"{self.source}: changed during the run: {what} {was}, now {is_now}: run "
-                    "again when nothing writes to it"
-                )
+        self.state.check(self.source, "during the run")
 
 
 def find_files(
@@ -193,9 +182,7 @@ class _Walk:
         return self._kind(
             name=name,
             folder=self._folder,
-            nbytes=status.st_size if is_regular else 0,
-            mtime_ns=status.st_mtime_ns,
-            inode=status.st_ino,
+            state=FileState.of(status) if is_regular else replace(FileState.of(status), nbytes=0),
             is_regular=is_regular,
             leads_outside=entry.is_symlink()
             and is_file_or_folder

@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import CheckpointError, InputChangedError
+from .state import FileState
+
+_WHEN = "while it was read"
 
 Progress = Callable[[int], None]
 """Called with the bytes that have arrived since; what it raises ends their transfer."""
@@ -105,12 +108,13 @@ class LocalFile:
         self._descriptor = -1
         descriptor = self._open()
         try:
-            self._opened = os.fstat(descriptor)
+            status = os.fstat(descriptor)
         except OSError as error:
             os.close(descriptor)
             raise CheckpointError(f"{path}: cannot be opened: {error.strerror}") from error
-        self.nbytes = self._opened.st_size
-        regular = stat.S_ISREG(self._opened.st_mode)
+        self._state = FileState.of(status)
+        self.nbytes = status.st_size
+        regular = stat.S_ISREG(status.st_mode)
         self._stays_open = regular and descriptor < spare_files()
         if self._stays_open:
             self._descriptor = descriptor
@@ -156,7 +160,7 @@ class LocalFile:
             self.check_unchanged()
             raise
         try:
-            self._refuse_change(os.fstat(descriptor))
+            self._state.check_status(os.fstat(descriptor), self._path, _WHEN)
             self._fill(descriptor, offset, buffer)
         finally:
             os.close(descriptor)
@@ -180,29 +184,11 @@ class LocalFile:
 
     def identity(self) -> dict[str, Any]:
         """Return size in bytes and time of the last change in nanoseconds."""
-        return {"bytes": self.nbytes, "mtime_ns": self._opened.st_mtime_ns}
+        return self._state.identity()
 
     def check_unchanged(self) -> None:
         """Raise ``InputChangedError`` if the file was written, replaced or removed meanwhile."""
-        try:
-            now = os.stat(self._path)
-        except OSError as error:
-            raise InputChangedError(
-                f"{self.where}: vanished while it was read: {error.strerror}"
-            ) from error
-        self._refuse_change(now)
-
-    def _refuse_change(self, now: os.stat_result) -> None:
-        for what, was, is_now in (
-            ("bytes", self._opened.st_size, now.st_size),
-            ("modification time", self._opened.st_mtime_ns, now.st_mtime_ns),
-            ("inode", self._opened.st_ino, now.st_ino),
-        ):
-            if was != is_now:
-                raise InputChangedError(
-                    f"{self.where}: changed while it was read: {what} {was}, now {is_now}: run "
-                    "again when nothing writes to it"
-                )
+        self._state.check(self._path, _WHEN)
 
     def close(self) -> None:
         """Close the file; safe to call twice."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ from ..pairing.matching import find_other_layers, match
 from ..pairing.pairs import Pairing, survey
 from ..pairing.problems import Problem
 from ..pairing.ties import Ties, find_ties
-from ..passes.compare import find_differences
 from ..passes.context import Context
 from ..passes.profiled import save_scan
 from ..passes.scan import scan as scan_weights
+from ..plan.segment import Segment
 from ..plan.work import ScanWork, plan_scan
 from ..profile.identity import identify
 from ..request import Request
 from .file import NewFile, check_file
 from .outputs import Needs, check_disk
 from .overlap import refuse_overlap
+from .preparation import settle_ties
 
 
 def make_profile(
@@ -77,6 +79,12 @@ def make_profile(
             return _plan(opened_base, opened, request, ties, downloads, device, runtime_bytes)
 
         planned = plan(find_ties(opened, admitted_by(request.filters)))
+
+        def untie(differences: Mapping[str, int]) -> tuple[Sequence[Segment], Job]:
+            nonlocal planned
+            planned = plan(planned.ties.split(differences, opened))
+            return planned.work.twins, planned.job
+
         spool_bytes = planned.work.spool_bytes
         needs = Needs(outputs=[(output, spool_bytes)], spool_bytes=spool_bytes)
         check_disk(output, needs, downloads)
@@ -87,12 +95,7 @@ def make_profile(
             context = Context(
                 job=planned.job, executor=ThreadExecutor(), observer=watched, folder=file.folder
             )
-            while twins := planned.work.twins:
-                differences = find_differences(context, twins)
-                if not differences:
-                    break
-                planned = plan(planned.ties.split(differences, opened))
-                context = replace(context, job=planned.job)
+            context = settle_ties(context, planned.work.twins, untie)
             with downloads.checking() as content:
                 scan = scan_weights(context, planned.work.segments)
                 with closing(scan.histograms):

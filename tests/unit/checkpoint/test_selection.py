@@ -18,6 +18,7 @@ from shardrestore.checkpoint.selection import (
     select_side_files,
 )
 from shardrestore.checkpoint.sidefile import LocalSideFile, find_files
+from shardrestore.checkpoint.state import FileState
 from shardrestore.errors import CheckpointError, MemoryBudgetError, RequestError
 from tests.support.examples import examples
 
@@ -26,10 +27,8 @@ TAKEN = (*SHARDS, "model.safetensors.index.json")
 
 
 def listed(*names: str, nbytes: int = 10) -> list[LocalSideFile]:
-    return [
-        LocalSideFile(name=name, folder=Path("target"), nbytes=nbytes, mtime_ns=0, inode=0)
-        for name in names
-    ]
+    state = FileState(nbytes=nbytes, mtime_ns=0, inode=0)
+    return [LocalSideFile(name=name, folder=Path("target"), state=state) for name in names]
 
 
 def select(*names: str, taken: tuple[str, ...] = TAKEN, **policy: tuple[str, ...]) -> SideFiles:
